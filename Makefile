@@ -1,0 +1,35 @@
+# Needs python3 (3.11 or newer) with venv, and make. The environment in .venv is set up on the first call and again
+# when pyproject.toml changes.
+
+PYTHON ?= python3
+READY := .venv/.ready
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint types setup
+
+demo: RUN := $(shell test -e runs/demo && date +runs/demo-%Y%m%d-%H%M%S || echo runs/demo)
+demo: $(READY)  ## train, then adapt to tasks that were never trained on
+	$(BIN)/python scripts/train.py configs/demo.yaml --run-dir $(RUN)
+	$(BIN)/python scripts/evaluate.py $(RUN)
+
+test: $(READY)  ## the fast tests
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY)
+	$(BIN)/ty check --python .venv
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo 'error: $(PYTHON) is older than Python 3.11, or missing; name another: make PYTHON=python3.12'; exit 1; } >&2
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@

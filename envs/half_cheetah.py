@@ -1,0 +1,200 @@
+"""HalfCheetah: a planar two-legged robot that must run at a hidden speed or in a hidden direction.
+
+The robot is Gymnasium's HalfCheetah-v5, bit for bit: its model, start, observation and time step (five
+simulation steps of 0.01 s, dt = 0.05 s).
+
+| num | observation (17,) | unit |
+|---|---|---|
+| 0 | height of the torso (rootz) | m |
+| 1 | pitch of the torso (rooty) | rad |
+| 2-7 | angles of back thigh, shin, foot, front thigh, shin, foot | rad |
+| 8 | velocity of the torso along x (rootx) | m/s |
+| 9 | velocity of the torso along z (rootz) | m/s |
+| 10 | pitch rate of the torso (rooty) | rad/s |
+| 11-16 | angular velocities of back thigh, shin, foot, front thigh, shin, foot | rad/s |
+
+The position along x is hidden, as in v5: it would tell a velocity task how far the robot has come.
+
+| | |
+|---|---|
+| action (6,) | motor commands of back thigh, shin, foot, front thigh, shin, foot, clipped to [-1, 1] |
+| v | (x after - x before) / dt [m/s] |
+| HalfCheetahVel reward | -abs(v - v*) - 0.05 ‖a‖², v* in [0, 2] m/s hidden |
+| HalfCheetahDir reward | d v - 0.05 ‖a‖², d = +1 (forward) or -1 (backward) hidden |
+| start | positions plus U(-0.1, 0.1), velocities plus 0.1 N(0, 1) |
+| end | never; 200 steps |
+
+Splits of HalfCheetahVel on a range of width w: four held-out intervals of width w/16 centred at 1/8, 3/8, 5/8
+and 7/8 of it; training keeps w/100 away from them. Out of range reaches from w/100 to w/2 above the range.
+`iid` is the whole range. HalfCheetahDir has only two tasks, hence no other split than `train`, which is also
+`iid`.
+
+Elsewhere. Finn et al. (MAML, 2017) draw v* from [0, 2] at dt = 0.01 s (frame skip 1); ProMP, PEARL and
+VariBAD draw from [0, 3] (`velocity_range=(0, 3)`). The control cost is 0.05 in all of them, and 0.1 in
+Gymnasium's own task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from envs.errors import FamilyError
+from envs.family import Arrays, Arrow, Family, Marker, Sphere, State
+from envs.robots import Camera, Robot, UniformNormalNoise
+from envs.tasks import (
+    HELD_OUT,
+    IID,
+    OUT_OF_RANGE,
+    TRAIN,
+    Boxes,
+    Points,
+    Task,
+    TaskSpace,
+    held_out_space,
+    quantity,
+)
+
+CONTROL_COST = 0.05
+HELD_OUT_CENTRES = np.array([[1.0], [3.0], [5.0], [7.0]]) / 8  # as parts of the range
+HELD_OUT_WIDTH = 1 / 16
+GAP = 1 / 100
+REACH = 1 / 2
+
+_GREEN = (0.1, 0.7, 0.2, 1.0)
+_GHOST = (0.1, 0.7, 0.2, 0.6)
+
+
+def robot() -> Robot:
+    """Gymnasium's HalfCheetah-v5, seen from the side by a camera that moves along."""
+    return Robot(
+        model="half_cheetah.xml",
+        frame_skip=5,
+        camera=Camera(body="torso", distance=4.0, elevation=-10.0),
+        reset_noise=UniformNormalNoise(0.1),
+    )
+
+
+# ------------------------------------------------------------------------------------------- measurements
+def observe(state: State) -> np.ndarray:
+    """All positions but x, then all velocities, (…, 17)."""
+    return np.concatenate([state.qpos[..., 1:], state.qvel], axis=-1)
+
+
+def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
+    """`x_position` after the action [m] and mean `x_velocity` during it [m/s], each (…,)."""
+    x = after.qpos[..., 0]
+    return {"x_position": x, "x_velocity": (x - before.qpos[..., 0]) / dt}
+
+
+def control_reward(action: np.ndarray) -> np.ndarray:
+    """-0.05 ‖a‖², (…,)."""
+    return -CONTROL_COST * np.square(action).sum(axis=-1)
+
+
+# ----------------------------------------------------------------------------------------- velocity tasks
+@dataclass(frozen=True)
+class VelocityTask(Task):
+    """Run along x at `velocity` [m/s]."""
+
+    velocity: float = quantity("m/s")
+
+
+def velocity_space(velocity_range: Sequence[float] = (0.0, 2.0)) -> TaskSpace:
+    """Target velocities in the range [m/s], with four held-out intervals and as much again half above it."""
+    low, high = _checked_range(velocity_range)
+    width = high - low
+    centres, half = low + width * HELD_OUT_CENTRES, width * HELD_OUT_WIDTH / 2
+    return held_out_space(
+        VelocityTask,
+        whole=_interval(low, high),
+        held_out=Boxes(centres - half, centres + half),
+        beyond=_interval(low, high + REACH * width),
+        gap=GAP * width,
+    )
+
+
+def _interval(low: float, high: float) -> Boxes:
+    return Boxes(np.array([[low]]), np.array([[high]]))
+
+
+def _checked_range(velocity_range: Sequence[float]) -> tuple[float, float]:
+    if len(velocity_range) != 2 or not -np.inf < velocity_range[0] < velocity_range[1] < np.inf:
+        raise FamilyError(f"velocity_range = {velocity_range}: expected (low, high) in m/s with low < high")
+    return float(velocity_range[0]), float(velocity_range[1])
+
+
+def velocity_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
+    """-|v - v*| and the control cost."""
+    return {"velocity": -np.abs(measured["x_velocity"] - task["velocity"]), "control": control_reward(action)}
+
+
+def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
+    """An arrow above the robot, 0.5 m for each metre per second, and a ball that keeps the target speed."""
+    assert isinstance(task, VelocityTask)
+    pace = Sphere((task.velocity * time, 0.0, 0.15), radius=0.15, rgba=_GHOST)
+    return [_arrow_above(state, 0.5 * task.velocity, task.label), pace]
+
+
+def velocity(velocity_range: Sequence[float] = (0.0, 2.0)) -> Family:
+    """HalfCheetahVel: run at a hidden velocity from `velocity_range` [m/s]."""
+    return Family(
+        name="HalfCheetahVel",
+        robot=robot(),
+        task_space=velocity_space(velocity_range),
+        observe=observe,
+        measure=measure,
+        reward=velocity_reward,
+        markers=velocity_markers,
+    )
+
+
+# ---------------------------------------------------------------------------------------- direction tasks
+@dataclass(frozen=True)
+class DirectionTask(Task):
+    """Run forward (+1) or backward (-1) along x."""
+
+    direction: float = quantity()
+
+    @property
+    def label(self) -> str:
+        return "direction = forward" if self.direction > 0 else "direction = backward"
+
+
+def direction_space() -> TaskSpace:
+    """Forward and backward."""
+    both = Points(np.array([[1.0], [-1.0]]))
+    reason = "only two tasks exist: forward and backward"
+    return TaskSpace(DirectionTask, {TRAIN: both, IID: both}, absent={HELD_OUT: reason, OUT_OF_RANGE: reason})
+
+
+def direction_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
+    """d v and the control cost."""
+    return {"direction": task["direction"] * measured["x_velocity"], "control": control_reward(action)}
+
+
+def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
+    """An arrow above the robot that points where to run."""
+    assert isinstance(task, DirectionTask)
+    return [_arrow_above(state, 0.8 * task.direction, task.label)]
+
+
+def direction() -> Family:
+    """HalfCheetahDir: run in a hidden direction."""
+    return Family(
+        name="HalfCheetahDir",
+        robot=robot(),
+        task_space=direction_space(),
+        observe=observe,
+        measure=measure,
+        reward=direction_reward,
+        markers=direction_markers,
+    )
+
+
+def _arrow_above(state: State, length: float, label: str) -> Arrow:
+    """An arrow of signed length [m] along x that starts above the torso."""
+    x = float(state.qpos[0])
+    return Arrow((x, 0.0, 1.35), (x + length, 0.0, 1.35), radius=0.05, rgba=_GREEN, label=label)

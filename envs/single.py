@@ -1,0 +1,102 @@
+"""One robot of a family as an ordinary Gymnasium environment: a batch of one, with pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.errors import ArgumentError, unknown
+from envs.family import Family
+from envs.rendering import Picture
+from envs.tasks import Task, TaskSpace
+from envs.vector import RobotVectorEnv
+
+
+class RobotEnv(gymnasium.Env):
+    """The same simulation, reward and randomness as row 0 of a `RobotVectorEnv` with the same seed.
+
+    family: the `Family`, or "module:function" that returns it.
+    render_mode: "rgb_array" for pictures with the goal marked, or None.
+    goal_visible: append the task's numbers to the observation.
+    parameters: keyword arguments of the family's function.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium declares it so)
+
+    def __init__(
+        self,
+        family: Family | str,
+        render_mode: str | None = None,
+        goal_visible: bool = False,
+        **parameters: Any,
+    ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ArgumentError(unknown("render_mode", render_mode, self.metadata["render_modes"]))
+        self.render_mode = render_mode
+        self._vector = RobotVectorEnv(family, num_envs=1, nthread=1, goal_visible=goal_visible, **parameters)
+        self.metadata = {**self.metadata, "render_fps": round(1 / self._vector.dt)}
+        self.observation_space = self._vector.single_observation_space
+        self.action_space = self._vector.single_action_space
+        self._picture: Picture | None = None
+
+    @property
+    def family(self) -> Family:
+        """Robot, tasks and reward."""
+        return self._vector.family
+
+    @property
+    def task_space(self) -> TaskSpace:
+        """Where this environment's tasks come from."""
+        return self._vector.task_space
+
+    @property
+    def task(self) -> Task | None:
+        """The task in force; None before the first reset if none was set."""
+        return next(iter(self._vector.tasks), None)
+
+    def set_task(self, task: Task) -> None:
+        """Pursue this task from now on; nothing is reset."""
+        self._vector.set_tasks([task])
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start an episode; return the observation (O,).
+
+        options["task"]: the task from now on. Without one ever set, each reset draws one from `task_space`.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        for name in options:
+            if name != "task":
+                raise ArgumentError(unknown("reset option", name, ("task",)))
+        if "task" in options:
+            self.set_task(options["task"])
+        observations, info = self._vector.reset(options={"generators": [self.np_random]})
+        return observations[0], info
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Apply the action (A,), clipped to [-1, 1], for dt seconds; see `RobotVectorEnv.step` for `info`."""
+        observations, rewards, terminations, truncations, info = self._vector.step(np.asarray(action)[None])
+        single = {name: value[0] for name, value in info.items()}
+        return observations[0], float(rewards[0]), bool(terminations[0]), bool(truncations[0]), single
+
+    def render(self) -> np.ndarray | None:
+        """The picture (480, 480, 3), uint8, if `render_mode` is "rgb_array"."""
+        if self.render_mode is None:
+            return None
+        if self._picture is None:
+            self._picture = Picture(self.family.robot.load(), self.family.robot.camera)
+        markers = []
+        if self.task is not None:
+            markers = self.family.markers(self._vector.state_of(0), self._vector.time_of(0), self.task)
+        return self._picture.draw(self._vector.get_data(0), markers)
+
+    def close(self) -> None:
+        """Free the graphics memory."""
+        if self._picture is not None:
+            self._picture.close()
+            self._picture = None
+        self._vector.close()

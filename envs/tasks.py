@@ -1,0 +1,355 @@
+"""Tasks are values, and so is the space they are drawn from.
+
+A task is a small frozen dataclass. A `TaskSpace` names the regions (splits) that tasks come from; a region is
+a set in the task's chart coordinates, vectors of D numbers, D = 1 for a velocity and 2 for a goal in the
+plane.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from envs.errors import TaskError, unknown
+
+TRAIN, HELD_OUT, OUT_OF_RANGE, IID = "train", "held-out", "out-of-range", "iid"
+_ROUNDING = 1e-9
+_LISTED_BOXES = 6
+
+
+# -------------------------------------------------------------------------------------------------- tasks
+def quantity(unit: str = "", size: int | None = None) -> Any:
+    """A field of a task: a number with a unit, or with `size` a vector of so many numbers."""
+    return field(metadata={"unit": unit, "size": size})
+
+
+@dataclass(frozen=True)
+class Task:
+    """Base of all tasks: a frozen dataclass of numbers, and of vectors declared with `quantity`."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = _number_or_vector(getattr(self, item.name), item.metadata.get("size"))
+            if value is None:
+                raise TaskError(
+                    f"{type(self).__name__}.{item.name} = {getattr(self, item.name)!r}: "
+                    f"expected {_shape_in_words(item.metadata.get('size'))}"
+                )
+            object.__setattr__(self, item.name, value)
+
+    @property
+    def label(self) -> str:
+        """A short text for plots and videos, such as `velocity = 1.70 m/s`."""
+        return ", ".join(
+            f"{item.name} = {_in_words(getattr(self, item.name))} {item.metadata.get('unit', '')}".rstrip()
+            for item in fields(self)
+        )
+
+    def coordinates(self) -> np.ndarray:
+        """The chart coordinates (D,): all fields, one after the other."""
+        return np.hstack([getattr(self, item.name) for item in fields(self)])
+
+    @classmethod
+    def from_coordinates(cls, coordinates: np.ndarray) -> Self:
+        """The task at the chart coordinates (D,); the inverse of `coordinates`."""
+        numbers = iter(coordinates.tolist())
+        sizes = {item.name: item.metadata.get("size") for item in fields(cls)}
+        return cls(
+            **{
+                name: next(numbers) if size is None else tuple(itertools.islice(numbers, size))
+                for name, size in sizes.items()
+            }
+        )
+
+
+def _number_or_vector(value: Any, size: int | None) -> float | tuple[float, ...] | None:
+    """`value` as a finite float, or as a tuple of `size` of them; None if it is neither."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if size is None:
+        return float(value) if _is_finite(value) else None
+    if not isinstance(value, tuple | list) or len(value) != size or not all(map(_is_finite, value)):
+        return None
+    return tuple(float(number) for number in value)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shape_in_words(size: int | None) -> str:
+    return "a finite number" if size is None else f"{size} finite numbers"
+
+
+def _in_words(value: float | tuple[float, ...]) -> str:
+    return f"({', '.join(map(_in_words, value))})" if isinstance(value, tuple) else f"{value:.2f}"
+
+
+# ------------------------------------------------------------------------------------------------ regions
+class Region(Protocol):
+    """A set of chart coordinates of dimension D."""
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """`n` independent uniform draws, (n, D)."""
+        ...
+
+    def grid(self, n: int) -> np.ndarray:
+        """Exactly `n` evenly spread points, the same at every call, (n, D)."""
+        ...
+
+    def distance(self, x: np.ndarray) -> np.ndarray:
+        """How far the points (n, D) lie outside, (n,), in the largest coordinate; 0 inside."""
+        ...
+
+    def describe(self, unit: str) -> str:
+        """The set in words."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """A union of disjoint axis-aligned boxes, drawn from in proportion to their volume.
+
+    low, high: corners (B, D) of B boxes, low < high.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+
+    def __post_init__(self) -> None:
+        low, high = (np.array(corner, dtype=np.float64) for corner in (self.low, self.high))
+        if low.ndim != 2 or low.shape != high.shape or not low.size or not np.all(low < high):
+            raise TaskError(f"boxes need corners low < high of one shape (B, D), got {low} and {high}")
+        low.flags.writeable = high.flags.writeable = False
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        return self._place(rng.random((n, self.low.shape[1])))
+
+    def grid(self, n: int) -> np.ndarray:
+        """Midpoints of n equal lengths in one dimension, a low-discrepancy sequence in more."""
+        dimension = self.low.shape[1]
+        if dimension == 1:
+            return self._place((np.arange(n)[:, None] + 0.5) / n)
+        return self._place(additive_recurrence(n, dimension))
+
+    def distance(self, x: np.ndarray) -> np.ndarray:
+        x = x[:, None]  # (n, 1, D) against (B, D)
+        outside = np.maximum(np.maximum(self.low - x, x - self.high), 0.0)
+        return outside.max(axis=-1).min(axis=-1)
+
+    def describe(self, unit: str) -> str:
+        boxes = [_box_in_words(low, high) for low, high in zip(self.low, self.high, strict=True)]
+        if len(boxes) <= _LISTED_BOXES:
+            return f"{' ∪ '.join(boxes)} {unit}".rstrip()
+        hull = _box_in_words(self.low.min(axis=0), self.high.max(axis=0))
+        share = self._volumes().sum() / np.prod(np.ptp([self.low.min(axis=0), self.high.max(axis=0)], axis=0))
+        return f"{len(boxes)} boxes within {hull} {unit} that fill {share:.0%} of it"
+
+    def _volumes(self) -> np.ndarray:
+        return np.prod(self.high - self.low, axis=1)
+
+    def _place(self, u: np.ndarray) -> np.ndarray:
+        """Map the unit cube (n, D) onto the union, preserving volume.
+
+        The first coordinate chooses the box, by the inverse cumulative volume along the boxes; what remains
+        of it, scaled, is the first coordinate within the box.
+        """
+        edges = np.concatenate([[0.0], np.cumsum(self._volumes())])
+        position = u[:, 0] * edges[-1]
+        box = np.clip(np.searchsorted(edges, position, side="right") - 1, 0, len(self.low) - 1)
+        within = u.copy()
+        within[:, 0] = (position - edges[box]) / (edges[box + 1] - edges[box])
+        return np.clip(self.low[box] + within * (self.high - self.low)[box], self.low[box], self.high[box])
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """A finite set of equally likely points.
+
+    points: (P, D).
+    """
+
+    points: np.ndarray
+
+    def __post_init__(self) -> None:
+        points = np.array(self.points, dtype=np.float64)
+        if points.ndim != 2 or not points.size:
+            raise TaskError(f"a finite set needs points of shape (P, D), got {points}")
+        points.flags.writeable = False
+        object.__setattr__(self, "points", points)
+
+    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        return self.points[rng.integers(len(self.points), size=n)]
+
+    def grid(self, n: int) -> np.ndarray:
+        """The points in turn, over and over."""
+        return self.points[np.arange(n) % len(self.points)]
+
+    def distance(self, x: np.ndarray) -> np.ndarray:
+        return np.abs(x[:, None] - self.points).max(axis=-1).min(axis=-1)
+
+    def describe(self, unit: str) -> str:
+        return f"{{{', '.join(_point_in_words(point) for point in self.points)}}} {unit}".rstrip()
+
+
+def _point_in_words(point: np.ndarray) -> str:
+    return f"{point[0]:.4g}" if point.size == 1 else f"({', '.join(f'{x:.4g}' for x in point)})"
+
+
+def _box_in_words(low: np.ndarray, high: np.ndarray) -> str:
+    return " × ".join(f"[{a:.4g}, {b:.4g}]" for a, b in zip(low, high, strict=True))
+
+
+def additive_recurrence(n: int, dimension: int) -> np.ndarray:
+    """The first `n` points of the R sequence in the unit cube, (n, dimension).
+
+    Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018: steps of 1/φ, 1/φ², … modulo 1,
+    where φ is the root above 1 of φ^(dimension + 1) = φ + 1.
+    """
+    phi = 2.0
+    for _ in range(64):
+        phi = (1.0 + phi) ** (1.0 / (dimension + 1))
+    steps = phi ** -np.arange(1.0, dimension + 1)
+    return (0.5 + np.arange(1, n + 1)[:, None] * steps) % 1.0
+
+
+def carve(whole: Boxes, holes: Boxes, gap: float) -> Boxes:
+    """The single box `whole` without `holes` and without a margin of `gap` around each of them."""
+    (floor,), (ceiling,) = whole.low, whole.high
+    low, high = holes.low - gap, holes.high + gap
+    corners = np.concatenate([whole.low, whole.high, low, high]).clip(floor, ceiling)  # (2 + 2B, D)
+    cuts = [np.unique(column) for column in corners.T]
+    lows = np.array(list(itertools.product(*(cut[:-1] for cut in cuts))))
+    highs = np.array(list(itertools.product(*(cut[1:] for cut in cuts))))
+    centres = (lows + highs)[:, None] / 2
+    kept = ~np.any(np.all((low < centres) & (centres < high), axis=-1), axis=-1)
+    return Boxes(lows[kept], highs[kept])
+
+
+# -------------------------------------------------------------------------------------------------- space
+@dataclass(frozen=True, eq=False)
+class TaskSpace:
+    """A distribution of tasks with its splits.
+
+    `train` is at least `gap` away from `held-out` and `out-of-range`; `iid` is the whole training range, for
+    comparison with work that trains and tests on one distribution.
+
+    task_type: the dataclass of every task.
+    regions: split name -> where its tasks lie, in chart coordinates.
+    gap: least distance of a training task from a held-out or out-of-range one, in units of the coordinates.
+    absent: split name -> why this family has none.
+    split: the split that `sample`, `grid` and `contains` mean.
+    """
+
+    task_type: type[Task]
+    regions: Mapping[str, Region]
+    gap: float = 0.0
+    absent: Mapping[str, str] = field(default_factory=dict)
+    split: str = TRAIN
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "regions", dict(self.regions))
+        object.__setattr__(self, "absent", dict(self.absent))
+        if self.split in self.absent:
+            raise TaskError(f"there is no split {self.split!r}: {self.absent[self.split]}. Splits: {self._names()}")
+        if self.split not in self.regions:
+            raise TaskError(unknown("split", self.split, self.regions))
+
+    @property
+    def region(self) -> Region:
+        """Where the tasks of the current split lie."""
+        return self.regions[self.split]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Field of a task -> its unit, empty for a pure number."""
+        return {item.name: item.metadata["unit"] for item in fields(self.task_type)}
+
+    def restrict(self, split: str) -> TaskSpace:
+        """The same space with another current split. Raises `TaskError` if the family has no such split."""
+        return replace(self, split=split)
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
+        """`n` independent uniform tasks of the current split."""
+        return self._tasks(self.region.sample(_count(n), rng))
+
+    def grid(self, n: int) -> list[Task]:
+        """Exactly `n` evenly spread tasks of the current split, the same at every call."""
+        return self._tasks(self.region.grid(_count(n)))
+
+    def contains(self, task: Task) -> bool:
+        """Whether the task lies in the current split."""
+        return bool(self.region.distance(task.coordinates()[None])[0] <= _ROUNDING)
+
+    def describe(self) -> str:
+        """One line per split, for people."""
+        lines = [f"{name}: {region.describe(next(iter(self.units.values())))}" for name, region in self.regions.items()]
+        lines += [f"{name}: none, {reason}" for name, reason in self.absent.items()]
+        return "\n".join(lines)
+
+    def validate(self, tasks: Sequence[Task]) -> None:
+        """Raise `TaskError` unless every task is of this space's type and in one of its splits."""
+        if isinstance(tasks, Task):
+            raise TaskError(f"got the one task {tasks}, expected a sequence of tasks such as [{tasks}]")
+        if not len(tasks):
+            raise TaskError(f"no tasks given: expected at least one {self.task_type.__name__}")
+        for task in tasks:
+            if type(task) is not self.task_type:
+                raise TaskError(f"task {task!r} is a {type(task).__name__}, expected a {self.task_type.__name__}")
+        coordinates = np.stack([task.coordinates() for task in tasks])
+        outside = np.min([region.distance(coordinates) for region in self.regions.values()], axis=0) > _ROUNDING
+        if outside.any():
+            m = int(np.argmax(outside))
+            raise TaskError(f"task {m} ({tasks[m].label}) lies in no split. The splits are\n{self.describe()}")
+
+    def array(self, tasks: Sequence[Task]) -> dict[str, np.ndarray]:
+        """The tasks field by field, name -> (M,) for numbers and (M, k) for vectors."""
+        names = [item.name for item in fields(self.task_type)]
+        return {name: np.array([getattr(task, name) for task in tasks], dtype=np.float64) for name in names}
+
+    def to_dict(self, task: Task) -> dict[str, float | list[float]]:
+        """The task in plain floats and lists, for JSON."""
+        return {name: value[0].tolist() for name, value in self.array([task]).items()}
+
+    def from_dict(self, data: Mapping[str, Any]) -> Task:
+        """The inverse of `to_dict`. Raises `TaskError` on missing or unknown keys and on malformed values."""
+        names = {item.name for item in fields(self.task_type)}
+        for name in data:
+            if name not in names:
+                raise TaskError(unknown(f"field of {self.task_type.__name__}", name, names))
+        if missing := sorted(names - set(data)):
+            raise TaskError(f"{dict(data)} lacks {', '.join(missing)} of {self.task_type.__name__}")
+        return self.task_type(**data)
+
+    def _tasks(self, coordinates: np.ndarray) -> list[Task]:
+        return [self.task_type.from_coordinates(row) for row in coordinates]
+
+    def _names(self) -> str:
+        return ", ".join(self.regions)
+
+
+def _count(n: int) -> int:
+    if n < 1:
+        raise TaskError(f"asked for n = {n} tasks: expected at least 1")
+    return n
+
+
+def held_out_space(task_type: type[Task], whole: Boxes, held_out: Boxes, beyond: Boxes, gap: float) -> TaskSpace:
+    """The space over the box `whole` that trains away from `held_out` and is also tested `beyond` it.
+
+    `beyond` is the larger box around `whole`; out of range is what it has in addition.
+    """
+    regions = {
+        TRAIN: carve(whole, held_out, gap),
+        HELD_OUT: held_out,
+        OUT_OF_RANGE: carve(beyond, whole, gap),
+        IID: whole,
+    }
+    return TaskSpace(task_type, regions, gap)

@@ -1,0 +1,34 @@
+"""From trajectories to what a policy gradient needs."""
+
+from __future__ import annotations
+
+from metarl import baselines
+from metarl.policies import log_prob
+from metarl.returns import discounted_returns, gae, standardize
+from metarl.types import Batch, Trajectories
+
+
+def estimate(trajectories: Trajectories, gamma: float, lambda_: float) -> Batch:
+    """Standardized generalized advantages over a linear baseline that is fitted to each task's own episodes.
+
+    Args:
+        trajectories: (M, E, T, ...).
+        gamma: discount per step.
+        lambda_: of the generalized advantage estimate.
+    """
+    discounts = gamma * trajectories.discounts.double()
+    rewards = trajectories.rewards.double() * trajectories.valid
+    features = baselines.features(trajectories.observations)
+    nothing_after = rewards.new_zeros(rewards.shape[:-1])
+    targets = discounted_returns(rewards, discounts, nothing_after)
+    coefficients = baselines.fit(features[:, :, :-1], targets, trajectories.valid)
+    values = baselines.predict(features, coefficients)
+    advantages = standardize(gae(rewards, values, discounts, lambda_), trajectories.valid).float()
+    return Batch(
+        observations=trajectories.observations[:, :, :-1],
+        actions=trajectories.actions,
+        advantages=advantages,
+        valid=trajectories.valid,
+        log_probs=log_prob(trajectories.policy, trajectories.actions),
+        policy=trajectories.policy,
+    )

@@ -1,0 +1,116 @@
+"""MAML with the outer step of TRPO (Finn et al. 2017; ALVC/LVC curvature of Rothfuss et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metarl import inner, outer
+from metarl.meta_gradient import KLCurvature, follow, relinearize, surrogate_and_kl, surrogate_gradient
+from metarl.parameters import chunk, expand, flatten, unflatten
+from metarl.policies import GaussianMLP
+from metarl.settings import settings
+from metarl.threads import each_task, map_tasks
+from metarl.timing import Stopwatch
+from metarl.types import Batch, Params
+
+
+@settings
+class MAML:
+    """Model-agnostic meta-learning: theta <- argmax mean_i S_i(theta - alpha grad L_i(theta)) within a trust region."""
+
+    name: Literal["maml"] = "maml"
+    inner_steps: int = Field(1, ge=0)
+    """K, adaptation steps before the episodes that the outer step learns from."""
+    inner_step_size: float = Field(0.1, gt=0)
+    """alpha."""
+    inner_loss: Literal["ratio", "reinforce"] = "ratio"
+    """What the inner step descends: they differ in the meta-gradient only."""
+    first_order: bool = False
+    """Take the adaptation's derivative for the identity (FOMAML)."""
+    max_kl: float = Field(0.01, gt=0)
+    """delta: the mean KL between the adapted policies before and after the outer step stays within it."""
+    cg_iterations: int = Field(10, ge=1)
+    cg_damping: float = Field(1e-5, ge=0)
+    backtrack_ratio: float = Field(0.8, gt=0, lt=1)
+    max_backtracks: int = Field(15, ge=1)
+    curvature_stride: int = Field(5, ge=1)
+    """Curvature products use every so-many-th step of the episodes; the line search checks all of them."""
+
+    def adapt(self, policy: GaussianMLP, params: Params, batch: Batch) -> Params:
+        """One adaptation step of every task: theta_i, (M, ...), and their episodes -> theta'_i, (M, ...)."""
+
+        def one(task: slice) -> Params:
+            return inner.adapt(policy, chunk(params, task), batch.tasks(task), self.inner_step_size, self.inner_loss)
+
+        adapted = map_tasks(one, each_task(batch.num_tasks))
+        return {name: torch.cat([a[name] for a in adapted]) for name in params}
+
+    def update(
+        self, policy: GaussianMLP, params: Params, support: Sequence[Batch], query: Batch
+    ) -> tuple[Params, dict[str, float]]:
+        """One outer step.
+
+        Args:
+            policy: how parameters act.
+            params: theta, shared by all tasks.
+            support: K batches, each collected by the policies of one adaptation step.
+            query: collected by the adapted policies.
+
+        Returns:
+            The new theta and metrics.
+        """
+        tasks = each_task(query.num_tasks)
+
+        def linearize(task: slice) -> tuple[Tensor, Tensor, KLCurvature]:
+            full = [batch.tasks(task) for batch in support]
+            adaptation = follow(
+                policy, params, 1, full, self.inner_step_size, self.inner_loss, first_order=self.first_order
+            )
+            surrogate, gradient = surrogate_gradient(policy, adaptation, query.tasks(task))
+            thin = [batch.every(self.curvature_stride) for batch in full]
+            rough = relinearize(policy, adaptation, thin, self.inner_loss)
+            return (
+                surrogate,
+                flatten(gradient),
+                KLCurvature(policy, rough, query.tasks(task).every(self.curvature_stride)),
+            )
+
+        stopwatch = Stopwatch()
+        with stopwatch("gradient"):
+            surrogates, gradients, curvatures = zip(*map_tasks(linearize, tasks), strict=True)
+
+        def curvature(v: Tensor) -> Tensor:
+            tangent = unflatten(v, params)
+            return torch.stack(map_tasks(lambda c: flatten(c.product(tangent)), curvatures)).mean(0)
+
+        def evaluate(step: Tensor) -> tuple[Tensor, Tensor]:
+            moved = unflatten(flatten(params) + step, params)
+
+            def of(task: slice) -> Tensor:
+                adapted = expand(moved, 1)
+                for batch in support:
+                    adapted = inner.adapt(policy, adapted, batch.tasks(task), self.inner_step_size, self.inner_loss)
+                with torch.no_grad():
+                    return torch.stack(surrogate_and_kl(policy, adapted, query.tasks(task)))
+
+            surrogate, kl = torch.stack(map_tasks(of, tasks)).mean(0)
+            return surrogate, kl
+
+        step, metrics = outer.trust_region_step(
+            torch.stack(gradients).mean(0),
+            curvature,
+            evaluate,
+            torch.stack(surrogates).mean(),
+            max_kl=self.max_kl,
+            cg_iterations=self.cg_iterations,
+            cg_damping=self.cg_damping,
+            backtrack_ratio=self.backtrack_ratio,
+            max_backtracks=self.max_backtracks,
+        )
+        moved = unflatten(flatten(params) + step, params) if metrics["accepted"] else params
+        return moved, metrics | stopwatch.metrics()

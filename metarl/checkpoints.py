@@ -1,0 +1,104 @@
+"""Checkpoints: tensors and plain data in one file, written atomically, that never runs code when read."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metarl.errors import UserError, no_such_file
+from metarl.files import write_atomically
+
+FORMAT = "metarl-checkpoint"
+VERSION = 1
+
+_SCALARS = (str, int, float, bool, type(None))
+
+
+def save(path: Path | str, state: dict[str, Any]) -> None:
+    """Write `state` to `path`, atomically and with an integrity check inside.
+
+    `state` holds tensors, dicts, lists, tuples, str, int, float, bool and None. Tensors are stored as values:
+    on the CPU, detached from any graph and from the memory they share.
+
+    Errors: `TypeError` names the entry that holds anything else; `OSError` names `path`, and the file that
+    was there before survives.
+    """
+    content = {"format": FORMAT, "version": VERSION, "state": _portable(state, "state")}
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(Path(path), buffer.getvalue())
+
+
+def load(path: Path | str) -> dict[str, Any]:
+    """The state that `save` wrote to `path`; its tensors are on the CPU.
+
+    Errors: `UserError` when the file is missing, damaged, of another program or of another version. No code
+    in the file is ever run.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise no_such_file("checkpoint", path, f"*{path.suffix}")
+    _check_archive(path)
+    return _state(_read(path), path)
+
+
+def _portable(value: Any, where: str) -> Any:
+    """`value` with its tensors detached; refuses what `load` could not read back."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().clone()
+    if type(value) in _SCALARS:
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(_portable(item, f"{where}[{i}]") for i, item in enumerate(value))
+    if isinstance(value, dict):
+        return {_plain_key(key, where): _portable(item, f"{where}[{key!r}]") for key, item in value.items()}
+    raise TypeError(
+        f"{where} is a {type(value).__name__}; a checkpoint holds tensors, dict, list, tuple, str, int, "
+        "float, bool and None: convert it first"
+    )
+
+
+def _plain_key(key: Any, where: str) -> str | int:
+    if type(key) not in (str, int):
+        raise TypeError(f"{where} has the key {key!r}; the keys of a checkpoint are str or int")
+    return key
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse a file that is no zip archive, or whose members do not match their checksums."""
+    if not zipfile.is_zipfile(path):
+        raise _unreadable(path, f"it is cut off or was never a checkpoint ({path.stat().st_size} bytes)")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise _unreadable(path, f"its contents are damaged ({error})") from error
+    if damaged is not None:
+        raise _unreadable(path, f"its contents are damaged (checksum of {damaged})")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch promises no type of exception for a foreign archive
+        reason = "it holds more than tensors and plain data; none of it was run"
+        raise _unreadable(path, reason) from error
+
+
+def _state(content: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise _unreadable(path, "it is a torch file of another program")
+    version = content.get("version")
+    if version != VERSION:
+        raise UserError(
+            f"{path} is a checkpoint of version {version}; this metarl-suite reads version {VERSION}. "
+            "Use the release that wrote it, or a newer one."
+        )
+    return content["state"]
+
+
+def _unreadable(path: Path, reason: str) -> UserError:
+    return UserError(f"{path} cannot be read as a checkpoint: {reason}. Use a file that metarl-suite saved.")

@@ -1,0 +1,93 @@
+"""Errors that need no traceback: one message says what is wrong and what to do, and ends the script."""
+
+import difflib
+import errno
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NoReturn, ParamSpec, TypeVar
+
+import gymnasium
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_LISTED = 12
+"""So many alternatives are listed when none is near."""
+
+
+class UserError(Exception):
+    """A mistake of the user, told in one message without a traceback; the exit status is 2."""
+
+
+class RunFailed(Exception):
+    """A run that cannot go on, told in one message; what was saved stays. The exit status is 1."""
+
+
+class SimulationDiverged(RunFailed):
+    """Too many simulations blew up to learn from the rest."""
+
+
+class NonFinite(RunFailed):
+    """A number that training depends on became infinite or undefined."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The end of an error message: ` Did you mean 'x'?`, or else a list of `names`; empty without names."""
+    spelling = {known.casefold(): known for known in names}
+    begun = [known for known in spelling if name.casefold().startswith(known)]
+    near = difflib.get_close_matches(name.casefold(), spelling, n=1) or begun
+    if near:
+        return f" Did you mean {spelling[near[0]]!r}?"
+    listed = ", ".join(list(spelling.values())[:_LISTED])
+    return f" There are: {listed}{', …' if len(spelling) > _LISTED else ''}." if listed else ""
+
+
+def no_such_file(kind: str, path: Path, pattern: str) -> UserError:
+    """The error for a file that is not there; it names the files like `pattern` in the same folder."""
+    if path.is_dir():
+        return UserError(f"{path} is a folder, not a {kind}.{nearest(path.name, _names(path, pattern))}")
+    if not path.parent.is_dir():
+        return UserError(f"there is no {kind} {path}: the folder {path.parent} does not exist.")
+    return UserError(f"there is no {kind} {path}.{nearest(path.name, _names(path.parent, pattern))}")
+
+
+def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
+    """Let a script's `main` end with one line on stderr where a traceback would not help.
+
+    Exit status 2: a `UserError` or an error of Gymnasium, such as an unknown environment. 1: `RunFailed`, or
+    the machine refused a file (permission, full disk, …). 130: interrupted. The rest keeps its traceback.
+    """
+
+    @functools.wraps(main)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return main(*args, **kwargs)
+        except (UserError, gymnasium.error.Error) as error:
+            _leave(str(error), status=2)
+        except RunFailed as error:
+            _leave(str(error), status=1)
+        except OSError as error:
+            if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _leave(_refusal(error), status=1)
+        except KeyboardInterrupt:
+            _leave("interrupted", status=130)
+
+    return guarded
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
+    return sorted(path.name for path in folder.glob(pattern))
+
+
+def _refusal(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,77 @@
+"""Held-out evaluation: adapt to fixed tasks by 0..K steps and measure the return after each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.advantages import estimate
+from metarl.algorithms import Algorithm
+from metarl.experiment import Sampling
+from metarl.parameters import chunk, expand
+from metarl.policies import GaussianMLP
+from metarl.sampling import rollout
+from metarl.seeding import Purpose, streams
+from metarl.tasks import TaskVectorEnv
+from metarl.types import Params
+
+
+@dataclass(frozen=True)
+class AdaptationReturns:
+    """What adaptation brought on each test task."""
+
+    returns: NDArray[np.floating]
+    """(tasks, K+1, E): undiscounted return of each episode after 0..K adaptation steps."""
+    adapted: tuple[Params, ...]
+    """K+1 sets of parameters, (tasks, ...)."""
+    environment_steps: int
+
+    @property
+    def means(self) -> NDArray[np.floating]:
+        """(tasks, K+1): mean return over episodes."""
+        return np.nanmean(self.returns, axis=-1)
+
+    def of_task(self, m: int) -> list[Params]:
+        """The parameters of one test task after 0..K steps, (1, ...)."""
+        return [chunk(params, slice(m, m + 1)) for params in self.adapted]
+
+
+def evaluate(
+    env: TaskVectorEnv,
+    tasks: Sequence[Any],
+    policy: GaussianMLP,
+    params: Params,
+    algorithm: Algorithm,
+    sampling: Sampling,
+    *,
+    horizon: int,
+    steps: int,
+    seed: int = 0,
+) -> AdaptationReturns:
+    """Adapt `params` to every task by `steps` steps, each on fresh episodes, and record all returns.
+
+    Args:
+        env: batched environment of tasks * E simulations.
+        tasks: the test tasks.
+        policy, params: the policy and its parameters before adaptation, shared by all tasks.
+        algorithm: its inner loop adapts.
+        sampling: gamma and lambda of the advantages.
+        horizon: T.
+        steps: K.
+        seed: of initial states and exploration; the same for everything that is to be compared.
+    """
+    env.set_tasks(tasks)
+    path, returns, taken = [expand(params, len(tasks))], [], 0
+    for k in range(steps + 1):
+        generators = streams(seed, Purpose.EVALUATION, 0, k, len(tasks))
+        trajectories = rollout(env, policy, path[-1], generators, horizon)
+        returns.append(trajectories.returns.numpy())
+        taken += trajectories.environment_steps
+        if k < steps:
+            batch = estimate(trajectories, sampling.gamma, sampling.gae_lambda)
+            path.append(algorithm.adapt(policy, path[-1], batch))
+    return AdaptationReturns(np.stack(returns, axis=1), tuple(path), taken)

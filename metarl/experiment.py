@@ -1,0 +1,101 @@
+"""All settings of one experiment. The defaults are the recipe; a YAML file in `configs/` is a named difference."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from metarl.algorithms import Algorithm
+from metarl.algorithms.maml import MAML
+from metarl.settings import settings
+
+
+@settings
+class Environment:
+    """The task distribution."""
+
+    id: str = "envs:metarl/HalfCheetahVel-v0"
+    """Gymnasium id, with the module that registers it before the colon."""
+    horizon: int = Field(100, ge=1)
+    """T, steps per episode."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the family, such as velocity_range."""
+
+
+@settings
+class Policy:
+    """A Gaussian MLP."""
+
+    hidden_sizes: tuple[int, ...] = Field((64, 64), min_length=1)
+    """Units of each tanh layer."""
+    action_scale: float = Field(0.1, gt=0)
+    """Environment action per unit of policy output: with 0.1, exploration starts at a tenth of the action range."""
+    initial_std: float = Field(1.0, gt=0)
+    """Standard deviation of the policy output at the start."""
+    min_std: float = Field(1e-3, ge=0)
+    """Its smooth floor."""
+
+
+@settings
+class Sampling:
+    """What each iteration collects, before and after every adaptation step, and how advantages come from it."""
+
+    tasks: int = Field(40, ge=1)
+    """M, tasks per iteration."""
+    episodes: int = Field(20, ge=1)
+    """E, episodes per task and adaptation step."""
+    gamma: float = Field(0.99, ge=0, le=1)
+    """Discount per step."""
+    gae_lambda: float = Field(1.0, ge=0, le=1)
+    """Lambda of the generalized advantage estimate."""
+    split: str = "train"
+    """The split of the task space that training tasks are drawn from: train, or iid for the whole range."""
+
+
+@settings
+class Evaluation:
+    """The fixed test that is repeated during training."""
+
+    every: int = Field(10, ge=1)
+    """Iterations between evaluations; there is always one at the start and one at the end."""
+    split: str = "held-out"
+    """The split of the task space that test tasks come from."""
+    tasks: int = Field(40, ge=1)
+    """Number of test tasks, spread evenly over the split; the same ones every time."""
+    steps: int = Field(1, ge=0)
+    """K, adaptation steps."""
+    episodes: int = Field(20, ge=1)
+    """Episodes per task and adaptation step."""
+    videos: int = Field(3, ge=0)
+    """Number of test tasks that are filmed before and after adaptation, at the end of training."""
+
+
+@settings
+class Tracking:
+    """Weights & Biases."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """auto: online where a login exists, else offline. It never asks."""
+    project: str = "metarl"
+    group: str | None = None
+    """Runs that belong together; by default environment and algorithm."""
+    tags: tuple[str, ...] = ()
+
+
+@settings
+class Experiment:
+    """One training run."""
+
+    env: Environment = Field(default_factory=Environment)
+    policy: Policy = Field(default_factory=Policy)
+    sampling: Sampling = Field(default_factory=Sampling)
+    algorithm: Algorithm = Field(default_factory=MAML)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    tracking: Tracking = Field(default_factory=Tracking)
+    iterations: int = Field(100, ge=0)
+    """Outer iterations."""
+    seed: int = Field(0, ge=0)
+    """Everything random in the run follows from it."""
+    threads: int = Field(0, ge=0)
+    """Threads for simulation and for gradients; 0 uses all cores. The results do not depend on it."""

@@ -1,0 +1,56 @@
+"""Returns and advantages. Pure functions of (..., T) tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def discounted_returns(rewards: Tensor, discounts: Tensor, bootstrap: Tensor) -> Tensor:
+    """G_t = r_t + d_t G_{t+1}, with G_T = bootstrap.
+
+    Args:
+        rewards: (..., T).
+        discounts: (..., T), gamma where the episode goes on after the step, 0 where it terminated.
+        bootstrap: (...), the value of the state after the last step.
+
+    Returns:
+        (..., T)
+    """
+    following, out = bootstrap, torch.empty_like(rewards)
+    for t in reversed(range(rewards.shape[-1])):
+        following = rewards[..., t] + discounts[..., t] * following
+        out[..., t] = following
+    return out
+
+
+def gae(rewards: Tensor, values: Tensor, discounts: Tensor, lambda_: float) -> Tensor:
+    """Generalized advantage estimates (Schulman et al. 2016, eq. 16).
+
+    A_t = delta_t + d_t lambda A_{t+1} with delta_t = r_t + d_t V(s_{t+1}) - V(s_t). At a time limit the discount
+    is gamma, so that the value of the final state stands for the rewards that were cut off.
+
+    Args:
+        rewards: (..., T).
+        values: (..., T+1), the last for the state after the last step.
+        discounts: (..., T), gamma where the episode goes on after the step, 0 where it terminated.
+        lambda_: 0 gives one-step advantages, 1 the return minus the value.
+
+    Returns:
+        (..., T)
+    """
+    deltas = rewards + discounts * values[..., 1:] - values[..., :-1]
+    return discounted_returns(deltas, lambda_ * discounts, torch.zeros_like(deltas[..., 0]))
+
+
+def standardize(advantages: Tensor, valid: Tensor) -> Tensor:
+    """Zero mean and unit standard deviation over the valid steps of each task; 0 elsewhere.
+
+    Args:
+        advantages: (M, E, T).
+        valid: (M, E, T).
+    """
+    count = valid.sum((1, 2), keepdim=True).clamp(min=1)
+    centred = (advantages - (advantages * valid).sum((1, 2), keepdim=True) / count) * valid
+    std = (centred.square().sum((1, 2), keepdim=True) / count).sqrt()
+    return centred / (std + 1e-8)

@@ -1,0 +1,158 @@
+"""The run directory: what a training run leaves on disk, and how it is found again.
+
+RUN_DIR/config.yaml       every setting of the run
+RUN_DIR/run.json          the run's id for W&B; Python, packages and git commit it ran with
+RUN_DIR/checkpoint.pt     its state after the last whole iteration
+RUN_DIR/metrics.jsonl     one line per logged row of numbers
+RUN_DIR/wandb/            the W&B run
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from metarl import checkpoints, config
+from metarl.errors import UserError
+from metarl.experiment import Experiment
+from metarl.files import write_atomically
+from metarl.types import Params
+
+CONFIG, CHECKPOINT, METRICS, ABOUT = "config.yaml", "checkpoint.pt", "metrics.jsonl", "run.json"
+PACKAGES = ("metarl-suite", "torch", "mujoco", "gymnasium", "numpy", "wandb")
+MAY_CHANGE = ("iterations", "threads", "tracking.", "evaluation.videos")
+"""Settings that may differ when a run is continued: they do not change what an iteration computes."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that training needs to go on. Randomness needs nothing more: it is a function of the iteration."""
+
+    iteration: int
+    """Outer iterations that are done."""
+    environment_steps: int
+    """Steps taken in training so far, all tasks together."""
+    params: Params
+    """theta."""
+    test_tasks: list[Mapping[str, Any]]
+    """The fixed test tasks, as plain data."""
+
+
+def create(path: Path, experiment: Experiment) -> None:
+    """Start a run directory.
+
+    Errors: UserError where another run lies already.
+    """
+    if (path / CONFIG).exists() or has_checkpoint(path):
+        raise UserError(
+            f"{path} already holds a run. Continue it with --resume, or choose another folder with --run-dir."
+        )
+    config.save(experiment, path / CONFIG)
+    about = {"id": uuid.uuid4().hex[:12], "versions": versions()}
+    write_atomically(path / ABOUT, json.dumps(about, indent=2).encode())
+
+
+def read_id(path: Path) -> str:
+    """What names the run for W&B, so that a continued run goes on there."""
+    return json.loads((path / ABOUT).read_text())["id"]
+
+
+def has_checkpoint(path: Path) -> bool:
+    """Whether the run got as far as its first checkpoint."""
+    return (path / CHECKPOINT).exists()
+
+
+def read_experiment(path: Path) -> Experiment:
+    """The settings of the run at `path`. Errors: UserError where there is no run."""
+    if not (path / CONFIG).is_file():
+        raise UserError(f"{path} holds no run: there is no {CONFIG} in it. Give the folder that train.py wrote to.")
+    return config.load(path / CONFIG, Experiment)
+
+
+def save(path: Path, experiment: Experiment, state: State) -> None:
+    """Write the checkpoint, atomically."""
+    fields = {name: getattr(state, name) for name in State.__dataclass_fields__}
+    tasks = [dict(task) for task in state.test_tasks]
+    content = {**fields, "test_tasks": tasks, "experiment": config.to_dict(experiment)}
+    checkpoints.save(path / CHECKPOINT, content)
+
+
+def load(path: Path, experiment: Experiment) -> State:
+    """The checkpoint of the run at `path`, which must fit the settings.
+
+    Errors: UserError where it is missing, damaged, foreign, or was made with other settings.
+    """
+    content = checkpoints.load(path / CHECKPOINT)
+    if missing := sorted({"experiment", *State.__dataclass_fields__} - content.keys()):
+        raise UserError(f"{path / CHECKPOINT} is no training checkpoint: it lacks {', '.join(missing)}.")
+    _check_same(path / CHECKPOINT, content.pop("experiment"), experiment)
+    return State(**content)
+
+
+def _check_same(path: Path, made_with: Mapping[str, Any], experiment: Experiment) -> None:
+    """Refuse a checkpoint whose settings differ in anything that changes what training computes."""
+    differences = config.difference(made_with, experiment)
+    wrong = {key: pair for key, pair in differences.items() if not key.startswith(MAY_CHANGE)}
+    if wrong:
+        lines = [f"{key}: the checkpoint has {then!r}, the config {now!r}" for key, (then, now) in wrong.items()]
+        raise UserError(
+            "\n  ".join(
+                [
+                    f"{path} does not fit the config:",
+                    *lines,
+                    "Use its own settings, or start a new run with --run-dir.",
+                ]
+            )
+        )
+
+
+def check_shapes(path: Path, params: Params, expected: Params) -> None:
+    """Refuse parameters that are not those of the policy."""
+    found, wanted = _shapes(params), _shapes(expected)
+    for name in wanted | found:
+        if found.get(name) != wanted.get(name):
+            raise UserError(
+                f"{path} does not fit the policy: {name} has shape {found.get(name)}, expected {wanted.get(name)}. "
+                "The environment's observations or the policy's layers are not those it was trained with."
+            )
+
+
+def _shapes(params: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(p.shape) for name, p in params.items()}
+
+
+def versions() -> dict[str, str]:
+    """What the run ran with."""
+    found = {"python": platform.python_version(), "platform": platform.platform(), "git": _git_commit()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+def _git_commit() -> str:
+    """The commit of the source tree, with + if it was edited; empty outside a repository."""
+    here = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return described.stdout.strip()

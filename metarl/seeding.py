@@ -1,0 +1,41 @@
+"""Counter-based randomness: every draw is a function of what it is for.
+
+A stream is addressed by (seed, purpose, iteration, phase, task). Streams of different addresses are independent,
+so a task's episodes do not depend on the number of threads, on the other tasks, or on what ran before.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Purpose(IntEnum):
+    """What random numbers are drawn for. The values are part of what makes a run repeatable: never renumber."""
+
+    INITIALIZATION = 0
+    TASKS = 1
+    TRAINING = 2
+    EVALUATION = 3
+    BOOTSTRAP = 4
+    VIDEO = 5
+
+
+def stream(seed: int, purpose: Purpose, iteration: int = 0, phase: int = 0, task: int = 0) -> np.random.Generator:
+    """The random stream of one address.
+
+    Args:
+        seed: the run's seed, non-negative.
+        purpose: what the numbers are for.
+        iteration: outer iteration.
+        phase: adaptation step within the iteration, 0..K.
+        task: index of the task within the whole meta-batch, not within a process's share of it.
+    """
+    address = np.random.SeedSequence([seed, purpose, iteration, phase, task])
+    return np.random.Generator(np.random.Philox(address))
+
+
+def streams(seed: int, purpose: Purpose, iteration: int, phase: int, num_tasks: int) -> list[np.random.Generator]:
+    """One stream for each of `num_tasks` tasks."""
+    return [stream(seed, purpose, iteration, phase, task) for task in range(num_tasks)]

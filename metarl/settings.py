@@ -1,0 +1,62 @@
+"""How every group of settings in the project is declared: frozen, keyword-only and checked when built."""
+
+import types
+from collections.abc import Iterator
+from dataclasses import field
+from typing import Annotated, Any, Literal, TypeVar, Union, dataclass_transform, get_args, get_origin
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
+
+NAME = "name"
+"""The literal field that tells the members of a union of settings apart."""
+
+_CONFIG = ConfigDict(
+    extra="forbid",
+    strict=True,
+    allow_inf_nan=False,
+    ser_json_inf_nan="constants",  # in free mappings, which may hold infinity, it would become null
+    use_attribute_docstrings=True,
+)
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field, Field))
+def settings(cls: type[T]) -> type[T]:
+    """Make `cls` a frozen, keyword-only dataclass that checks types and ranges, and refuses NaN and infinity.
+
+    A whole number serves as a float; nothing else is converted. The docstring below a field is its help text
+    on the command line. A section of several kinds is a union whose members each have a literal `name`:
+
+        algorithm: Annotated[MAML | Reptile, Field(discriminator="name")] = MAML()
+
+    Errors: building an instance raises `pydantic.ValidationError`, a `ValueError` that lists every bad field.
+    """
+    return dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls)
+
+
+def is_settings(cls: Any) -> bool:
+    """Whether `cls` was declared with `settings`."""
+    return isinstance(cls, type) and "__pydantic_fields__" in vars(cls)
+
+
+def fields_of(cls: type) -> dict[str, FieldInfo]:
+    """The fields of a settings class by name, with resolved annotation, default and description."""
+    return vars(cls)["__pydantic_fields__"]
+
+
+def kinds(annotation: Any) -> Iterator[type]:
+    """The settings classes that a field with this annotation may hold."""
+    if is_settings(annotation):
+        yield annotation
+    elif get_origin(annotation) in (Union, types.UnionType, Annotated):
+        for part in get_args(annotation):
+            yield from kinds(part)
+
+
+def names_of(cls: type) -> tuple[Any, ...]:
+    """What the literal `name` of a settings class may be; empty where it has none."""
+    annotation = fields_of(cls)[NAME].annotation if NAME in fields_of(cls) else None
+    return get_args(annotation) if get_origin(annotation) is Literal else ()

@@ -1,0 +1,323 @@
+"""Metrics on disk and in Weights & Biases (W&B), from one object that never stops a run.
+
+Every row of numbers goes to `RUN_DIR/metrics.jsonl` and, unless switched off, to a W&B run under
+`RUN_DIR/wandb`. Without a W&B login the run is recorded offline: look at it with `wandb leet DIR`, upload it
+with `wandb sync DIR`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args
+
+from metarl.errors import UserError, nearest
+from metarl.files import write_atomically
+
+if TYPE_CHECKING:
+    import wandb
+
+Mode = Literal["auto", "online", "offline", "disabled"]
+Cell = str | float | int | bool | None
+
+METRICS_FILE = "metrics.jsonl"
+INIT_TIMEOUT = 20.0  # [s] an unreachable server is given up after this long
+FINISH_TIMEOUT = 300.0  # [s] for uploading what is left; the rest stays on disk for `wandb sync`
+
+
+class Tracker:
+    """Writes metrics to `metrics.jsonl` and to a W&B run; build it with `Tracker.open`.
+
+    A failure of W&B or of the disk is reported once, as a RuntimeWarning, and the run goes on: without W&B
+    after its first exception, while lines for `metrics.jsonl` are tried again each time. Every row names its
+    `iteration` and its `environment_steps` (of all tasks together, since the start).
+
+    As a context manager it closes at the end, and an exception marks the run as failed.
+    """
+
+    def __init__(self, run_dir: Path, run: wandb.Run | None) -> None:
+        self._metrics_path = run_dir / METRICS_FILE
+        self._metrics_failed = False
+        self._run = run
+        # Kept apart from the run, so that it can still be printed after closing. `dir` is DIR/files.
+        self._wandb_dir = None if run is None else Path(run.dir).parent
+
+    @classmethod
+    def open(
+        cls,
+        run_dir: Path,
+        config: Mapping[str, Any],
+        *,
+        mode: Mode,
+        project: str,
+        group: str | None,
+        name: str | None,
+        run_id: str,
+        tags: Sequence[str] = (),
+    ) -> Self:
+        """Start tracking into `run_dir`, which is created if missing; nothing here ever prompts.
+
+        Args:
+            config: The resolved configuration, as plain values (numbers, strings, lists, dicts).
+            mode: `auto` follows WANDB_MODE where it is set; otherwise it is online with a W&B login and
+                offline without. `online` without a login or network is recorded offline, with a warning.
+            run_id: Names the run for W&B. The same id again continues the run: at once when online, else when
+                its parts meet in `wandb sync`. A sweep agent's WANDB_RUN_ID takes precedence.
+
+        Raises:
+            UserError: `mode` or WANDB_MODE is not one of the modes.
+        """
+        wanted = _requested(mode)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        arguments = {
+            "dir": run_dir.absolute(),
+            "config": dict(config),
+            "project": project,
+            "group": group,
+            "name": name,
+            "id": os.environ.get("WANDB_RUN_ID", run_id),
+            "tags": tuple(tags),
+        }
+        return cls(run_dir, None if wanted == "disabled" else _start(wanted, arguments))
+
+    @property
+    def wandb_dir(self) -> Path | None:
+        """W&B's directory for this run, for `wandb leet` and `wandb sync`; None where W&B never started."""
+        return self._wandb_dir
+
+    def log(self, metrics: Mapping[str, float], *, iteration: int, environment_steps: int) -> None:
+        """Record scalars, e.g. `{"train/return": 212.5}`, of Python or NumPy, or one-element tensors.
+
+        JSON has no NaN or infinity, so `metrics.jsonl` holds null in their place.
+        """
+        scalars = {key: float(value) for key, value in metrics.items()}
+        at = _at(iteration, environment_steps)
+        self._append({**at, **{key: _finite(value) for key, value in scalars.items()}})
+        self._publish(lambda run: run.log({**at, **scalars}))
+
+    def table(
+        self,
+        key: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Cell]],
+        *,
+        iteration: int,
+        environment_steps: int,
+    ) -> None:
+        """Record a table, its cells in the order of `columns`; in JSON `{"columns": …, "rows": …}`."""
+        at = _at(iteration, environment_steps)
+        cells = [[_plain(cell) for cell in row] for row in rows]
+        self._append({**at, key: {"columns": list(columns), "rows": cells}})
+        self._show(key, lambda wandb: wandb.Table(columns=list(columns), data=cells), at)
+
+    def image(
+        self, key: str, png_path: Path, caption: str | None = None, *, iteration: int, environment_steps: int
+    ) -> None:
+        """Show a PNG in W&B, which takes its own copy of the file."""
+        at = _at(iteration, environment_steps)
+        self._show(key, lambda wandb: wandb.Image(str(png_path), caption=caption), at)
+
+    def video(
+        self, key: str, mp4_path: Path, caption: str | None = None, *, iteration: int, environment_steps: int
+    ) -> None:
+        """Show an MP4 in W&B, which takes its own copy of the file, as encoded."""
+        at = _at(iteration, environment_steps)
+        self._show(key, lambda wandb: wandb.Video(str(mp4_path), caption=caption, format="mp4"), at)
+
+    def artifact(self, path: Path, name: str, kind: str, aliases: Sequence[str] = ("latest",)) -> None:
+        """Keep a version of a file, e.g. a checkpoint, as the W&B artifact `name` of type `kind`.
+
+        W&B takes its own copy at once, so the file may be overwritten before an offline run is uploaded.
+        """
+
+        def publish(run: wandb.Run) -> None:
+            import wandb
+
+            artifact = wandb.Artifact(name, kind)
+            artifact.add_file(str(path))
+            run.log_artifact(artifact, aliases=list(aliases))
+
+        self._publish(publish)
+
+    def summary(self, mapping: Mapping[str, Cell]) -> None:
+        """Set the numbers by which W&B's run table compares runs, e.g. the final held-out return."""
+        self._publish(lambda run: run.summary.update({key: _scalar(value) for key, value in mapping.items()}))
+
+    def close(self, exit_code: int = 0) -> None:
+        """Finish the W&B run; a non-zero `exit_code` marks it as failed. Closing twice does nothing."""
+        self._publish(lambda run: run.finish(exit_code=exit_code))
+        self._run = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(exit_code=0 if kind is None else 1)
+
+    def _append(self, row: Mapping[str, object]) -> None:
+        """Add one line to `metrics.jsonl`, on disk when this returns."""
+        line = json.dumps(row, allow_nan=False) + "\n"
+        try:
+            with self._metrics_path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError as error:
+            if not self._metrics_failed:
+                _warn(f"cannot write {self._metrics_path} ({error}); lines are lost until that is possible")
+            self._metrics_failed = True
+
+    def _show(self, key: str, make: Callable[[Any], object], at: Mapping[str, int]) -> None:
+        """Log what `make` builds from the wandb module; a run without W&B never imports it."""
+
+        def publish(run: wandb.Run) -> None:
+            import wandb
+
+            run.log({**at, key: make(wandb)})
+
+        self._publish(publish)
+
+    def _publish(self, action: Callable[[wandb.Run], object]) -> None:
+        """Do `action` with the W&B run, if there is one; its first exception ends W&B and nothing else."""
+        if self._run is None:
+            return
+        try:
+            action(self._run)
+        except Exception as error:  # whatever W&B raises, training is worth more
+            broken, self._run = self._run, None
+            _warn(f"W&B stopped ({_describe(error)}); metrics go on in {self._metrics_path}")
+            with contextlib.suppress(Exception):  # what was logged is kept, and the run id is free again
+                broken.finish(exit_code=1)
+
+
+def truncate_metrics(path: Path, iteration: int) -> int:
+    """Cut `metrics.jsonl` back to the rows with `row["iteration"] <= iteration`, before resuming from there.
+
+    A line that is not a whole JSON object (torn by a crash) is dropped. The file is replaced in one step; a
+    missing file is left missing.
+
+    Returns:
+        The number of rows kept.
+    """
+    if not path.exists():
+        return 0
+    kept = [line for line in path.read_bytes().splitlines() if _is_row_until(line, iteration)]
+    write_atomically(path, b"".join(line + b"\n" for line in kept))
+    return len(kept)
+
+
+def _is_row_until(line: bytes, iteration: int) -> bool:
+    try:
+        row = json.loads(line)
+    except ValueError:  # torn: not JSON, or cut inside a character
+        return False
+    return isinstance(row, dict) and isinstance(row.get("iteration"), int) and row["iteration"] <= iteration
+
+
+def _requested(mode: str) -> Mode:
+    """`mode`, or for `auto` WANDB_MODE where that is set."""
+    source, wanted = "mode", mode
+    if mode == "auto" and os.environ.get("WANDB_MODE"):
+        source, wanted = "WANDB_MODE", os.environ["WANDB_MODE"]
+    if wanted not in get_args(Mode):
+        raise UserError(f"{source} is {wanted!r}.{nearest(wanted, get_args(Mode))}")
+    return cast(Mode, wanted)
+
+
+def _logged_in() -> bool:
+    """Whether W&B has credentials (environment, netrc, its settings). Never asks; reports broken ones."""
+    try:
+        import wandb
+
+        return wandb.login(prompt=False, verify=False)
+    except Exception as error:
+        _warn(f"no usable W&B login ({_describe(error)})")
+        return False
+
+
+def _start(mode: Mode, arguments: Mapping[str, Any]) -> wandb.Run | None:
+    """Start a W&B run, online if wanted and possible, else offline; if not even that, warn and give None."""
+    # W&B copies tables and artifacts into the home directory, unless told: an offline run needs them until it
+    # is uploaded, and a home directory may be small or read-only.
+    os.environ.setdefault("WANDB_DATA_DIR", str(arguments["dir"] / "wandb" / "data"))
+    online = mode != "offline" and _logged_in()
+    if mode == "online" and not online:
+        _warn("there is no W&B login (`wandb login` makes one); the run is recorded offline")
+    if online:
+        try:
+            return _init("online", arguments)
+        except Exception as error:
+            _warn(f"W&B did not start online ({_describe(error)}); the run is recorded offline")
+            _forget_failed_start()
+    try:
+        return _init("offline", arguments)
+    except Exception as error:
+        _warn(f"W&B did not start ({_describe(error)}); metrics go on in {arguments['dir'] / METRICS_FILE}")
+        return None
+
+
+def _init(mode: Literal["online", "offline"], arguments: Mapping[str, Any]) -> wandb.Run:
+    """Start a W&B run of its own, whatever other runs this process has; any exception is W&B's."""
+    import wandb
+
+    settings = wandb.Settings(
+        console="off",
+        x_disable_stats=True,
+        init_timeout=INIT_TIMEOUT,
+        finish_timeout=FINISH_TIMEOUT,
+        reinit="create_new",
+        quiet=True,
+        silent=mode == "offline",  # online, W&B's few lines name the page to look at
+    )
+    # Offline, `resume` does nothing but draw a warning.
+    resume = "allow" if mode == "online" else None
+    run = wandb.init(mode=mode, resume=resume, settings=settings, **arguments)
+    run.define_metric("iteration")
+    run.define_metric("environment_steps")
+    # Methods differ in what an iteration costs, and W&B's own step counts calls: environment steps are the
+    # axis on which runs compare. Every row names its iteration too, so any plot can be switched to it.
+    run.define_metric("*", step_metric="environment_steps")
+    return run
+
+
+def _forget_failed_start() -> None:
+    """Restart W&B's service, which otherwise holds the run id of a failed start as "in use"."""
+    import wandb
+
+    try:
+        wandb.teardown()
+    except Exception as error:
+        _warn(f"W&B did not shut down ({_describe(error)})")
+
+
+def _at(iteration: int, environment_steps: int) -> dict[str, int]:
+    return {"iteration": int(iteration), "environment_steps": int(environment_steps)}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _scalar(value: Any) -> Cell:
+    """`value` as a plain Python value: NumPy scalars and one-element tensors become floats."""
+    return value if value is None or isinstance(value, str | bool | int) else float(value)
+
+
+def _plain(value: Any) -> Cell:
+    """`value` as strict JSON has it."""
+    scalar = _scalar(value)
+    return _finite(scalar) if isinstance(scalar, float) else scalar
+
+
+def _describe(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=3)

@@ -1,0 +1,189 @@
+"""The outer loop, in the order of the papers' pseudocode."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from metarl import runs, showcase
+from metarl.advantages import estimate
+from metarl.errors import NonFinite
+from metarl.evaluation import AdaptationReturns, evaluate
+from metarl.experiment import Experiment
+from metarl.learner import initial_params, make_batch, make_policy, test_tasks, training_tasks
+from metarl.parameters import expand
+from metarl.policies import GaussianMLP
+from metarl.runs import State
+from metarl.sampling import rollout
+from metarl.seeding import Purpose, streams
+from metarl.statistics import estimate as interval
+from metarl.tasks import TaskVectorEnv
+from metarl.threads import set_threads
+from metarl.timing import Stopwatch
+from metarl.tracking import Tracker
+from metarl.types import Batch, Params
+
+
+class Progress(Protocol):
+    """Where a run tells how far it is."""
+
+    def show(self, iteration: int, metrics: dict[str, float]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The episodes of one iteration."""
+
+    support: list[Batch]
+    """K batches, before each adaptation step."""
+    query: Batch
+    """The batch after the last one."""
+    returns: list[float]
+    """K + 1 mean returns, after 0..K adaptation steps."""
+    environment_steps: int
+    seconds: dict[str, float]
+    """What sampling, advantages and adaptation took."""
+
+
+def train(experiment: Experiment, run_dir: Path, state: State | None, tracker: Tracker, progress: Progress) -> State:
+    """Meta-train from `state` (None: from the start) to `experiment.iterations`.
+
+    After every iteration the checkpoint is on disk, so that whatever ends the run, no more than one is lost.
+
+    Returns:
+        The state at the end.
+
+    Raises:
+        NonFinite, SimulationDiverged: training cannot go on; the last checkpoint stays.
+    """
+    set_threads(experiment.threads)
+    env = make_batch(experiment.env, experiment.sampling.tasks * experiment.sampling.episodes, experiment.threads)
+    policy = make_policy(experiment, env)
+    test = FixedTest(experiment, policy)
+    state = state or test.first_state(initial_params(policy, experiment.seed))
+    runs.check_shapes(run_dir / runs.CHECKPOINT, state.params, initial_params(policy, experiment.seed))
+    runs.save(run_dir, experiment, state)
+
+    for iteration in range(state.iteration, experiment.iterations):
+        if iteration % experiment.evaluation.every == 0:
+            test.run(state, tracker)
+
+        began = time.perf_counter()
+        env.set_tasks(training_tasks(env, experiment, iteration))
+        collected = collect(env, policy, state.params, experiment, iteration)
+        params, metrics = experiment.algorithm.update(policy, state.params, collected.support, collected.query)
+        require_finite(params, iteration, "the outer step")
+        metrics = describe(collected, metrics, time.perf_counter() - began)
+        tracker.log(metrics, iteration=iteration, environment_steps=state.environment_steps)
+        state = replace(
+            state,
+            iteration=iteration + 1,
+            environment_steps=state.environment_steps + collected.environment_steps,
+            params=params,
+        )
+        runs.save(run_dir, experiment, state)
+        progress.show(state.iteration, metrics)
+
+    result = test.run(state, tracker)
+    showcase.publish(experiment, run_dir, state, policy, test.tasks, result, tracker)
+    return state
+
+
+def collect(
+    env: TaskVectorEnv, policy: GaussianMLP, params: Params, experiment: Experiment, iteration: int
+) -> Collected:
+    """Episodes of every task before, between and after its K adaptation steps: support and query batches."""
+    algorithm, sampling, stopwatch = experiment.algorithm, experiment.sampling, Stopwatch()
+    adapted, batches, returns, steps = expand(params, sampling.tasks), [], [], 0
+    for k in range(algorithm.inner_steps + 1):
+        with stopwatch("sampling"):
+            generators = streams(experiment.seed, Purpose.TRAINING, iteration, k, sampling.tasks)
+            trajectories = rollout(env, policy, adapted, generators, experiment.env.horizon)
+        with stopwatch("advantages"):
+            batches.append(estimate(trajectories, sampling.gamma, sampling.gae_lambda))
+        if k < algorithm.inner_steps:
+            with stopwatch("adaptation"):
+                adapted = algorithm.adapt(policy, adapted, batches[k])
+            require_finite(adapted, iteration, f"adaptation step {k + 1}")
+        returns.append(trajectories.returns.nanmean().item())
+        steps += trajectories.environment_steps
+    return Collected(batches[:-1], batches[-1], returns, steps, stopwatch.metrics())
+
+
+def describe(collected: Collected, update: dict[str, float], seconds: float) -> dict[str, float]:
+    """The metrics of one iteration that took so many seconds, in W&B's sections; what ends in _s is a time."""
+    parts = {**collected.seconds, **update}
+    return {
+        "train/return_before": collected.returns[0],
+        "train/return_after": collected.returns[-1],
+        **{f"{'time' if name.endswith('_s') else 'update'}/{name}": value for name, value in parts.items()},
+        "time/iteration_s": seconds,
+        "time/environment_steps_per_s": collected.environment_steps / seconds,
+    }
+
+
+def require_finite(params: Params, iteration: int, after: str) -> None:
+    """Stop before parameters that are not finite are acted on or saved over the last good checkpoint."""
+    for name, p in params.items():
+        if not torch.isfinite(p).all():
+            raise NonFinite(
+                f"iteration {iteration}: {name} is not finite after {after}{_which_task(p, params)}. The checkpoint of "
+                f"{iteration} iterations is kept. Try a smaller inner_step_size or max_kl."
+            )
+
+
+def _which_task(p: Tensor, params: Params) -> str:
+    """Names the first affected task where parameters are stacked per task."""
+    stacked = params["log_std"].ndim == 2
+    return f" of task {int((~torch.isfinite(p)).flatten(1).any(1).nonzero()[0])}" if stacked else ""
+
+
+class FixedTest:
+    """The evaluation that is repeated during training: fixed tasks, fixed randomness."""
+
+    def __init__(self, experiment: Experiment, policy: GaussianMLP) -> None:
+        settings = experiment.evaluation
+        self._experiment, self._policy = experiment, policy
+        self._env = make_batch(experiment.env, settings.tasks * settings.episodes, experiment.threads)
+        self.tasks: Sequence[Any] = test_tasks(self._env, settings.split, settings.tasks)
+
+    def first_state(self, params: Params) -> State:
+        """The state of a run that has not begun."""
+        plain = [self._env.task_space.to_dict(task) for task in self.tasks]
+        return State(iteration=0, environment_steps=0, params=params, test_tasks=plain)
+
+    def run(self, state: State, tracker: Tracker) -> AdaptationReturns:
+        """Adapt to all test tasks, record returns and gain, and return them."""
+        experiment, at = (
+            self._experiment,
+            {"iteration": state.iteration, "environment_steps": state.environment_steps},
+        )
+        result = evaluate(
+            self._env,
+            self.tasks,
+            self._policy,
+            state.params,
+            experiment.algorithm,
+            experiment.sampling,
+            horizon=experiment.env.horizon,
+            steps=experiment.evaluation.steps,
+        )
+        section, means = experiment.evaluation.split.replace("-", "_"), result.means
+        gain = interval(means[:, -1] - means[:, 0])
+        metrics = {f"{section}/return_{k}_steps": means[:, k].mean() for k in range(means.shape[1])}
+        metrics |= {
+            f"{section}/gain": gain.value,
+            f"{section}/gain_low": gain.low,
+            f"{section}/gain_high": gain.high,
+        }
+        tracker.log(metrics, **at)
+        columns = ["task", *(f"{k} steps" for k in range(means.shape[1]))]
+        rows = [[task.label, *row] for task, row in zip(self.tasks, means.tolist(), strict=True)]
+        tracker.table(f"{section}/returns", columns, rows, **at)
+        return result

@@ -1,0 +1,124 @@
+"""The data of the two loops, and the one legend of axes.
+
+`M` tasks, `E` episodes per task, `T` steps (horizon), `O` observation, `A` action, `K` adaptation steps.
+A batch of simulations is flat, `N = M * E`: simulation `n = m * E + e` plays episode `e` of task `m`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+Params = dict[str, Tensor]
+"""Parameters are values: a name for each tensor. Shared by all tasks `(...)`, or one set per task `(M, ...)`."""
+
+
+def _check_shapes(owner: object, axes: Mapping[str, str], sizes: dict[str, int]) -> None:
+    """Raise ValueError unless each named tensor has the axes spelled in `axes`; letters agree across tensors."""
+    for name, letters in axes.items():
+        tensor = getattr(owner, name)
+        spelled = f"{type(owner).__name__}.{name} has shape {tuple(tensor.shape)}, not ({', '.join(letters)})"
+        if tensor.ndim != len(letters):
+            raise ValueError(spelled)
+        for letter, size in zip(letters, tensor.shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise ValueError(f"{spelled} with {letter} = {sizes[letter]}")
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A diagonal Gaussian over policy outputs, for each state of a batch."""
+
+    mean: Tensor
+    """(M, E, T, A)"""
+    log_std: Tensor
+    """(M, A): it does not depend on the state."""
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """What E episodes of each of M tasks looked like."""
+
+    observations: Tensor
+    """(M, E, T+1, O): the last one is what the final action led to."""
+    actions: Tensor
+    """(M, E, T, A): policy outputs, before scaling and clipping to the environment's range."""
+    rewards: Tensor
+    """(M, E, T)"""
+    discounts: Tensor
+    """(M, E, T): 0 where the episode terminated, 1 elsewhere. A time limit is no termination."""
+    valid: Tensor
+    """(M, E, T): 1 for a step that was really taken, 0 for padding after the end or a diverged simulation."""
+    policy: Gaussian
+    """The distribution that the actions were drawn from."""
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, int] = {}
+        _check_shapes(self, {"rewards": "MET", "discounts": "MET", "valid": "MET", "actions": "META"}, sizes)
+        _check_shapes(self.policy, {"mean": "META", "log_std": "MA"}, sizes)
+        M, E, T = self.rewards.shape
+        if self.observations.shape[:3] != (M, E, T + 1):
+            raise ValueError(
+                f"Trajectories.observations has shape {tuple(self.observations.shape)}, "
+                f"not ({M}, {E}, {T} + 1, O): one more than rewards"
+            )
+
+    @property
+    def returns(self) -> Tensor:
+        """(M, E): the undiscounted sum of rewards of each episode; NaN for one that was left out."""
+        total = (self.rewards * self.valid).sum(-1)
+        return torch.where(self.valid.any(-1), total, torch.nan)
+
+    @property
+    def environment_steps(self) -> int:
+        """Number of steps that were really taken."""
+        return int(self.valid.sum())
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a policy gradient needs of the trajectories of M tasks."""
+
+    observations: Tensor
+    """(M, E, T, O)"""
+    actions: Tensor
+    """(M, E, T, A)"""
+    advantages: Tensor
+    """(M, E, T)"""
+    valid: Tensor
+    """(M, E, T)"""
+    log_probs: Tensor
+    """(M, E, T): log-probability of the actions under the policy that drew them."""
+    policy: Gaussian
+    """That policy's distribution."""
+
+    def __post_init__(self) -> None:
+        sizes: dict[str, int] = {}
+        axes = {
+            "advantages": "MET",
+            "valid": "MET",
+            "log_probs": "MET",
+            "actions": "META",
+            "observations": "METO",
+        }
+        _check_shapes(self, axes, sizes)
+        _check_shapes(self.policy, {"mean": "META", "log_std": "MA"}, sizes)
+
+    @property
+    def num_tasks(self) -> int:
+        return self.advantages.shape[0]
+
+    def tasks(self, chosen: slice) -> Batch:
+        """The part of the batch that belongs to the chosen tasks."""
+        policy = Gaussian(self.policy.mean[chosen], self.policy.log_std[chosen])
+        own = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "policy"}
+        return Batch(**own, policy=policy)
+
+    def every(self, stride: int) -> Batch:
+        """Every `stride`-th step of each episode, for estimates on a subsample."""
+        policy = replace(self.policy, mean=self.policy.mean[:, :, ::stride])
+        own = {f.name: getattr(self, f.name)[:, :, ::stride] for f in fields(self) if f.name != "policy"}
+        return Batch(**own, policy=policy)

@@ -1,0 +1,226 @@
+"""Rollouts as videos: record an episode, caption it, put two side by side, encode as MP4."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from PIL.ImageFont import FreeTypeFont
+
+MARGIN = 6  # [px] around a caption
+SMALLEST = 8  # [px] font size of a caption in a tiny frame
+GAP = 4  # [px] between two panels
+SHADE = 0.35  # brightness left of the picture behind a caption
+
+
+class RenderingUnavailable(RuntimeError):
+    """This machine cannot render or encode; the message says what to install. Callers skip their videos."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One rendered episode of F - 1 steps; frame f + 1 shows what the step with reward f led to."""
+
+    frames: np.ndarray
+    """(F, H, W, 3) uint8, RGB; frame 0 shows the start."""
+    rewards: np.ndarray
+    """(F - 1,) float."""
+
+    def __post_init__(self) -> None:
+        _check_frames(self.frames)
+        if self.rewards.shape != (len(self.frames) - 1,):
+            raise ValueError(
+                f"an episode of {len(self.frames)} frames has {len(self.frames) - 1} rewards,"
+                f" got shape {self.rewards.shape}"
+            )
+
+    @property
+    def running_return(self) -> np.ndarray:
+        """(F,) the undiscounted return up to each frame, 0 at the start."""
+        return np.concatenate([[0.0], np.cumsum(self.rewards)])
+
+    def captions(self, *lines: str) -> list[str]:
+        """One caption for each frame: `lines`, then the return so far."""
+        return ["\n".join([*lines, f"return {value:.1f}"]) for value in self.running_return]
+
+
+def record_episode(env: gymnasium.Env, act: Callable[[np.ndarray], np.ndarray], seed: int, max_steps: int) -> Episode:
+    """Roll `act` (observation (O,) to action (A,)) in `env` until the episode ends or `max_steps` are done.
+
+    Args:
+        env: A single environment made with `render_mode="rgb_array"`; it is reset with `seed` and left open.
+
+    Raises:
+        RenderingUnavailable: The environment gives no picture.
+    """
+    observation, _ = env.reset(seed=seed)
+    frames, rewards = [_first_frame(env)], []
+    for _ in range(max_steps):
+        observation, reward, terminated, truncated, _ = env.step(act(observation))
+        rewards.append(float(reward))
+        frames.append(np.array(env.render()))
+        if terminated or truncated:
+            break
+    return Episode(np.stack(frames), np.array(rewards, dtype=np.float64))
+
+
+def side_by_side(
+    left: np.ndarray, right: np.ndarray, left_caption: str | Sequence[str], right_caption: str | Sequence[str]
+) -> np.ndarray:
+    """Two captioned clips as one; the shorter one waits on its last frame.
+
+    Args:
+        left: (F, H, W, 3) uint8.
+        right: (F', H, W', 3) uint8, as high as `left`.
+        left_caption: One text, or one for each frame of `left`; see `caption`. The same for `right_caption`.
+
+    Returns:
+        (max(F, F'), H, W + gap + W', 3) uint8.
+
+    Raises:
+        ValueError: The heights differ, or a clip or its captions are malformed.
+    """
+    _check_frames(left)
+    _check_frames(right)
+    if left.shape[1] != right.shape[1]:
+        raise ValueError(f"clips side by side need one height, got {left.shape[1]} and {right.shape[1]} px")
+    left_texts, right_texts = _per_frame(left_caption, len(left)), _per_frame(right_caption, len(right))
+    lettering = _lettering([*left_texts, *right_texts], left.shape[1], min(left.shape[2], right.shape[2]))
+    count = max(len(left), len(right))
+    left = _hold_last(_draw(left, left_texts, lettering), count)
+    right = _hold_last(_draw(right, right_texts, lettering), count)
+    gap = np.full((count, left.shape[1], GAP, 3), 255, dtype=np.uint8)
+    return np.concatenate([left, gap, right], axis=2)
+
+
+def caption(frames: np.ndarray, text: str | Sequence[str]) -> np.ndarray:
+    """Draw white text on a darkened strip at the top of each frame; returns a copy.
+
+    Args:
+        frames: (F, H, W, 3) uint8.
+        text: One text for all frames, or F texts; a line break starts a new line.
+
+    Raises:
+        ValueError: The frames are malformed, or there is not one text for each frame.
+    """
+    _check_frames(frames)
+    texts = _per_frame(text, len(frames))
+    return _draw(frames, texts, _lettering(texts, *frames.shape[1:3]))
+
+
+def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
+    """Encode as H.264 (yuv420p, index first), which every browser plays; `path` appears only when complete.
+
+    H.264 halves the resolution of colour, so an odd height or width grows by one repeated row or column.
+
+    Args:
+        frames: (F, H, W, 3) uint8, RGB.
+        fps: Frames per second [1/s]; for real time, 1 / (environment time step).
+
+    Raises:
+        RenderingUnavailable: There is no ffmpeg, or it cannot encode to `path`.
+        ValueError: `frames` are malformed or `fps` is not positive.
+    """
+    _check_frames(frames)
+    if not fps > 0:
+        raise ValueError(f"fps must be positive, got {fps}")
+    height, width = frames.shape[1:3]
+    frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+    try:
+        _encode(draft, np.ascontiguousarray(frames), fps)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _encode(path: Path, frames: np.ndarray, fps: float) -> None:
+    """Pipe contiguous frames of even size through ffmpeg."""
+    height, width = frames.shape[1:3]
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
+    codec = ["-c:v", "libx264", "-preset", "fast", "-crf", "20", "-pix_fmt", "yuv420p"]
+    command = [_ffmpeg(), "-loglevel", "error", *source, *codec, "-movflags", "+faststart", "-y", str(path)]
+    try:
+        subprocess.run(command, input=frames.data.cast("B"), capture_output=True, check=True)
+    except OSError as error:
+        raise RenderingUnavailable(f"ffmpeg does not run ({error}): pip install imageio-ffmpeg") from error
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip()
+        raise RenderingUnavailable(f"ffmpeg cannot encode H.264 to {path.parent}: {reason}") from error
+
+
+def _ffmpeg() -> str:
+    try:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise RenderingUnavailable(f"there is no ffmpeg ({error}): pip install imageio-ffmpeg") from error
+
+
+def _first_frame(env: gymnasium.Env) -> np.ndarray:
+    """(H, W, 3) the picture after a reset; the place where a missing renderer shows."""
+    name = env.spec.id if env.spec else env.unwrapped
+    if env.render_mode != "rgb_array":
+        raise RenderingUnavailable(f'{name} has render_mode {env.render_mode!r}: make it with "rgb_array"')
+    try:
+        frame = env.render()
+    except Exception as error:  # each renderer fails in its own way
+        raise RenderingUnavailable(
+            f"{name} cannot render ({type(error).__name__}: {error}). Without a display, set MUJOCO_GL=egl"
+            " (packages libegl1, libgl1, libgl1-mesa-dri) or MUJOCO_GL=osmesa (package libosmesa6)"
+            " before Python starts."
+        ) from error
+    if frame is None:
+        raise RenderingUnavailable(f"{name} rendered nothing")
+    return np.array(frame)
+
+
+def _check_frames(frames: np.ndarray) -> None:
+    if frames.ndim != 4 or frames.shape[3] != 3 or frames.dtype != np.uint8 or not frames.size:
+        raise ValueError(f"frames are (F, H, W, 3) uint8 and not empty, got {frames.shape} {frames.dtype}")
+
+
+def _hold_last(frames: np.ndarray, count: int) -> np.ndarray:
+    return np.concatenate([frames, np.repeat(frames[-1:], count - len(frames), axis=0)])
+
+
+def _per_frame(text: str | Sequence[str], count: int) -> list[str]:
+    texts = [text] * count if isinstance(text, str) else list(text)
+    if len(texts) != count:
+        raise ValueError(f"{count} frames need as many captions, got {len(texts)}")
+    return texts
+
+
+def _lettering(texts: Sequence[str], height: int, width: int) -> tuple[FreeTypeFont, int]:
+    """The largest font in which every text fits the width, and the height of the strip for it [px]."""
+    # Pillow's own font lacks the signs of units and mathematics (², θ, →); Matplotlib ships one with them.
+    file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    fonts = [ImageFont.truetype(file, size) for size in range(max(12, height // 20), SMALLEST - 1, -1)]
+    font = next((font for font in fonts if _extent(texts, font)[0] <= width), fonts[-1])
+    return font, min(_extent(texts, font)[1], height)
+
+
+def _extent(texts: Sequence[str], font: FreeTypeFont) -> tuple[int, int]:
+    """(width, height) [px] that any of `texts` needs, with its margins."""
+    draw = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+    boxes = [draw.multiline_textbbox((MARGIN, MARGIN), text, font=font) for text in set(texts)]
+    return int(max(box[2] for box in boxes)) + MARGIN, int(max(box[3] for box in boxes)) + MARGIN
+
+
+def _draw(frames: np.ndarray, texts: Sequence[str], lettering: tuple[FreeTypeFont, int]) -> np.ndarray:
+    font, strip = lettering
+    drawn = frames.copy()
+    for frame, text in zip(drawn, texts, strict=True):
+        picture = Image.fromarray((frame[:strip] * SHADE).astype(np.uint8))
+        ImageDraw.Draw(picture).multiline_text((MARGIN, MARGIN), text, font=font, fill="white")
+        frame[:strip] = picture
+    return drawn

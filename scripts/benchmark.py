@@ -1,0 +1,163 @@
+"""Measure speed. Let nothing else run meanwhile.
+
+python scripts/benchmark.py sampling  [--json FILE]   the sampler against the bare physics with the same actions
+python scripts/benchmark.py iteration [--json FILE]   one MAML-TRPO iteration, part by part, against the physics
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mujoco.batch import Batch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from envs.half_cheetah import robot
+from metarl.errors import exits_cleanly
+from metarl.experiment import Experiment, Sampling
+from metarl.files import write_atomically
+from metarl.learner import initial_params, make_batch, make_policy, training_tasks
+from metarl.parameters import expand
+from metarl.runs import versions
+from metarl.sampling import rollout
+from metarl.seeding import Purpose, streams
+from metarl.threads import set_threads
+from metarl.training import collect
+
+
+@exits_cleanly
+def main() -> None:
+    """Parse, measure, save."""
+    arguments = parse()
+    measure = {"sampling": sampling, "iteration": iteration}[arguments.what]
+    result = measure(arguments.threads, arguments.repeats)
+    if arguments.json:
+        conditions = {"threads": arguments.threads or os.cpu_count(), "versions": versions()}
+        write_atomically(arguments.json, json.dumps(conditions | result, indent=1).encode())
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["sampling", "iteration"])
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores (default)")
+    parser.add_argument("--repeats", type=int, default=9, help="the median is reported (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="where the numbers go, single repetitions included")
+    return parser.parse_args()
+
+
+def sampling(threads: int, repeats: int) -> dict[str, Any]:
+    """HalfCheetahVel, M = 40, E = 20, T = 100: the whole sampler and the physics alone, in turn."""
+    experiment = replace(Experiment(), threads=threads)
+    settings, T = experiment.sampling, experiment.env.horizon
+    M, N = settings.tasks, settings.tasks * settings.episodes
+    set_threads(threads)
+    env = make_batch(experiment.env, N, threads)
+    policy = make_policy(experiment, env)
+    params = expand(initial_params(policy, seed=0), M)
+    env.set_tasks(training_tasks(env, experiment, 0))
+    seconds: dict[str, list[float]] = {"sampler": [], "physics": []}
+    for i in range(repeats + 1):
+        took, episodes = timed(lambda i=i: rollout(env, policy, params, streams(0, Purpose.TRAINING, i, 0, M), T))
+        physics = physics_seconds(episodes.observations, episodes.actions, policy.action_scale, threads)
+        if i:  # the first one warms up
+            seconds["sampler"].append(took)
+            seconds["physics"].append(physics)
+    share = median(p / s for p, s in zip(seconds["physics"], seconds["sampler"], strict=True))
+    speed = {name: N * T / median(values) for name, values in seconds.items()}
+    show(
+        f"HalfCheetahVel, {N} robots, {T} steps, median of {repeats}",
+        ("", "environment steps / s", "of the physics"),
+        [
+            ("Batch.step alone, same actions", f"{speed['physics']:,.0f}", "100%"),
+            ("the whole sampler", f"{speed['sampler']:,.0f}", f"{share:.1%}"),
+        ],
+    )
+    return {"environment_steps_per_s": speed, "share_of_physics": share, "seconds": seconds}
+
+
+def iteration(threads: int, repeats: int) -> dict[str, Any]:
+    """HalfCheetahVel, M = 20, E = 20, T = 100, K = 1: a whole iteration, and the physics of the same episodes."""
+    experiment = replace(Experiment(), threads=threads, sampling=Sampling(tasks=20))
+    set_threads(threads)
+    env = make_batch(experiment.env, 20 * experiment.sampling.episodes, threads)
+    policy = make_policy(experiment, env)
+    params = initial_params(policy, seed=0)
+    seconds: dict[str, list[float]] = {}
+    for i in range(repeats + 1):
+        began = time.perf_counter()
+        env.set_tasks(training_tasks(env, experiment, i))
+        collected = collect(env, policy, params, experiment, i)
+        params, metrics = experiment.algorithm.update(policy, params, collected.support, collected.query)
+        whole = time.perf_counter() - began
+        physics = sum(
+            physics_seconds(batch.observations, batch.actions, policy.action_scale, threads)
+            for batch in (*collected.support, collected.query)
+        )
+        parts = {**collected.seconds, **metrics, "whole iteration_s": whole, "physics alone_s": physics}
+        for name, value in parts.items():
+            if i and name.endswith("_s"):  # the first one warms up
+                seconds.setdefault(name.removesuffix("_s"), []).append(value)
+    medians = {name: median(values) for name, values in seconds.items()}
+    ratio = median(w / p for w, p in zip(seconds["whole iteration"], seconds["physics alone"], strict=True))
+    show(
+        f"one MAML-TRPO iteration, HalfCheetahVel, M=20 E=20 T=100 K=1, median of {repeats}",
+        ("", "seconds", "times the physics"),
+        [
+            (name.replace("_", " "), f"{value:.3f}", f"{value / medians['physics alone']:.2f}")
+            for name, value in medians.items()
+        ],
+    )
+    return {"median_seconds": medians, "times_physics": ratio, "seconds": seconds}
+
+
+def physics_seconds(observations: Tensor, actions: Tensor, action_scale: float, threads: int) -> float:
+    """What MuJoCo alone takes to play recorded HalfCheetah episodes again.
+
+    Args:
+        observations: (M, E, T or T+1, 17), whose first ones hold the initial states up to the position along x.
+        actions: (M, E, T, 6) policy outputs.
+        action_scale: environment action per policy output.
+        threads: of the batch.
+    """
+    start = observations[:, :, 0].flatten(0, 1).double().numpy()
+    controls = (actions.flatten(0, 1) * action_scale).clamp(-1, 1).transpose(0, 1).double().contiguous().numpy()
+    batch = Batch(robot().load(), len(start), nthread=threads)
+    qpos, qvel, ctrl = batch.bind("qpos"), batch.bind("qvel"), batch.bind("ctrl")
+    qpos[:, 1:], qvel[:] = start[:, :8], start[:, 8:]
+    batch.forward()
+
+    def play() -> None:
+        for control in controls:
+            ctrl[:] = control
+            batch.step(nstep=robot().frame_skip)
+
+    return timed(play)[0]
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that a call takes, and what it returns."""
+    began = time.perf_counter()
+    result = function()
+    return time.perf_counter() - began, result
+
+
+def show(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A table in the terminal, numbers to the right."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="right" if column else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Meta-train a policy, test it on held-out tasks, and record everything in one folder.
+
+    python scripts/train.py configs/half_cheetah_vel.yaml [--run-dir DIR] [--iterations N] [--seed S] [--FLAG VALUE …]
+    python scripts/train.py --run-dir DIR --resume [--iterations N]
+
+Every setting can be given as a flag. A resumed run goes on exactly as if it had never stopped.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from metarl import config, runs
+from metarl.console import TrainingProgress
+from metarl.errors import UserError, exits_cleanly
+from metarl.experiment import Experiment
+from metarl.runs import State
+from metarl.tracking import Tracker, truncate_metrics
+from metarl.training import train
+
+
+@exits_cleanly
+def main() -> None:
+    """Begin or continue a run, train it to its end, and say where it lies."""
+    arguments, flags = parse(sys.argv[1:])
+    experiment, run_dir, state = (continued if arguments.resume else begun)(arguments, flags)
+    with open_tracker(experiment, run_dir) as tracker:
+        try:
+            with TrainingProgress(experiment.iterations, state.iteration if state else 0) as progress:
+                train(experiment, run_dir, state, tracker, progress)
+        except KeyboardInterrupt:
+            print("\nThe last whole iteration is saved. Go on with")
+            print(f"  python scripts/train.py --run-dir {run_dir} --resume")
+            raise
+    tell(run_dir, tracker)
+
+
+def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The config file, if it comes first; this script's own options; and the flags that are settings."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--run-dir", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    first = [args[0]] if args and not args[0].startswith("-") else []
+    arguments, flags = parser.parse_known_args(args[len(first) :])
+    arguments.config = Path(first[0]) if first else None
+    if "--help" in flags or "-h" in flags:
+        base = config.load(arguments.config, Experiment) if arguments.config else Experiment()
+        config.override(base, ["--help"], prog="train.py", description=__doc__)
+    return arguments, flags
+
+
+def begun(arguments: argparse.Namespace, flags: list[str]) -> tuple[Experiment, Path, None]:
+    """A new run."""
+    if arguments.config is None:
+        known = ", ".join(sorted(str(path) for path in Path("configs").glob("*.yaml")))
+        raise UserError(f"no config given: name one first, as in train.py configs/NAME.yaml. There are: {known}")
+    experiment = config.override(config.load(arguments.config, Experiment), flags)
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    run_dir = arguments.run_dir or Path("runs") / f"{arguments.config.stem}-seed{experiment.seed}-{stamp}"
+    runs.create(run_dir, experiment)
+    return experiment, run_dir, None
+
+
+def continued(arguments: argparse.Namespace, flags: list[str]) -> tuple[Experiment, Path, State | None]:
+    """A run that stopped, after its last whole iteration."""
+    if arguments.run_dir is None:
+        raise UserError("--resume needs the run to continue: --run-dir DIR")
+    own = runs.read_experiment(arguments.run_dir)
+    base = config.load(arguments.config, Experiment) if arguments.config else own
+    experiment = config.override(base, flags)
+    state = runs.load(arguments.run_dir, experiment) if runs.has_checkpoint(arguments.run_dir) else None
+    config.save(experiment, arguments.run_dir / runs.CONFIG)
+    truncate_metrics(arguments.run_dir / runs.METRICS, state.iteration - 1 if state else -1)
+    return experiment, arguments.run_dir, state
+
+
+def open_tracker(experiment: Experiment, run_dir: Path) -> Tracker:
+    """W&B and metrics.jsonl, under the run's own id."""
+    tracking, family = experiment.tracking, experiment.env.id.split("/")[-1]
+    return Tracker.open(
+        run_dir,
+        config.to_dict(experiment),
+        mode=tracking.mode,
+        project=tracking.project,
+        group=tracking.group or f"{family}/{experiment.algorithm.name}",
+        name=run_dir.name,
+        run_id=runs.read_id(run_dir),
+        tags=tracking.tags,
+    )
+
+
+def tell(run_dir: Path, tracker: Tracker) -> None:
+    """Where everything lies and how to look at it."""
+    print(f"\nrun directory   {run_dir}")
+    for video in sorted((run_dir / "videos").glob("*.mp4")):
+        print(f"video           {video}")
+    if tracker.wandb_dir:
+        print(f"W&B run         {tracker.wandb_dir}")
+        print(f"  look at it    wandb leet {tracker.wandb_dir}")
+        print(f"  upload it     wandb sync {tracker.wandb_dir}")
+    print(f"evaluate        python scripts/evaluate.py {run_dir}")
+
+
+if __name__ == "__main__":
+    main()

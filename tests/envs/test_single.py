@@ -1,0 +1,55 @@
+"""The single environment: its task, its errors, and its pictures without OpenGL."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+
+import envs
+from envs.errors import ArgumentError, TaskError
+from envs.half_cheetah import VelocityTask
+
+ROOT = Path(envs.__file__).parents[1]
+
+
+def test_the_single_environment_refuses_what_it_does_not_know():
+    env = gymnasium.make("metarl/HalfCheetahVel-v0").unwrapped
+    with pytest.raises(ArgumentError, match=r"unknown reset option 'tsk'.*Did you mean 'task'"):
+        env.reset(options={"tsk": VelocityTask(1.0)})
+    with pytest.raises(TaskError, match="lies in no split"):
+        env.set_task(VelocityTask(9.0))
+
+
+def test_a_task_given_at_reset_stays():
+    env = gymnasium.make("metarl/HalfCheetahVel-v0").unwrapped
+    assert env.task is None
+    env.reset(seed=0, options={"task": VelocityTask(1.0)})
+    env.reset(seed=1)
+    assert env.task == VelocityTask(1.0)
+
+
+PICTURE = """
+import gymnasium
+env = gymnasium.make("envs:metarl/PointNav-v0", render_mode="rgb_array").unwrapped
+env.reset(seed=0)
+env.step(env.action_space.sample())
+print("simulated")
+try:
+    env.render()
+except gymnasium.error.Error as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="EGL is how Linux renders")
+@pytest.mark.parametrize("broken", [{"MUJOCO_GL": "disable"}, {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "osmesa"}])
+def test_without_opengl_only_pictures_fail_and_say_what_to_install(broken):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **broken}
+    result = subprocess.run(
+        [sys.executable, "-c", PICTURE], env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.startswith("simulated\n")
+    assert "libegl1, libgl1 and libgl1-mesa-dri" in result.stdout
