@@ -23,11 +23,11 @@ def estimate(trajectories: Trajectories, gamma: float, lambda_: float) -> Batch:
     targets = discounted_returns(rewards, discounts, nothing_after)
     coefficients = baselines.fit(features[:, :, :-1], targets, trajectories.valid)
     values = baselines.predict(features, coefficients)
-    advantages = standardize(gae(rewards, values, discounts, lambda_), trajectories.valid).float()
+    advantages = gae(rewards, values, discounts, lambda_, trajectories.valid)
     return Batch(
         observations=trajectories.observations[:, :, :-1],
         actions=trajectories.actions,
-        advantages=advantages,
+        advantages=standardize(advantages, trajectories.valid).float(),
         valid=trajectories.valid,
         log_probs=log_prob(trajectories.policy, trajectories.actions),
         policy=trajectories.policy,

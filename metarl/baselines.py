@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from metarl.errors import NonFinite
+
 _OBSERVATION_LIMIT = 10.0
 
 
@@ -40,9 +42,9 @@ def fit(features: Tensor, targets: Tensor, valid: Tensor, ridge: float = 1e-5) -
     identity = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
     for attempt in range(10):
         factor, failed = torch.linalg.cholesky_ex(gram + ridge * 10**attempt * identity)
-        if not failed.any():
+        if not failed.any() and torch.isfinite(moment).all():
             return torch.cholesky_solve(moment, factor).squeeze(-1)
-    raise ValueError("the baseline's normal equations are not solvable: observations or rewards are not finite")
+    raise NonFinite("the baseline has no solution: observations or rewards are not finite")
 
 
 def predict(features: Tensor, coefficients: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class SimulationDiverged(RunFailed):
     """Too many simulations blew up to learn from the rest."""
 
 
-class NonFinite(RunFailed):
+class NonFinite(RunFailed, ValueError):
     """A number that training depends on became infinite or undefined."""
 
 

@@ -24,7 +24,9 @@ def discounted_returns(rewards: Tensor, discounts: Tensor, bootstrap: Tensor) ->
     return out
 
 
-def gae(rewards: Tensor, values: Tensor, discounts: Tensor, lambda_: float) -> Tensor:
+def gae(
+    rewards: Tensor, values: Tensor, discounts: Tensor, lambda_: float, valid: Tensor | None = None
+) -> Tensor:
     """Generalized advantage estimates (Schulman et al. 2016, eq. 16).
 
     A_t = delta_t + d_t lambda A_{t+1} with delta_t = r_t + d_t V(s_{t+1}) - V(s_t). At a time limit the discount
@@ -35,11 +37,14 @@ def gae(rewards: Tensor, values: Tensor, discounts: Tensor, lambda_: float) -> T
         values: (..., T+1), the last for the state after the last step.
         discounts: (..., T), gamma where the episode goes on after the step, 0 where it terminated.
         lambda_: 0 gives one-step advantages, 1 the return minus the value.
+        valid: (..., T), 0 for padding, from which nothing may leak back; None where there is none.
 
     Returns:
         (..., T)
     """
     deltas = rewards + discounts * values[..., 1:] - values[..., :-1]
+    if valid is not None:
+        deltas = torch.where(valid > 0, deltas, 0)
     return discounted_returns(deltas, lambda_ * discounts, torch.zeros_like(deltas[..., 0]))
 
 

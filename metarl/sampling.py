@@ -45,8 +45,7 @@ def rollout(
     E = N // M
     noise = exploration_noise(generators, E, T, A)
     observations = torch.empty(N, T + 1, policy.observation_size)
-    means = torch.empty(N, T, A)
-    actions = torch.empty(N, T, A)
+    means, actions = torch.zeros(N, T, A), torch.zeros(N, T, A)
     rewards, discounts, valid = np.zeros((N, T)), np.ones((N, T)), np.zeros((N, T))
     live, diverged = np.ones(N, bool), np.zeros(N, bool)
 

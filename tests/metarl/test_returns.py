@@ -59,7 +59,7 @@ def test_leading_axes_are_independent():
 
 def test_standardize_divides_by_the_standard_deviation_of_each_task():
     """Task 0 has valid advantages 0, 4, 8, 12 (mean 6, variance 20), task 1 a hundred times those."""
-    one = torch.tensor([[0.0, 4.0, 1e6], [8.0, 12.0, -1e6]], dtype=torch.float64)
+    one = torch.tensor([[0.0, 4.0, 1e6], [8.0, 12.0, 1e6]], dtype=torch.float64)
     valid = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]], dtype=torch.float64).expand(2, 2, 3)
     expected = torch.tensor([[-6.0, -2.0, 0.0], [2.0, 6.0, 0.0]], dtype=torch.float64) / 20**0.5
     standard = standardize(torch.stack([one, 100 * one]), valid)
