@@ -126,7 +126,7 @@ def _kl_metric(distribution: Gaussian, valid: Tensor) -> list[Tensor]:
     """Second derivative of the mean KL in (mean, log_std), which is diagonal: 1 / (n std^2) and 2."""
     share = valid / valid.sum((1, 2), keepdim=True).clamp(min=1)
     precision = torch.exp(-2 * distribution.log_std.detach())[:, None, None, :]
-    return [share.unsqueeze(-1) * precision, torch.full_like(distribution.log_std, 2.0)]
+    return [share.unsqueeze(-1) * precision, 2 * share.sum((1, 2)).unsqueeze(-1).expand_as(distribution.log_std)]
 
 
 class KLCurvature:

@@ -43,8 +43,14 @@ class GaussianMLP:
             limit = math.sqrt(6 / (fan_in + fan_out))
             params[f"w{layer}"] = (2 * torch.rand(fan_in, fan_out, generator=rng) - 1) * limit
             params[f"b{layer}"] = torch.zeros(fan_out)
-        params["log_std"] = torch.full((self.action_size,), math.log(self.initial_std))
+        params["log_std"] = torch.full((self.action_size,), self._initial_log_std())
         return params
+
+    def _initial_log_std(self) -> float:
+        """The parameter at which the bent standard deviation is `initial_std`."""
+        if self.min_std == 0:
+            return math.log(self.initial_std)
+        return math.log(self.min_std) + math.log(math.expm1(math.log(self.initial_std / self.min_std)))
 
     def mean(self, params: Params, observations: Tensor) -> Tensor:
         """(M, B, A) from observations (M, B, O)."""

@@ -24,9 +24,7 @@ def discounted_returns(rewards: Tensor, discounts: Tensor, bootstrap: Tensor) ->
     return out
 
 
-def gae(
-    rewards: Tensor, values: Tensor, discounts: Tensor, lambda_: float, valid: Tensor | None = None
-) -> Tensor:
+def gae(rewards: Tensor, values: Tensor, discounts: Tensor, lambda_: float, valid: Tensor | None = None) -> Tensor:
     """Generalized advantage estimates (Schulman et al. 2016, eq. 16).
 
     A_t = delta_t + d_t lambda A_{t+1} with delta_t = r_t + d_t V(s_{t+1}) - V(s_t). At a time limit the discount

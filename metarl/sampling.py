@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,49 +42,66 @@ def rollout(
     Raises:
         SimulationDiverged: more than a tenth of the simulations diverged.
     """
-    M, N, T, A = len(generators), env.num_envs, horizon, policy.action_size
-    E = N // M
-    noise = exploration_noise(generators, E, T, A)
-    observations = torch.empty(N, T + 1, policy.observation_size)
-    means, actions = torch.zeros(N, T, A), torch.zeros(N, T, A)
-    rewards, discounts, valid = np.zeros((N, T)), np.ones((N, T)), np.zeros((N, T))
-    live, diverged = np.ones(N, bool), np.zeros(N, bool)
-
-    with torch.inference_mode():
-        log_std = policy.log_std(params)  # (M, A)
-        std = log_std.exp().unsqueeze(1)
+    M, N, A = len(generators), env.num_envs, policy.action_size
+    if N % M:
+        raise ValueError(f"{M} tasks cannot share num_envs = {N} simulations evenly")
+    noise = exploration_noise(generators, N // M, horizon, A)
+    with torch.no_grad():
+        std = policy.log_std(params).exp().unsqueeze(1)  # (M, 1, A)
         observation, _ = env.reset(options={"generators": list(generators)})
-        observations[:, 0] = torch.from_numpy(observation)
-        for t in range(T):
-            mean = policy.mean(params, observations[:, t].view(M, E, -1))  # (M, E, A)
+        recording = Recording(observation, horizon, A)
+        for t in range(horizon):
+            mean = policy.mean(params, recording.observations[:, t].unflatten(0, (M, -1)))  # (M, E, A)
             action = torch.addcmul(mean, std, noise[:, :, t])
-            means[:, t], actions[:, t] = mean.view(N, A), action.view(N, A)
-            env_action = (action.view(N, A) * policy.action_scale).clamp(-1, 1).numpy()
-            observation, rewards[:, t], terminated, truncated, info = env.step(env_action)
-            observations[:, t + 1] = torch.from_numpy(observation)
-            valid[:, t] = live
-            discounts[:, t] = ~terminated
-            diverged |= info["diverged"]
-            live &= ~(terminated | truncated)
-            if not live.any():
-                observations[:, t + 2 :] = observations[:, t + 1 : t + 2]
+            command = (action.flatten(0, 1) * policy.action_scale).clamp(-1, 1).numpy()
+            recording.write(t, mean.flatten(0, 1), action.flatten(0, 1), env.step(command))
+            if not recording.live.any():
                 break
+    _report_divergence(env, recording.diverged, N // M)
+    return recording.trajectories(policy.log_std(params).detach())
 
-    _report_divergence(env, diverged, E)
-    valid[diverged] = 0
-    rewards[diverged] = 0
 
-    def by_task(flat: Tensor) -> Tensor:
-        return flat.view(M, E, *flat.shape[1:])
+class Recording:
+    """What N simulations do in T steps, written step by step."""
 
-    return Trajectories(
-        observations=by_task(observations),
-        actions=by_task(actions),
-        rewards=by_task(torch.from_numpy(rewards).float()),
-        discounts=by_task(torch.from_numpy(discounts).float()),
-        valid=by_task(torch.from_numpy(valid).float()),
-        policy=Gaussian(by_task(means), log_std.clone()),
-    )
+    def __init__(self, observation: NDArray[np.floating], horizon: int, action_size: int) -> None:
+        N, T = len(observation), horizon
+        self.observations = torch.zeros(N, T + 1, observation.shape[1])
+        self.observations[:, 0] = torch.from_numpy(observation)
+        self._means, self._actions = torch.zeros(N, T, action_size), torch.zeros(N, T, action_size)
+        self._rewards, self._discounts, self._valid = np.zeros((N, T)), np.ones((N, T)), np.zeros((N, T), bool)
+        self.live = np.ones(N, bool)
+        """(N,): whose episode goes on."""
+        self.diverged = np.zeros(N, bool)
+        """(N,): whose simulation blew up."""
+
+    def write(self, t: int, mean: Tensor, action: Tensor, outcome: tuple[Any, Any, Any, Any, dict[str, Any]]) -> None:
+        """Step t: the policy's mean and its action (N, A), and what the environment's `step` returned."""
+        observation, reward, terminated, truncated, info = outcome
+        self._means[:, t], self._actions[:, t] = mean, action
+        self.observations[:, t + 1] = torch.from_numpy(observation)
+        self._rewards[:, t], self._discounts[:, t], self._valid[:, t] = reward, ~terminated, self.live
+        self.diverged |= info["diverged"] & self.live
+        self.live &= ~(terminated | truncated)
+
+    def trajectories(self, log_std: Tensor) -> Trajectories:
+        """Everything by task; diverged episodes are emptied. log_std: (M, A) of the policy that acted."""
+        left_out = torch.from_numpy(self.diverged)
+        for recorded in (self.observations, self._means, self._actions):
+            recorded[left_out] = 0
+        valid = torch.from_numpy(self._valid & ~self.diverged[:, None])
+
+        def by_task(flat: Tensor) -> Tensor:
+            return flat.unflatten(0, (len(log_std), -1))
+
+        return Trajectories(
+            observations=by_task(self.observations),
+            actions=by_task(self._actions),
+            rewards=by_task(torch.from_numpy(self._rewards).float().where(valid, 0)),
+            discounts=by_task(torch.from_numpy(self._discounts).float()),
+            valid=by_task(valid.float()),
+            policy=Gaussian(by_task(self._means), log_std),
+        )
 
 
 def exploration_noise(generators: Sequence[np.random.Generator], episodes: int, horizon: int, size: int) -> Tensor:

@@ -261,7 +261,7 @@ def test_relinearized_on_the_same_batches_nothing_changes(policy, theta, collect
 @losses
 def test_relinearized_on_a_subsample_the_curvature_points_the_same_way(policy, theta, collect, loss):
     """Compared in what adaptation adds, J v - v, since J itself is near the identity."""
-    batch = collect(expand(theta, M), seed=0, episodes=120, horizon=50)
+    batch = collect(expand(theta, M), seed=0, episodes=240, horizon=50)
     reward = -(batch.actions - batch.observations[..., :2]).square().sum(-1)
     batch = replace(batch, advantages=reward - reward.mean())
     adaptation = follow(policy, theta, M, [batch], ALPHA, loss)
