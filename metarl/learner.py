@@ -65,6 +65,6 @@ def training_tasks(env: TaskVectorEnv, experiment: Experiment, iteration: int) -
     return space.sample(experiment.sampling.tasks, stream(experiment.seed, Purpose.TASKS, iteration))
 
 
-def test_tasks(env: TaskVectorEnv, split: str, count: int) -> Sequence[Any]:
+def fixed_tasks(env: TaskVectorEnv, split: str, count: int) -> Sequence[Any]:
     """The fixed test tasks: spread evenly over the split, the same for every seed and every algorithm."""
     return env.task_space.restrict(split).grid(count)

@@ -16,7 +16,7 @@ from metarl.advantages import estimate
 from metarl.errors import NonFinite
 from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.experiment import Experiment
-from metarl.learner import initial_params, make_batch, make_policy, test_tasks, training_tasks
+from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy, training_tasks
 from metarl.parameters import expand
 from metarl.policies import GaussianMLP
 from metarl.runs import State
@@ -151,7 +151,7 @@ class FixedTest:
         settings = experiment.evaluation
         self._experiment, self._policy = experiment, policy
         self._env = make_batch(experiment.env, settings.tasks * settings.episodes, experiment.threads)
-        self.tasks: Sequence[Any] = test_tasks(self._env, settings.split, settings.tasks)
+        self.tasks: Sequence[Any] = fixed_tasks(self._env, settings.split, settings.tasks)
 
     def first_state(self, params: Params) -> State:
         """The state of a run that has not begun."""

@@ -15,7 +15,7 @@ from metarl.errors import exits_cleanly
 from metarl.evaluation import evaluate
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
-from metarl.learner import initial_params, make_batch, make_policy, test_tasks
+from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy
 from metarl.report import META, RANDOM, Report
 from metarl.runs import State
 from metarl.threads import set_threads
@@ -70,7 +70,7 @@ def measure(arguments: argparse.Namespace, experiment: Experiment, state: State)
     """Adapt the trained parameters and the run's own random initialization to the same tasks, in the same way."""
     set_threads(experiment.threads)
     env = make_batch(experiment.env, arguments.tasks * arguments.episodes, experiment.threads)
-    policy, tasks = make_policy(experiment, env), test_tasks(env, arguments.split, arguments.tasks)
+    policy, tasks = make_policy(experiment, env), fixed_tasks(env, arguments.split, arguments.tasks)
     random = initial_params(policy, experiment.seed)
     runs.check_shapes(arguments.run_dir / runs.CHECKPOINT, state.params, random)
     returns = {}

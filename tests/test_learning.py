@@ -10,7 +10,7 @@ from metarl import config
 from metarl.console import TrainingProgress
 from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment, Sampling, Tracking
-from metarl.learner import initial_params, make_batch, make_policy, test_tasks
+from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy
 from metarl.runs import create, read_id
 from metarl.statistics import Estimate, estimate
 from metarl.tracking import Tracker
@@ -32,7 +32,7 @@ def returns_on_held_out_tasks(experiment: Experiment, params: Params | None) -> 
     env = make_batch(experiment.env, 20 * 10, experiment.threads)
     policy = make_policy(experiment, env)
     params = params or initial_params(policy, experiment.seed)
-    tasks = test_tasks(env, "held-out", 20)
+    tasks = fixed_tasks(env, "held-out", 20)
     settings = (experiment.algorithm, experiment.sampling)
     return evaluate(env, tasks, policy, params, *settings, horizon=experiment.env.horizon, steps=1).means
 
