@@ -59,3 +59,7 @@ class TrainingProgress:
             self._console.print(
                 f"iteration {iteration}/{self._iterations}  {text}  left {left / 60:.1f} min", highlight=False
             )
+
+    def note(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        self._bar.console.print(text, highlight=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,9 @@ def evaluate(
     *,
     horizon: int,
     steps: int,
+    later_steps: float = 1.0,
     seed: int = 0,
+    after_each: Callable[[], None] = lambda: None,
 ) -> AdaptationReturns:
     """Adapt `params` to every task by `steps` steps, each on fresh episodes, and record all returns.
 
@@ -62,7 +64,9 @@ def evaluate(
         sampling: gamma and lambda of the advantages.
         horizon: T.
         steps: K.
+        later_steps: step size of the steps beyond those that were trained, as a share of it; Finn et al. 2017 halve it.
         seed: of initial states and exploration; the same for everything that is to be compared.
+        after_each: called after each of the K+1 rounds of episodes.
     """
     env.set_tasks(tasks)
     path, returns, taken = [expand(params, len(tasks))], [], 0
@@ -73,5 +77,7 @@ def evaluate(
         taken += trajectories.environment_steps
         if k < steps:
             batch = estimate(trajectories, sampling.gamma, sampling.gae_lambda)
-            path.append(algorithm.adapt(policy, path[-1], batch))
+            scale = 1.0 if k < max(algorithm.inner_steps, 1) else later_steps
+            path.append(algorithm.adapt(policy, path[-1], batch, scale))
+        after_each()
     return AdaptationReturns(np.stack(returns, axis=1), tuple(path), taken)

@@ -65,6 +65,8 @@ class Evaluation:
     """Number of test tasks, spread evenly over the split; the same ones every time."""
     steps: int = Field(1, ge=0)
     """K, adaptation steps."""
+    later_steps: float = Field(0.5, gt=0)
+    """Step size of adaptation steps beyond those that were trained, as a share of it (Finn et al. 2017: a half)."""
     episodes: int = Field(20, ge=1)
     """Episodes per task and adaptation step."""
     videos: int = Field(3, ge=0)

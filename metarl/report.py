@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Column, Table
+from rich.table import Table
 
 from metarl import figures
 from metarl.statistics import Estimate, estimate, interquartile_mean
@@ -43,13 +43,17 @@ class Report:
 
     def table(self) -> Table:
         """Mean, interquartile mean and gain after each adaptation step, with 95% intervals over tasks."""
-        columns = ("", "steps", "mean return", "IQM of return", "gain over 0 steps")
-        table = Table(*(Column(c, justify="right" if c else "left", no_wrap=True) for c in columns))
+        about = self.about
+        title = f"{about['environment']}, {len(self.tasks)} {about['split']} tasks, {about['episodes']} episodes a step"
+        caption = "[95% interval over tasks], IQM: interquartile mean, gain: paired by task"
+        table = Table(title=title, caption=caption, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for column in ("after steps", "mean return", "IQM of return", "gain"):
+            table.add_column(column, justify="right", no_wrap=True)
         for name, x in self.returns.items():
+            table.add_row(f"[bold]{name}")
             for row in summary(x):
-                k, last = row["steps"], row["steps"] == x.shape[1] - 1
-                gain = str(row["gain"]) if k else ""
-                table.add_row("" if k else name, str(k), str(row["mean"]), str(row["iqm"]), gain, end_section=last)
+                gain = str(row["gain"]) if row["steps"] else ""
+                table.add_row(str(row["steps"]), str(row["mean"]), str(row["iqm"]), gain)
         return table
 
     def draw(self, path: Path) -> None:

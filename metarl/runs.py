@@ -100,7 +100,7 @@ def load(path: Path, experiment: Experiment) -> State:
 
 def _check_same(path: Path, made_with: Mapping[str, Any], experiment: Experiment) -> None:
     """Refuse a checkpoint whose settings differ in anything that changes what training computes."""
-    differences = config.difference(made_with, experiment)
+    differences = config.difference(config.from_dict(made_with, Experiment, source=str(path)), experiment)
     wrong = {key: pair for key, pair in differences.items() if not key.startswith(MAY_CHANGE)}
     if wrong:
         lines = [f"{key}: the checkpoint has {then!r}, the config {now!r}" for key, (then, now) in wrong.items()]

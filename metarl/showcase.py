@@ -37,7 +37,7 @@ def publish(
     """Film a few test tasks, set the run's summary, and keep its checkpoint as an artifact."""
     at = {"iteration": state.iteration, "environment_steps": state.environment_steps}
     for path, label in film(experiment.env, policy, tasks, result, experiment.evaluation.videos, run_dir / VIDEOS):
-        tracker.video(f"rollouts/{label}", path, f"before and after adaptation: {label}", **at)
+        tracker.video(f"rollouts/{path.stem}", path, f"before and after adaptation: {label}", **at)
     means = result.means
     tracker.summary(
         {

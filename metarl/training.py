@@ -33,7 +33,13 @@ from metarl.types import Batch, Params
 class Progress(Protocol):
     """Where a run tells how far it is."""
 
-    def show(self, iteration: int, metrics: dict[str, float]) -> None: ...
+    def show(self, iteration: int, metrics: dict[str, float]) -> None:
+        """An iteration is done."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def train(experiment: Experiment, run_dir: Path, state: State | None, tracker: T
 
     for iteration in range(state.iteration, experiment.iterations):
         if iteration % experiment.evaluation.every == 0:
-            test.run(state, tracker)
+            test.run(state, tracker, progress)
 
         began = time.perf_counter()
         env.set_tasks(training_tasks(env, experiment, iteration))
@@ -90,7 +96,7 @@ def train(experiment: Experiment, run_dir: Path, state: State | None, tracker: T
         runs.save(run_dir, experiment, state)
         progress.show(state.iteration, metrics)
 
-    result = test.run(state, tracker)
+    result = test.run(state, tracker, progress)
     showcase.publish(experiment, run_dir, state, policy, test.tasks, result, tracker)
     return state
 
@@ -158,7 +164,7 @@ class FixedTest:
         plain = [self._env.task_space.to_dict(task) for task in self.tasks]
         return State(iteration=0, environment_steps=0, params=params, test_tasks=plain)
 
-    def run(self, state: State, tracker: Tracker) -> AdaptationReturns:
+    def run(self, state: State, tracker: Tracker, progress: Progress) -> AdaptationReturns:
         """Adapt to all test tasks, record returns and gain, and return them."""
         experiment, at = (
             self._experiment,
@@ -173,6 +179,7 @@ class FixedTest:
             experiment.sampling,
             horizon=experiment.env.horizon,
             steps=experiment.evaluation.steps,
+            later_steps=experiment.evaluation.later_steps,
         )
         section, means = experiment.evaluation.split.replace("-", "_"), result.means
         gain = interval(means[:, -1] - means[:, 0])
@@ -186,4 +193,6 @@ class FixedTest:
         columns = ["task", *(f"{k} steps" for k in range(means.shape[1]))]
         rows = [[task.label, *row] for task, row in zip(self.tasks, means.tolist(), strict=True)]
         tracker.table(f"{section}/returns", columns, rows, **at)
+        path = " → ".join(f"{mean:.1f}" for mean in means.mean(0))
+        progress.note(f"{experiment.evaluation.split} tasks at iteration {state.iteration}: return {path}, gain {gain}")
         return result

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 
 from metarl import runs
 from metarl.errors import exits_cleanly
@@ -28,9 +29,7 @@ def main() -> None:
     experiment = runs.read_experiment(arguments.run_dir)
     state = runs.load(arguments.run_dir, experiment)
     report = measure(arguments, experiment, state)
-    print(f"{experiment.env.id}: {arguments.tasks} {arguments.split} tasks, {arguments.episodes} episodes a step")
     Console().print(report.table())
-    print("[…, …] is the 95% bootstrap interval over tasks; the gain is paired by task")
     name = f"evaluation-{arguments.split}"
     picture, numbers = arguments.run_dir / f"{name}.png", arguments.json or arguments.run_dir / f"{name}.json"
     report.draw(picture)
@@ -49,6 +48,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=at_least(0), default=3, help="adaptation steps K (default: %(default)s)")
     parser.add_argument(
         "--episodes", type=at_least(1), default=20, help="episodes per task and step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--later-steps",
+        type=float,
+        default=0.5,
+        help="step size after the trained steps, as a share (default: %(default)s)",
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="of starts and exploration (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="where the numbers go (default: into RUN_DIR)")
@@ -74,19 +79,22 @@ def measure(arguments: argparse.Namespace, experiment: Experiment, state: State)
     random = initial_params(policy, experiment.seed)
     runs.check_shapes(arguments.run_dir / runs.CHECKPOINT, state.params, random)
     returns = {}
-    for name, params in {META: state.params, RANDOM: random}.items():
-        result = evaluate(
-            env,
-            tasks,
-            policy,
-            params,
-            experiment.algorithm,
-            experiment.sampling,
-            horizon=experiment.env.horizon,
-            steps=arguments.steps,
-            seed=arguments.seed,
-        )
-        returns[name] = result.means
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("adapting", total=2 * (arguments.steps + 1))
+        for name, params in {META: state.params, RANDOM: random}.items():
+            returns[name] = evaluate(
+                env,
+                tasks,
+                policy,
+                params,
+                experiment.algorithm,
+                experiment.sampling,
+                horizon=experiment.env.horizon,
+                steps=arguments.steps,
+                later_steps=arguments.later_steps,
+                seed=arguments.seed,
+                after_each=lambda: progress.advance(bar),
+            ).means
     about = {
         "run": str(arguments.run_dir),
         "environment": experiment.env.id,
@@ -94,6 +102,7 @@ def measure(arguments: argparse.Namespace, experiment: Experiment, state: State)
         "split": arguments.split,
         "episodes": arguments.episodes,
         "horizon": experiment.env.horizon,
+        "later_steps": arguments.later_steps,
         "seed": arguments.seed,
         "training": {
             "seed": experiment.seed,

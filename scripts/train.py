@@ -16,6 +16,7 @@ from metarl.console import TrainingProgress
 from metarl.errors import UserError, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.runs import State
+from metarl.showcase import VIDEOS
 from metarl.tracking import Tracker, truncate_metrics
 from metarl.training import train
 
@@ -31,7 +32,7 @@ def main() -> None:
                 train(experiment, run_dir, state, tracker, progress)
         except KeyboardInterrupt:
             print("\nThe last whole iteration is saved. Go on with")
-            print(f"  python scripts/train.py --run-dir {run_dir} --resume")
+            print(f"  {shown(Path(sys.executable))} scripts/train.py --run-dir {shown(run_dir)} --resume")
             raise
     tell(run_dir, tracker)
 
@@ -91,15 +92,21 @@ def open_tracker(experiment: Experiment, run_dir: Path) -> Tracker:
 
 
 def tell(run_dir: Path, tracker: Tracker) -> None:
-    """Where everything lies and how to look at it."""
-    print(f"\nrun directory   {run_dir}")
-    for video in sorted((run_dir / "videos").glob("*.mp4")):
-        print(f"video           {video}")
+    """Where everything lies and how to look at it, with commands that can be pasted."""
+    programs = Path(sys.executable).parent
+    print(f"\nrun directory  {shown(run_dir)}")
+    for video in sorted((run_dir / VIDEOS).glob("*.mp4")):
+        print(f"video          {shown(video)}")
     if tracker.wandb_dir:
-        print(f"W&B run         {tracker.wandb_dir}")
-        print(f"  look at it    wandb leet {tracker.wandb_dir}")
-        print(f"  upload it     wandb sync {tracker.wandb_dir}")
-    print(f"evaluate        python scripts/evaluate.py {run_dir}")
+        print(f"W&B run        {shown(tracker.wandb_dir)}")
+        print(f"  look at it   {shown(programs / 'wandb')} leet {shown(tracker.wandb_dir)}")
+        print(f"  upload it    {shown(programs / 'wandb')} sync {shown(tracker.wandb_dir)}")
+    print(f"evaluate       {shown(Path(sys.executable))} scripts/evaluate.py {shown(run_dir)}")
+
+
+def shown(path: Path) -> Path:
+    """The path from here, if it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def test_interrupting_says_how_to_go_on(tiny, tmp_path):
     process.send_signal(signal.SIGINT)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130
-    assert f"--run-dir {tmp_path / 'run'} --resume" in output
+    assert "--run-dir run --resume" in output
     assert "Traceback" not in output
 
 
@@ -150,14 +150,56 @@ def test_evaluating_a_run(script, tiny, tmp_path, capsys):
     assert json.loads((tmp_path / "again.json").read_text()) == report
 
 
-def test_a_run_is_recorded_in_wandb_with_videos(script, tiny, tmp_path, monkeypatch):
+def history(wandb_run: Path, kind: str) -> list[dict]:
+    """What W&B's own reader finds in a recorded run."""
+    reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(wandb_run)]
+    lines = subprocess.run(reader, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    return [record[kind] for record in map(json.loads, lines) if record["type"] == kind]
+
+
+def test_a_run_is_recorded_in_wandb(script, tiny, tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    arguments = ("--iterations", 1, "--evaluation.videos", 1, "--tracking.mode", "offline")
-    assert script("train.py", tiny, "--run-dir", tmp_path / "run", *arguments) == 0
-    assert list((tmp_path / "run" / "videos").glob("*.mp4"))
-    (wandb_run,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
-    assert list(wandb_run.rglob("*.mp4"))
-    assert list(wandb_run.glob("*.wandb"))
+    run = tmp_path / "run"
+    arguments = ("--iterations", 2, "--evaluation.videos", 2, "--tracking.mode", "auto", "--env.horizon", 5)
+    assert script("train.py", tiny, "--run-dir", run, *arguments) == 0
+    (wandb_run,) = (run / "wandb").glob("offline-run-*")
+    rows = [row["item"] for row in history(wandb_run, "history")]
+    logged = {key.split("._")[0] for row in rows for key in row}
+    assert {"train/return_before", "train/return_after", "held_out/gain", "held_out/returns"} <= logged
+    assert {"rollouts/task-00", "rollouts/task-02", "update/kl", "time/sampling_s"} <= logged
+    assert all({"iteration", "environment_steps"} <= row.keys() for row in rows)
+    trained = [row for row in rows if "train/return_after" in row]
+    assert [row["iteration"] for row in trained] == [0, 1]
+    assert [row["environment_steps"] for row in trained] == [0, 2 * 3 * 4 * 5]
+    assert len(list((wandb_run / "files").rglob("*.mp4"))) == 2
+    assert history(wandb_run, "artifact")
+
+
+def test_the_number_of_threads_changes_nothing(script, tiny, tmp_path):
+    for threads in (1, 2):
+        assert script("train.py", tiny, "--run-dir", tmp_path / str(threads), "--threads", threads) == 0
+    assert_same_run(tmp_path / "1", tmp_path / "2")
+
+
+def test_a_misspelt_key_in_a_config(script, tiny, tmp_path, capsys):
+    tiny.write_text(TINY.replace("horizon", "horizont"))
+    assert script("train.py", tiny, "--run-dir", tmp_path / "run") == 2
+    assert "env.horizont: no such setting. Did you mean 'horizon'?" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_that_does_not_exist(script, capsys):
+    assert script("train.py", ROOT / "configs" / "point_naw.yaml") == 2
+    assert "Did you mean 'point_nav.yaml'?" in capsys.readouterr().err
+
+
+def test_a_run_without_a_checkpoint(script, tiny, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert script("train.py", tiny, "--run-dir", run, "--iterations", 1) == 0
+    (run / "checkpoint.pt").unlink()
+    assert script("evaluate.py", run) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+    assert script("train.py", "--run-dir", run, "--resume") == 0
 
 
 @pytest.mark.parametrize(

@@ -41,11 +41,15 @@ class MAML:
     curvature_stride: int = Field(5, ge=1)
     """Curvature products use every so-many-th step of the episodes; the line search checks all of them."""
 
-    def adapt(self, policy: GaussianMLP, params: Params, batch: Batch) -> Params:
-        """One adaptation step of every task: theta_i, (M, ...), and their episodes -> theta'_i, (M, ...)."""
+    def adapt(self, policy: GaussianMLP, params: Params, batch: Batch, scale: float = 1.0) -> Params:
+        """One adaptation step of every task: theta_i, (M, ...), and their episodes -> theta'_i, (M, ...).
+
+        scale: of the step size, for steps beyond those that were trained.
+        """
 
         def one(task: slice) -> Params:
-            return inner.adapt(policy, chunk(params, task), batch.tasks(task), self.inner_step_size, self.inner_loss)
+            step_size = scale * self.inner_step_size
+            return inner.adapt(policy, chunk(params, task), batch.tasks(task), step_size, self.inner_loss)
 
         adapted = map_tasks(one, each_task(batch.num_tasks))
         return {name: torch.cat([a[name] for a in adapted]) for name in params}
