@@ -37,3 +37,8 @@ def unflatten(vector: Tensor, like: Params) -> Params:
     """The inverse of `flatten`: the vector (P,) with the names and shapes of `like`."""
     parts = vector.split([p.numel() for p in like.values()])
     return {name: part.view_as(p) for (name, p), part in zip(like.items(), parts, strict=True)}
+
+
+def add(params: Params, step: Tensor) -> Params:
+    """theta plus a step that is given as one vector (P,)."""
+    return unflatten(flatten(params) + step, params)

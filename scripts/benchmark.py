@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py sampling  [--json FILE]   the sampler against the bare physics with the same actions
 python scripts/benchmark.py iteration [--json FILE]   one MAML-TRPO iteration, part by part, against the physics
+python scripts/benchmark.py envs      [--json FILE]   every task family, beside Gymnasium's own vector environments
 """
 
 import argparse
@@ -14,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import gymnasium
+from gymnasium.vector import AutoresetMode
 from mujoco.batch import Batch
 from rich.console import Console
 from rich.table import Table
@@ -36,7 +39,7 @@ from metarl.training import collect
 def main() -> None:
     """Parse, measure, save."""
     arguments = parse()
-    measure = {"sampling": sampling, "iteration": iteration}[arguments.what]
+    measure = {"sampling": sampling, "iteration": iteration, "envs": families}[arguments.what]
     result = measure(arguments.threads, arguments.repeats)
     if arguments.json:
         conditions = {"threads": arguments.threads or os.cpu_count(), "versions": versions()}
@@ -46,7 +49,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["sampling", "iteration"])
+    parser.add_argument("what", choices=["sampling", "iteration", "envs"])
     parser.add_argument("--threads", type=int, default=0, help="0: all cores (default)")
     parser.add_argument("--repeats", type=int, default=9, help="the median is reported (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="where the numbers go, single repetitions included")
@@ -116,6 +119,68 @@ def iteration(threads: int, repeats: int) -> dict[str, Any]:
         ],
     )
     return {"median_seconds": medians, "times_physics": ratio, "seconds": seconds}
+
+
+PEERS = {
+    "HalfCheetah": "HalfCheetah-v5",
+    "Ant": "Ant-v5",
+    "Humanoid": "Humanoid-v5",
+    "Walker2d": "Walker2d-v5",
+    "Hopper": "Hopper-v5",
+    "Swimmer": "Swimmer-v5",
+    "Reacher": "Reacher-v5",
+    "Pusher": "Pusher-v5",
+}
+"""Family names begin with -> Gymnasium's environment of the same robot."""
+
+ROBOTS, PEER_ROBOTS = 400, 20
+"""Robots of ours, and of Gymnasium's vector environments, at sizes where each is near its best."""
+
+
+def families(threads: int, repeats: int) -> dict[str, Any]:
+    """Environment steps per second with random actions: every family, and the same robot in Gymnasium."""
+    rows: dict[str, dict[str, float]] = {}
+    peers: dict[str, dict[str, float]] = {}
+    for spec in [spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"]:
+        rows[spec.id] = {"native": speed_of(gymnasium.make_vec(spec.id, ROBOTS, nthread=threads), repeats)}
+        robot_name = next((name for name in PEERS if spec.name.startswith(name)), None)
+        if robot_name and robot_name not in peers:
+            peers[robot_name] = {
+                kind: speed_of(gymnasium.make_vec(PEERS[robot_name], PEER_ROBOTS, vectorization_mode=kind), repeats)
+                for kind in ("sync", "async")
+            }
+        rows[spec.id] |= peers.get(robot_name or "", {})
+    columns = ("native", "sync", "async")
+    show(
+        f"environment steps per second, random actions, median of {repeats}",
+        ("", f"batch of {ROBOTS}", f"Sync of {PEER_ROBOTS}", f"Async of {PEER_ROBOTS}"),
+        [
+            (name.removeprefix("metarl/"), *(f"{row[c]:,.0f}" if c in row else "" for c in columns))
+            for name, row in rows.items()
+        ],
+    )
+    return {"environment_steps_per_s": rows}
+
+
+def speed_of(env: gymnasium.vector.VectorEnv, repeats: int) -> float:
+    """Environment steps per second, the median of `repeats` half seconds; ended episodes are begun anew."""
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(20)]
+    resets_itself = env.metadata["autoreset_mode"] is not AutoresetMode.DISABLED
+    env.reset(seed=0)
+    speeds = []
+    for repeat in range(repeats + 1):
+        steps, began = 0, time.perf_counter()
+        while time.perf_counter() - began < 0.5:
+            _, _, terminated, truncated, _ = env.step(actions[steps % len(actions)])
+            ended = terminated | truncated
+            if ended.any() and not resets_itself:
+                env.reset(options={"reset_mask": ended})
+            steps += 1
+        if repeat:  # the first one warms up
+            speeds.append(steps * env.num_envs / (time.perf_counter() - began))
+    env.close()
+    return median(speeds)
 
 
 def physics_seconds(observations: Tensor, actions: Tensor, action_scale: float, threads: int) -> float:

@@ -1,9 +1,9 @@
-"""MAML with the outer step of TRPO (Finn et al. 2017; ALVC/LVC curvature of Rothfuss et al. 2018)."""
+"""MAML with the outer step of TRPO (Finn et al. 2017), and the low-variance curvature of Rothfuss et al. 2018."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl import inner, outer
 from metarl.meta_gradient import KLCurvature, follow, relinearize, surrogate_and_kl, surrogate_gradient
-from metarl.parameters import chunk, expand, flatten, unflatten
+from metarl.parameters import add, chunk, expand, flatten, unflatten
 from metarl.policies import GaussianMLP
 from metarl.settings import settings
 from metarl.threads import each_task, map_tasks
@@ -35,9 +35,13 @@ class MAML:
     max_kl: float = Field(0.01, gt=0)
     """delta: the mean KL between the adapted policies before and after the outer step stays within it."""
     cg_iterations: int = Field(10, ge=1)
+    """Steps of the conjugate gradient that finds the natural gradient."""
     cg_damping: float = Field(1e-5, ge=0)
+    """Added to the diagonal of the curvature."""
     backtrack_ratio: float = Field(0.8, gt=0, lt=1)
+    """Each trial step of the line search is this part of the one before."""
     max_backtracks: int = Field(15, ge=1)
+    """Trial steps before the outer step is given up."""
     curvature_stride: int = Field(5, ge=1)
     """Curvature products use every so-many-th step of the episodes; the line search checks all of them."""
 
@@ -66,55 +70,63 @@ class MAML:
             query: collected by the adapted policies.
 
         Returns:
-            The new theta and metrics.
+            The new theta, the very same one if no step was accepted, and metrics.
         """
-        tasks = each_task(query.num_tasks)
-
-        def linearize(task: slice) -> tuple[Tensor, Tensor, KLCurvature]:
-            full = [batch.tasks(task) for batch in support]
-            adaptation = follow(
-                policy, params, 1, full, self.inner_step_size, self.inner_loss, first_order=self.first_order
-            )
-            surrogate, gradient = surrogate_gradient(policy, adaptation, query.tasks(task))
-            thin = [batch.every(self.curvature_stride) for batch in full]
-            rough = relinearize(policy, adaptation, thin, self.inner_loss)
-            return (
-                surrogate,
-                flatten(gradient),
-                KLCurvature(policy, rough, query.tasks(task).every(self.curvature_stride)),
-            )
-
+        tasks = [TaskData([b.tasks(m) for b in support], query.tasks(m)) for m in each_task(query.num_tasks)]
         stopwatch = Stopwatch()
         with stopwatch("gradient"):
-            surrogates, gradients, curvatures = zip(*map_tasks(linearize, tasks), strict=True)
+            linear = map_tasks(lambda task: self._linearize(policy, params, task), tasks)
 
         def curvature(v: Tensor) -> Tensor:
             tangent = unflatten(v, params)
-            return torch.stack(map_tasks(lambda c: flatten(c.product(tangent)), curvatures)).mean(0)
+            return torch.stack(map_tasks(lambda at: flatten(at.curvature.product(tangent)), linear)).mean(0)
 
         def evaluate(step: Tensor) -> tuple[Tensor, Tensor]:
-            moved = unflatten(flatten(params) + step, params)
-
-            def of(task: slice) -> Tensor:
-                adapted = expand(moved, 1)
-                for batch in support:
-                    adapted = inner.adapt(policy, adapted, batch.tasks(task), self.inner_step_size, self.inner_loss)
-                with torch.no_grad():
-                    return torch.stack(surrogate_and_kl(policy, adapted, query.tasks(task)))
-
-            surrogate, kl = torch.stack(map_tasks(of, tasks)).mean(0)
+            moved = add(params, step)
+            surrogate, kl = torch.stack(map_tasks(lambda task: self._evaluate(policy, moved, task), tasks)).mean(0)
             return surrogate, kl
 
         step, metrics = outer.trust_region_step(
-            torch.stack(gradients).mean(0),
+            torch.stack([at.gradient for at in linear]).mean(0),
             curvature,
             evaluate,
-            torch.stack(surrogates).mean(),
+            torch.stack([at.surrogate for at in linear]).mean(),
             max_kl=self.max_kl,
             cg_iterations=self.cg_iterations,
             cg_damping=self.cg_damping,
             backtrack_ratio=self.backtrack_ratio,
             max_backtracks=self.max_backtracks,
         )
-        moved = unflatten(flatten(params) + step, params) if metrics["accepted"] else params
-        return moved, metrics | stopwatch.metrics()
+        return add(params, step) if metrics["accepted"] else params, metrics | stopwatch.metrics()
+
+    def _linearize(self, policy: GaussianMLP, params: Params, task: TaskData) -> Linearized:
+        """What one task contributes to the gradient, and to the curvature on a part of its steps."""
+        step_size, loss = self.inner_step_size, self.inner_loss
+        adaptation = follow(policy, params, 1, task.support, step_size, loss, first_order=self.first_order)
+        surrogate, gradient = surrogate_gradient(policy, adaptation, task.query)
+        stride = self.curvature_stride
+        rough = relinearize(policy, adaptation, [batch.every(stride) for batch in task.support], loss)
+        return Linearized(surrogate, flatten(gradient), KLCurvature(policy, rough, task.query.every(stride)))
+
+    def _evaluate(self, policy: GaussianMLP, params: Params, task: TaskData) -> Tensor:
+        """One task's exact surrogate and mean KL after adapting from `params`, (2,)."""
+        adapted = expand(params, 1)
+        for batch in task.support:
+            adapted = inner.adapt(policy, adapted, batch, self.inner_step_size, self.inner_loss)
+        with torch.no_grad():
+            return torch.cat(surrogate_and_kl(policy, adapted, task.query))
+
+
+class TaskData(NamedTuple):
+    """The episodes of one task."""
+
+    support: list[Batch]
+    query: Batch
+
+
+class Linearized(NamedTuple):
+    """One task's surrogate, (), its gradient with respect to theta, (P,), and its KL curvature there."""
+
+    surrogate: Tensor
+    gradient: Tensor
+    curvature: KLCurvature

@@ -1,0 +1,105 @@
+"""List the task families, or draw a few tasks of one.
+
+python scripts/tasks.py                                     # all families
+python scripts/tasks.py HalfCheetahVel                      # one, with the data sheet of its robot
+python scripts/tasks.py HalfCheetahVel --render tasks.png   # a contact sheet of a few of its tasks
+"""
+
+import argparse
+import importlib
+import inspect
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+import envs  # noqa: F401  registers the families
+from envs.vector import RobotVectorEnv
+from metarl.errors import UserError, exits_cleanly, nearest
+
+STEPS = 10  # random steps into an episode a task is drawn
+COLUMNS = 3
+CELL = 3.2  # [inch] of one picture
+
+
+@exits_cleanly
+def main() -> None:
+    """Parse, then list or draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("family", nargs="?", help="such as HalfCheetahVel")
+    parser.add_argument("--render", type=Path, metavar="PNG", help="draw a contact sheet of tasks")
+    parser.add_argument("--count", type=int, default=6, help="tasks in it (default: %(default)s)")
+    arguments = parser.parse_args()
+    if arguments.count < 1:
+        raise UserError(f"--count {arguments.count}: expected at least 1")
+    families = {spec.name: spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"}
+    if arguments.family is None:
+        print("\n\n".join(summary(spec) for spec in families.values()))
+    elif arguments.family in families:
+        show(families[arguments.family], arguments.render, arguments.count)
+    else:
+        raise UserError(f"there is no family {arguments.family!r}.{nearest(arguments.family, families)}")
+
+
+def show(spec: EnvSpec, picture: Path | None, count: int) -> None:
+    """One family: its numbers, its robot's data sheet, and a picture if asked for."""
+    print(summary(spec))
+    print(f"\n{sys.modules[function_of(spec).__module__].__doc__}")
+    if picture:
+        contact_sheet(spec, count, picture)
+        print(f"picture   {picture}")
+
+
+def function_of(spec: EnvSpec) -> Callable[..., Any]:
+    """The function that builds the family."""
+    module, _, name = spec.kwargs["family"].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def summary(spec: EnvSpec) -> str:
+    """Id, sizes, horizon, parameters and splits, a line each."""
+    env = RobotVectorEnv(spec.kwargs["family"])
+    observation, action = env.single_observation_space.shape, env.single_action_space.shape
+    parameters = [str(p) for p in inspect.signature(function_of(spec)).parameters.values()]
+    lines = [
+        spec.id,
+        f"observation {observation}, action {action}, horizon {spec.max_episode_steps}",
+        f"parameters: {', '.join(parameters) or 'none'}",
+        *env.task_space.describe().splitlines(),
+    ]
+    return "\n  ".join(lines)
+
+
+def contact_sheet(spec: EnvSpec, count: int, path: Path) -> None:
+    """Pictures of `count` tasks spread over the training split, a moment into an episode each."""
+    env = gymnasium.make(spec.id, render_mode="rgb_array")
+    tasks = env.get_wrapper_attr("task_space").grid(count)
+    rows = math.ceil(count / COLUMNS)
+    figure = Figure(figsize=(CELL * min(count, COLUMNS), CELL * rows), layout="constrained")
+    for place, task in enumerate(tasks, start=1):
+        axes = figure.add_subplot(rows, min(count, COLUMNS), place)
+        axes.imshow(picture_of(env, task))
+        axes.set_title(task.label, fontsize=9)
+        axes.set_axis_off()
+    env.close()
+    figure.savefig(path, dpi=110)
+
+
+def picture_of(env: gymnasium.Env, task: Any) -> NDArray[np.uint8]:
+    """What a task looks like after a few random steps, (H, W, 3)."""
+    env.reset(seed=0, options={"task": task})
+    env.action_space.seed(0)
+    for _ in range(STEPS):
+        env.step(env.action_space.sample())
+    return np.asarray(env.render())
+
+
+if __name__ == "__main__":
+    main()
