@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import gymnasium
 import mujoco
@@ -28,6 +28,24 @@ class UniformNormalNoise:
     def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
         """What n simulations add to their positions (n, nq), drawn first, and velocities (n, nv)."""
         return rng.uniform(-self.scale, self.scale, size=(n, nq)), self.scale * rng.standard_normal((n, nv))
+
+
+@dataclass(frozen=True)
+class UniformNoise:
+    """Start noise as in Walker2d-v5 and Hopper-v5: positions and velocities uniform in ±scale."""
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        if not self.scale >= 0:
+            raise FamilyError(f"reset noise of scale {self.scale}: expected a number >= 0")
+
+    def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
+        """What n simulations add to their positions (n, nq), drawn first, and velocities (n, nv)."""
+        return rng.uniform(-self.scale, self.scale, (n, nq)), rng.uniform(-self.scale, self.scale, (n, nv))
+
+
+ResetNoise: TypeAlias = UniformNormalNoise | UniformNoise
 
 
 @dataclass(frozen=True)
@@ -63,7 +81,7 @@ class Robot:
     model: str | Path
     frame_skip: int
     camera: Camera
-    reset_noise: UniformNormalNoise | None = None
+    reset_noise: ResetNoise | None = None
     driven: Literal["ctrl", "qvel"] = "ctrl"
     fields: tuple[str, ...] = ()
 

@@ -92,6 +92,7 @@ class RobotEnv(gymnasium.Env):
         markers = []
         if self.task is not None:
             markers = self.family.markers(self._vector.state_of(0), self._vector.time_of(0), self.task)
+        self._vector.get_model(0, into=self._picture.model)
         return self._picture.draw(self._vector.get_data(0), markers)
 
     def close(self) -> None:

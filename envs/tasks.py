@@ -20,6 +20,8 @@ from envs.errors import TaskError, unknown
 TRAIN, HELD_OUT, OUT_OF_RANGE, IID = "train", "held-out", "out-of-range", "iid"
 _ROUNDING = 1e-9
 _LISTED_BOXES = 6
+_RECURRENT = 3  # dimensions in which few points of the additive recurrence already lie evenly
+_REPEATED = 3  # equal sides of a box from which on they are written as a power
 
 
 # -------------------------------------------------------------------------------------------------- tasks
@@ -133,10 +135,12 @@ class Boxes:
         return self._place(rng.random((n, self.low.shape[1])))
 
     def grid(self, n: int) -> np.ndarray:
-        """Midpoints of n equal lengths in one dimension, a low-discrepancy sequence in more."""
+        """Midpoints of n equal lengths in one dimension, a low-discrepancy sequence in a few, layers in many."""
         dimension = self.low.shape[1]
         if dimension == 1:
             return self._place((np.arange(n)[:, None] + 0.5) / n)
+        if dimension > _RECURRENT:
+            return self._place(latin_hypercube(n, dimension))
         return self._place(additive_recurrence(n, dimension))
 
     def distance(self, x: np.ndarray) -> np.ndarray:
@@ -150,7 +154,7 @@ class Boxes:
             return f"{' ∪ '.join(boxes)} {unit}".rstrip()
         hull = _box_in_words(self.low.min(axis=0), self.high.max(axis=0))
         share = self._volumes().sum() / np.prod(np.ptp([self.low.min(axis=0), self.high.max(axis=0)], axis=0))
-        return f"{len(boxes)} boxes within {hull} {unit} that fill {share:.0%} of it"
+        return f"{len(boxes)} boxes within {f'{hull} {unit}'.rstrip()} that fill {share:.0%} of it"
 
     def _volumes(self) -> np.ndarray:
         return np.prod(self.high - self.low, axis=1)
@@ -204,7 +208,9 @@ def _point_in_words(point: np.ndarray) -> str:
 
 
 def _box_in_words(low: np.ndarray, high: np.ndarray) -> str:
-    return " × ".join(f"[{a:.4g}, {b:.4g}]" for a, b in zip(low, high, strict=True))
+    sides = [f"[{a:.4g}, {b:.4g}]" for a, b in zip(low, high, strict=True)]
+    runs = [(side, len(list(run))) for side, run in itertools.groupby(sides)]
+    return " × ".join(f"{side}^{n}" if n >= _REPEATED else " × ".join([side] * n) for side, n in runs)
 
 
 def additive_recurrence(n: int, dimension: int) -> np.ndarray:
@@ -218,6 +224,13 @@ def additive_recurrence(n: int, dimension: int) -> np.ndarray:
         phi = (1.0 + phi) ** (1.0 / (dimension + 1))
     steps = phi ** -np.arange(1.0, dimension + 1)
     return (0.5 + np.arange(1, n + 1)[:, None] * steps) % 1.0
+
+
+def latin_hypercube(n: int, dimension: int) -> np.ndarray:
+    """`n` fixed points of the unit cube, in each coordinate one in the middle of each of n layers, (n, dimension)."""
+    rng = np.random.default_rng(0)
+    layers = rng.permuted(np.tile(np.arange(n), (dimension, 1)), axis=1)
+    return (layers.T + 0.5) / n
 
 
 def carve(whole: Boxes, holes: Boxes, gap: float) -> Boxes:
@@ -246,6 +259,7 @@ class TaskSpace:
     gap: least distance of a training task from a held-out or out-of-range one, in units of the coordinates.
     absent: split name -> why this family has none.
     split: the split that `sample`, `grid` and `contains` mean.
+    chart: what the coordinates are, in words, where they are not the task's own numbers.
     """
 
     task_type: type[Task]
@@ -253,6 +267,7 @@ class TaskSpace:
     gap: float = 0.0
     absent: Mapping[str, str] = field(default_factory=dict)
     split: str = TRAIN
+    chart: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "regions", dict(self.regions))
@@ -292,6 +307,7 @@ class TaskSpace:
         """One line per split, for people."""
         lines = [f"{name}: {region.describe(next(iter(self.units.values())))}" for name, region in self.regions.items()]
         lines += [f"{name}: none, {reason}" for name, reason in self.absent.items()]
+        lines += [f"coordinates: {self.chart}"] if self.chart else []
         return "\n".join(lines)
 
     def validate(self, tasks: Sequence[Task]) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 from gymnasium.utils import seeding
 from mujoco.batch import Batch
 
+from envs.dynamics import Dynamics
 from envs.errors import ActionError, ArgumentError, NotResetError, TaskError, unknown
 from envs.family import Arrays, Family, State, resolve
-from envs.robots import UniformNormalNoise, action_size
+from envs.robots import ResetNoise, action_size
 from envs.tasks import Task, TaskSpace
 
 _DIVERGENCE = [
@@ -67,7 +68,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self._generators: list[np.random.Generator] | None = None
         self._drawn = True  # whether tasks come from `reset` rather than from `set_tasks`
         self._tasks: list[Task] = []
-        self._task_fields: Arrays = {}
+        self._task_fields: dict[str, np.ndarray] = {}
         self._started = False
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
         self._terminated = np.zeros(num_envs, dtype=bool)
@@ -79,6 +80,8 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self.model = model
         self.dt = model.opt.timestep * robot.frame_skip  # [s]
         self._batch = Batch(model, self.num_envs, nthread=nthread)
+        scalings, task_type = self.family.dynamics, self.task_space.task_type
+        self._dynamics = Dynamics(self._batch, scalings, task_type) if scalings else None
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._command = self._batch.bind(robot.driven)
         self._fields = {name: self._batch.bind(name) for name in robot.fields}
@@ -109,7 +112,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         return tuple(self._tasks)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Give each of the M tasks E = N/M neighbouring simulations; rewards follow, nothing is reset."""
+        """Give each of the M tasks E = N/M neighbouring simulations; rewards and physics follow, nothing is reset."""
         self.task_space.validate(tasks)
         if self.num_envs % len(tasks):
             raise TaskError(
@@ -125,6 +128,8 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self._task_fields = {
             name: np.repeat(value, episodes, axis=0) for name, value in self.task_space.array(tasks).items()
         }
+        if self._dynamics is not None:
+            self._dynamics.apply(self._task_fields)
 
     # ---------------------------------------------------------------------------------------------- reset
     def reset(
@@ -209,7 +214,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self._started = True
         self._state = self._read()
 
-    def _add_noise(self, noise: UniformNormalNoise, groups: Groups, mask: np.ndarray) -> None:
+    def _add_noise(self, noise: ResetNoise, groups: Groups, mask: np.ndarray) -> None:
         for generator, rows in groups:
             of_qpos, of_qvel = noise.draw(generator, rows.stop - rows.start, self.model.nq, self.model.nv)
             chosen = mask[rows, None]
@@ -278,8 +283,15 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
     def get_data(self, n: int) -> mujoco.MjData:
         """The state of simulation n with all derived quantities, to draw or to examine."""
         data = self._batch.get_data(n)
-        mujoco.mj_forward(self.model, data)
+        mujoco.mj_forward(self.get_model(n), data)
         return data
+
+    def get_model(self, n: int, into: mujoco.MjModel | None = None) -> mujoco.MjModel:
+        """The model of simulation n: its own where dynamics depend on the task, else the one that all share.
+
+        into: a model of the same robot to write it to, instead of to a copy.
+        """
+        return self.model if self._dynamics is None else self._batch.get_model(n, into)
 
     def state_of(self, n: int) -> State:
         """Simulation n's part of the state, without the leading axis."""

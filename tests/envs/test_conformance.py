@@ -9,6 +9,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401  (registers the ids)
+from envs.dynamics import DynamicsTask
 from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN
 
 IDS = sorted(name for name in gymnasium.registry if name.startswith("metarl/"))
@@ -21,6 +22,22 @@ V5 = {  # the Gymnasium robot with the same physics, by prefix, and the reward c
     "metarl/HalfCheetahDir": (
         "HalfCheetah-v5",
         lambda info, task: task.direction * info["x_velocity"] + info["reward_ctrl"] * 0.5,
+    ),
+    "metarl/HalfCheetahParams": (
+        "HalfCheetah-v5",
+        lambda info, task: info["x_velocity"] + info["reward_ctrl"] * 0.5,
+    ),
+    "metarl/Walker2dVel": (
+        "Walker2d-v5",
+        lambda info, task: -abs(info["x_velocity"] - task.velocity) + 5 * info["reward_survive"] + info["reward_ctrl"],
+    ),
+    "metarl/Walker2dParams": (
+        "Walker2d-v5",
+        lambda info, task: info["reward_forward"] + info["reward_survive"] + info["reward_ctrl"],
+    ),
+    "metarl/HopperParams": (
+        "Hopper-v5",
+        lambda info, task: info["reward_forward"] + info["reward_survive"] + info["reward_ctrl"],
     ),
 }
 
@@ -54,6 +71,10 @@ def play(env, actions, seed=0):
     observations = np.stack([first, *(step[0] for step in steps)])
     flags = np.stack([np.stack(step[2:4], axis=-1) for step in steps])
     return observations, np.stack([step[1] for step in steps]), flags
+
+
+def has_dynamics(env):
+    return bool(env.unwrapped.family.dynamics)
 
 
 def test_gymnasium_checks_the_single_environment(name):
@@ -96,27 +117,68 @@ def test_physics_and_rewards_equal_gymnasiums_robot_bit_for_bit(name, make):
     ((robot, reward_of),) = known
     env, reference = make(2, max_episode_steps=None), gymnasium.make(robot).unwrapped
     tasks = env.task_space.grid(2)
+    tasks = [task.nominal() if isinstance(task, DynamicsTask) else task for task in tasks]
     env.set_tasks(tasks)
-    first, _ = env.reset(seed=5)
-    np.testing.assert_array_equal(first[0], reference.reset(seed=5)[0])
-    for actions in commands(env, steps=200):
-        observations, rewards, _, _, info = env.step(actions)
-        observation, _, _, _, expected = reference.step(actions[0].clip(-1, 1))
+    ended = True
+    for t, actions in enumerate(commands(env, steps=200)):
+        if ended:
+            first, _ = env.reset(seed=t)
+            np.testing.assert_array_equal(first[0], reference.reset(seed=t)[0])
+        observations, rewards, terminations, _, info = env.step(actions)
+        observation, _, ended, _, expected = reference.step(actions[0].clip(-1, 1))
         np.testing.assert_array_equal(observations[0], observation)
+        assert terminations[0] == ended
+        assert info["x_position"][0] == expected["x_position"]
         assert info["x_velocity"][0] == expected["x_velocity"]
         assert rewards[0] == pytest.approx(reward_of(expected, tasks[0]), abs=1e-12)
 
 
+def test_the_task_is_hidden_from_the_first_observation(name, make):
+    env = make(5)
+    starts = []
+    for task in env.task_space.grid(3):
+        env.set_tasks([task])
+        starts.append(env.reset(seed=3)[0])
+    np.testing.assert_array_equal(starts, [starts[0]] * 3)
+
+
 def test_the_goal_is_hidden_from_observations_but_not_from_rewards(name, make):
     env = make(1)
+    if has_dynamics(env):
+        pytest.skip(f"{name} hides dynamics")
     one, other = env.task_space.grid(2)
     actions = commands(env)
     env.set_tasks([one])
-    observations, rewards, _ = play(env, actions)
+    observations, rewards, flags = play(env, actions)
     env.set_tasks([other])
     same, different, _ = play(env, actions)
     np.testing.assert_array_equal(observations, same)
-    assert (rewards != different).all()
+    live = np.roll(~flags.any(axis=-1), 1, axis=0)
+    live[0] = True
+    assert (rewards != different)[live].all()
+
+
+def test_hidden_dynamics_move_the_robot_differently(name, make):
+    env = make(1)
+    if not has_dynamics(env):
+        pytest.skip(f"{name} hides a goal")
+    actions = commands(env, steps=5)
+    one, other = env.task_space.grid(2)
+    env.set_tasks([one])
+    observations, *_ = play(env, actions)
+    env.set_tasks([other])
+    different, *_ = play(env, actions)
+    np.testing.assert_array_equal(observations[0], different[0])
+    assert (observations[1:] != different[1:]).any(axis=-1).all()
+
+
+def test_ended_episodes_stand_still(name, make):
+    env = make(6)
+    observations, rewards, flags = play(env, commands(env, steps=120))
+    ended = np.cumsum(flags.any(axis=-1), axis=0) > 1
+    np.testing.assert_array_equal(rewards[ended], 0.0)
+    np.testing.assert_array_equal(observations[1:][ended], observations[:-1][ended])
+    np.testing.assert_array_equal(flags[1:][ended[1:]], flags[:-1][ended[1:]])
 
 
 def test_an_oracle_sees_the_goal_after_the_hidden_observation(name, make):
