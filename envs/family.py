@@ -58,7 +58,7 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Text:
-    """A marker in the picture: a line of text whose middle is at `position` [m]."""
+    """A marker in the picture: a line of ASCII text that starts at `position` [m]."""
 
     position: tuple[float, float, float]
     text: str

@@ -51,7 +51,7 @@ import numpy as np
 from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
 from envs.errors import FamilyError
 from envs.family import Arrays, Family, Marker, Sphere, State
-from envs.planar import arrow_above, measure, text_above
+from envs.planar import arrow_above, measure, text_beside
 from envs.robots import Camera, Robot, UniformNormalNoise
 from envs.tasks import (
     HELD_OUT,
@@ -226,9 +226,9 @@ def params_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[st
 
 
 def params_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
-    """The multipliers above the robot."""
+    """The multipliers above the robot, one a line."""
     assert isinstance(task, ParamsTask)
-    return text_above(state, 0.9, task.summary())
+    return text_beside(state, -0.5, 1.05, task.summary())
 
 
 def params() -> Family:

@@ -29,7 +29,7 @@ def arrow_above(state: State, height: float, length: float, label: str) -> Arrow
     return Arrow((x, 0.0, height), (x + length, 0.0, height), radius=0.05, rgba=_GREEN, label=label)
 
 
-def text_above(state: State, height: float, lines: Sequence[str]) -> list[Text]:
-    """Lines of text at x of the torso, the last at the given height [m]."""
-    x = float(state.qpos[0])
+def text_beside(state: State, ahead: float, height: float, lines: Sequence[str]) -> list[Text]:
+    """Lines of text that start so far ahead of the torso [m], the last at the given height [m]."""
+    x = float(state.qpos[0]) + ahead
     return [Text((x, 0.0, height + _LINE * k), line) for k, line in enumerate(reversed(lines))]

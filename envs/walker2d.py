@@ -54,7 +54,7 @@ import numpy as np
 from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
 from envs.family import Arrays, Family, Marker, State
 from envs.half_cheetah import VelocityTask, velocity_space
-from envs.planar import arrow_above, observe_clipped, text_above
+from envs.planar import arrow_above, observe_clipped, text_beside
 from envs.planar import measure as measure_x
 from envs.robots import Camera, Robot, UniformNoise
 from envs.tasks import Boxes, Task, TaskSpace
@@ -177,9 +177,9 @@ def params_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[st
 
 
 def params_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
-    """The multipliers above the robot, with geometric means over its limbs."""
+    """The multipliers beside the robot, with geometric means over its limbs."""
     assert isinstance(task, ParamsTask)
-    return text_above(state, 1.65, task.summary())
+    return text_beside(state, 0.5, 1.0, task.summary())
 
 
 def params() -> Family:
