@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import mujoco
 import numpy as np
@@ -36,7 +36,7 @@ from envs.errors import FamilyError, TaskError, unknown
 from envs.tasks import Boxes, Task, TaskSpace, held_out_space
 
 LIMIT = 3.0  # exponents of training tasks lie in [-LIMIT, LIMIT]
-REACH = 4 / 3  # the largest exponent out of range, in limits
+REACH = 5 / 4  # the largest exponent out of range, in limits
 GAP = 1 / 25  # between training tasks and all others, in limits
 HELD_OUT_CELLS = ((0, 1), (1, 3), (2, 0), (3, 2))  # column, row of a 4 x 4 grid
 
@@ -66,6 +66,8 @@ def multiplier(base: float, size: int | None = None) -> Any:
 @dataclass(frozen=True)
 class DynamicsTask(Task):
     """Base of tasks that have `multiplier` fields, alone or beside a goal."""
+
+    chart: ClassVar[str] = "(exponents of multipliers)"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -126,7 +128,7 @@ def multiplier_space(task_type: type[DynamicsTask], plane: tuple[str, str], limi
     In many dimensions any two draws are far apart, so that every fresh task is a new one; what can be kept out
     of training is a combination. Four of the sixteen cells of a 4 × 4 grid over the plane are held out, one in
     each row and column and none at its centre (the nominal robot), whatever the other multipliers are. Out of
-    range has a point of the plane in the ring between `limit` and 4/3 of it, and the other exponents in their
+    range has a point of the plane in the ring between `limit` and 5/4 of it, and the other exponents in their
     range. Training keeps 1/25 of the limit away from both, in the largest exponent.
     """
     if not limit > 0:
@@ -138,14 +140,13 @@ def multiplier_space(task_type: type[DynamicsTask], plane: tuple[str, str], limi
     corners[:, columns] += np.array(HELD_OUT_CELLS) * limit / 2
     opposite = -corners.copy()
     opposite[:, columns] = corners[:, columns] + limit / 2
-    space = held_out_space(
+    return held_out_space(
         task_type,
         whole=Boxes(-whole[None], whole[None]),
         held_out=Boxes(corners, opposite),
         beyond=Boxes(-beyond[None], beyond[None]),
         gap=GAP * limit,
     )
-    return replace(space, chart="exponents e of the multipliers, base^e")
 
 
 def _column(task_type: type[Task], name: str) -> int:

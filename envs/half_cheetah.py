@@ -33,7 +33,7 @@ and 7/8 of it; training keeps w/100 away from them. Out of range reaches from w/
 HalfCheetahParams hides four multipliers, each 2^U(-1, 1): of the mass and inertia of all bodies, of the damping
 of all joints, of the friction of all geoms and of the gear (the strength) of all motors. Held out are
 combinations of mass and gear: four cells of a 4 × 4 grid over their exponents, one in each row and column; out
-of range are masses or gears from 2^1.04 to 2^(4/3) or the inverse; training keeps 0.04 away from both
+of range are masses or gears from 2^1.04 to 2^1.25 or the inverse; training keeps 0.04 away from both
 (`envs.dynamics.multiplier_space`). `iid` is the whole cube.
 
 Elsewhere. Finn et al. (MAML, 2017) draw v* from [0, 2] at dt = 0.01 s (frame skip 1); ProMP, PEARL and
@@ -51,8 +51,8 @@ import numpy as np
 from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
 from envs.errors import FamilyError
 from envs.family import Arrays, Family, Marker, Sphere, State
-from envs.planar import arrow_above, measure, text_beside
 from envs.robots import Camera, Robot, UniformNormalNoise
+from envs.sagittal import arrow_above, measure, text_beside
 from envs.tasks import (
     HELD_OUT,
     IID,

@@ -31,7 +31,7 @@ bodies, the inertia of each (all axes alike: only that across the plane acts) an
 geoms, floor included, by 1.5^U(-3, 3); the damping of each of the 3 driven joints by 1.3^U(-3, 3). That makes
 16 multipliers. A contact takes the larger friction of its two geoms. Held out are combinations of the torso's
 mass and inertia: four cells of a 4 × 4 grid over their exponents, one in each row and column; out of range are
-torsos with one of the two exponents between 3.12 and 4 or the negative; training keeps 0.12 away from both
+torsos with one of the two exponents between 3.12 and 3.75 or the negative; training keeps 0.12 away from both
 (`envs.dynamics.multiplier_space`). `iid` is the whole cube.
 
 Elsewhere. There each axis of an inertia and each kind of friction has a multiplier of its own, of which one per
@@ -47,9 +47,9 @@ import numpy as np
 
 from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
 from envs.family import Arrays, Family, Marker, State
-from envs.planar import measure as measure_x
-from envs.planar import observe_clipped, text_beside
 from envs.robots import Camera, Robot, UniformNoise
+from envs.sagittal import measure as measure_x
+from envs.sagittal import observe_clipped, text_beside
 from envs.tasks import Task
 
 CONTROL_COST = 0.001

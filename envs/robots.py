@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol
 
 import gymnasium
 import mujoco
@@ -13,6 +13,14 @@ import numpy as np
 from envs.errors import FamilyError, unknown
 
 _GYMNASIUM_MODELS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+
+
+class StartNoise(Protocol):
+    """What is added to a robot's model start, drawn for n simulations at once from one generator."""
+
+    def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
+        """What n simulations add to their positions (n, nq) and velocities (n, nv)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class UniformNormalNoise:
 
 @dataclass(frozen=True)
 class UniformNoise:
-    """Start noise as in Walker2d-v5 and Hopper-v5: positions and velocities uniform in ±scale."""
+    """Start noise as in Humanoid-v5: positions and velocities uniform in ±scale."""
 
     scale: float
 
@@ -42,10 +50,10 @@ class UniformNoise:
 
     def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
         """What n simulations add to their positions (n, nq), drawn first, and velocities (n, nv)."""
-        return rng.uniform(-self.scale, self.scale, (n, nq)), rng.uniform(-self.scale, self.scale, (n, nv))
-
-
-ResetNoise: TypeAlias = UniformNormalNoise | UniformNoise
+        return (
+            rng.uniform(-self.scale, self.scale, size=(n, nq)),
+            rng.uniform(-self.scale, self.scale, size=(n, nv)),
+        )
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class Robot:
     model: str | Path
     frame_skip: int
     camera: Camera
-    reset_noise: ResetNoise | None = None
+    reset_noise: StartNoise | None = None
     driven: Literal["ctrl", "qvel"] = "ctrl"
     fields: tuple[str, ...] = ()
 

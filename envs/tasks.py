@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -33,6 +33,9 @@ def quantity(unit: str = "", size: int | None = None) -> Any:
 @dataclass(frozen=True)
 class Task:
     """Base of all tasks: a frozen dataclass of numbers, and of vectors declared with `quantity`."""
+
+    chart: ClassVar[str] = ""
+    """The chart coordinates and their units in words; empty if they are the fields themselves."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -154,7 +157,7 @@ class Boxes:
             return f"{' ∪ '.join(boxes)} {unit}".rstrip()
         hull = _box_in_words(self.low.min(axis=0), self.high.max(axis=0))
         share = self._volumes().sum() / np.prod(np.ptp([self.low.min(axis=0), self.high.max(axis=0)], axis=0))
-        return f"{len(boxes)} boxes within {f'{hull} {unit}'.rstrip()} that fill {share:.0%} of it"
+        return f"{len(boxes)} boxes within {hull} {unit} that fill {share:.0%} of it"
 
     def _volumes(self) -> np.ndarray:
         return np.prod(self.high - self.low, axis=1)
@@ -259,7 +262,6 @@ class TaskSpace:
     gap: least distance of a training task from a held-out or out-of-range one, in units of the coordinates.
     absent: split name -> why this family has none.
     split: the split that `sample`, `grid` and `contains` mean.
-    chart: what the coordinates are, in words, where they are not the task's own numbers.
     """
 
     task_type: type[Task]
@@ -267,7 +269,6 @@ class TaskSpace:
     gap: float = 0.0
     absent: Mapping[str, str] = field(default_factory=dict)
     split: str = TRAIN
-    chart: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "regions", dict(self.regions))
@@ -305,9 +306,9 @@ class TaskSpace:
 
     def describe(self) -> str:
         """One line per split, for people."""
-        lines = [f"{name}: {region.describe(next(iter(self.units.values())))}" for name, region in self.regions.items()]
+        unit = self.task_type.chart or next(iter(self.units.values()))
+        lines = [f"{name}: {region.describe(unit)}" for name, region in self.regions.items()]
         lines += [f"{name}: none, {reason}" for name, reason in self.absent.items()]
-        lines += [f"coordinates: {self.chart}"] if self.chart else []
         return "\n".join(lines)
 
     def validate(self, tasks: Sequence[Task]) -> None:

@@ -14,7 +14,7 @@ from mujoco.batch import Batch
 from envs.dynamics import Dynamics
 from envs.errors import ActionError, ArgumentError, NotResetError, TaskError, unknown
 from envs.family import Arrays, Family, State, resolve
-from envs.robots import ResetNoise, action_size
+from envs.robots import StartNoise, action_size
 from envs.tasks import Task, TaskSpace
 
 _DIVERGENCE = [
@@ -214,7 +214,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self._started = True
         self._state = self._read()
 
-    def _add_noise(self, noise: ResetNoise, groups: Groups, mask: np.ndarray) -> None:
+    def _add_noise(self, noise: StartNoise, groups: Groups, mask: np.ndarray) -> None:
         for generator, rows in groups:
             of_qpos, of_qvel = noise.draw(generator, rows.stop - rows.start, self.model.nq, self.model.nv)
             chosen = mask[rows, None]

@@ -36,7 +36,7 @@ Walker2dParams multiplies independently, as the `rand_param_envs` of the literat
 8 geoms, floor included, by 1.5^U(-3, 3); the damping of each of the 6 driven joints by 1.3^U(-3, 3). That makes
 28 multipliers. A contact takes the larger friction of its two geoms. Held out are combinations of the torso's
 mass and inertia: four cells of a 4 × 4 grid over their exponents, one in each row and column; out of range are
-torsos with one of the two exponents between 3.12 and 4 or the negative; training keeps 0.12 away from both
+torsos with one of the two exponents between 3.12 and 3.75 or the negative; training keeps 0.12 away from both
 (`envs.dynamics.multiplier_space`). `iid` is the whole cube.
 
 Elsewhere. There the right foot has friction 0.9 (v5 gave both feet 1.9), the frame skip is 5, and each axis of
@@ -54,9 +54,9 @@ import numpy as np
 from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
 from envs.family import Arrays, Family, Marker, State
 from envs.half_cheetah import VelocityTask, velocity_space
-from envs.planar import arrow_above, observe_clipped, text_beside
-from envs.planar import measure as measure_x
 from envs.robots import Camera, Robot, UniformNoise
+from envs.sagittal import arrow_above, observe_clipped, text_beside
+from envs.sagittal import measure as measure_x
 from envs.tasks import Boxes, Task, TaskSpace
 
 CONTROL_COST = 0.001

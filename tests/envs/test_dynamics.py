@@ -197,7 +197,7 @@ def test_multipliers_are_within_their_ranges_and_splits_apart(family, seed):
     for split in (HELD_OUT, OUT_OF_RANGE):
         tests = np.stack([task.coordinates() for task in space.restrict(split).sample(100, rng)])
         assert np.abs(train[:, None] - tests).max(axis=-1).min() >= space.gap * (1 - 1e-6)
-        assert np.abs(tests).max() <= limit * 4 / 3
+        assert np.abs(tests).max() <= limit * 5 / 4 + 1e-9
     assert not any(space.restrict(IID).contains(task) for task in space.restrict(OUT_OF_RANGE).grid(20))
     assert all(space.restrict(IID).contains(task) for task in space.restrict(HELD_OUT).grid(20))
 
@@ -285,5 +285,5 @@ def test_malformed_multipliers_are_refused():
 
 
 def test_a_task_beyond_every_split_is_refused():
-    with pytest.raises(TaskError, match=r"mass x 9\.00.*lies in no split.*\n.*\n.*\n.*\n.*\n.*exponents"):
+    with pytest.raises(TaskError, match=r"mass x 9\.00.*lies in no split.*\n.*exponents"):
         robots(half_cheetah.params).set_tasks([half_cheetah.ParamsTask(9.0, 1.0, 1.0, 1.0)])

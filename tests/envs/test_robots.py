@@ -6,7 +6,7 @@ import pytest
 
 from envs import half_cheetah, point
 from envs.errors import FamilyError
-from envs.robots import Robot, UniformNoise, UniformNormalNoise
+from envs.robots import Robot, UniformNormalNoise
 
 
 def test_a_model_comes_from_gymnasium_a_file_or_a_text(tmp_path):
@@ -30,5 +30,3 @@ def test_malformed_robots_are_refused():
         replace(half_cheetah.robot(), frame_skip=0)
     with pytest.raises(FamilyError, match="scale -1"):
         UniformNormalNoise(-1)
-    with pytest.raises(FamilyError, match="scale -1"):
-        UniformNoise(-1)
