@@ -50,5 +50,13 @@ def _register(name: str, family: str, max_episode_steps: int) -> None:
 
 _choose_offscreen_rendering()
 _register("PointNav", "envs.point:navigation", max_episode_steps=100)
+_register("PointNavSparse", "envs.point:sparse_navigation", max_episode_steps=100)
 _register("HalfCheetahVel", "envs.half_cheetah:velocity", max_episode_steps=200)
 _register("HalfCheetahDir", "envs.half_cheetah:direction", max_episode_steps=200)
+_register("AntDir", "envs.ant:direction", max_episode_steps=200)
+_register("AntVel", "envs.ant:velocity", max_episode_steps=200)
+_register("AntGoal", "envs.ant:goal", max_episode_steps=200)
+_register("HumanoidDir", "envs.humanoid:direction", max_episode_steps=200)
+_register("SwimmerVel", "envs.swimmer:velocity", max_episode_steps=200)
+_register("ReacherGoal", "envs.reacher:goal", max_episode_steps=50)
+_register("PusherGoal", "envs.pusher:goal", max_episode_steps=100)

@@ -71,6 +71,9 @@ class Family:
         reward.
     markers: (state of one robot, time since the reset [s], task) -> what shows the goal in the picture.
     terminated: state after the action -> (…,) bool; None if episodes end only by their time limit.
+    place_goal: (positions of one robot (nq,), task) -> positions with the model's own goal body at the goal, for
+        the picture alone; None if the model has no such body.
+    no_oracle: why `goal_visible` makes no sense; empty if it does.
     """
 
     name: str
@@ -81,6 +84,8 @@ class Family:
     reward: Callable[[Arrays, np.ndarray, Arrays], dict[str, np.ndarray]]
     markers: Callable[[State, float, Task], Sequence[Marker]]
     terminated: Callable[[State], np.ndarray] | None = None
+    place_goal: Callable[[np.ndarray, Task], np.ndarray] | None = None
+    no_oracle: str = ""
 
 
 def resolve(family: Family | str, parameters: Mapping[str, Any]) -> Family:
