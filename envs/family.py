@@ -81,6 +81,9 @@ class Family:
     markers: (state of one robot, time since the reset [s], task) -> what shows the goal in the picture.
     terminated: state after the action -> (…,) bool; None if episodes end only by their time limit.
     dynamics: what of the robot's model depends on the task; see `envs.dynamics`.
+    place_goal: (positions of one robot (nq,), task) -> positions with the model's own goal body at the goal, for
+        the picture alone; None if the model has no such body.
+    no_oracle: why `goal_visible` makes no sense; empty if it does.
     """
 
     name: str
@@ -92,6 +95,8 @@ class Family:
     markers: Callable[[State, float, Task], Sequence[Marker]]
     terminated: Callable[[State], np.ndarray] | None = None
     dynamics: tuple[Scaling, ...] = ()
+    place_goal: Callable[[np.ndarray, Task], np.ndarray] | None = None
+    no_oracle: str = ""
 
 
 def resolve(family: Family | str, parameters: Mapping[str, Any]) -> Family:

@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -32,7 +33,12 @@ def quantity(unit: str = "", size: int | None = None) -> Any:
 
 @dataclass(frozen=True)
 class Task:
-    """Base of all tasks: a frozen dataclass of numbers, and of vectors declared with `quantity`."""
+    """Base of all tasks: a frozen dataclass of numbers, and of vectors declared with `quantity`.
+
+    A task on a curve or in a disk has chart coordinates other than its fields: it overrides `coordinates` and
+    `from_coordinates`, says in `chart` what they are, and gives the point whose distance from other tasks counts
+    in `embedding`.
+    """
 
     chart: ClassVar[str] = ""
     """The chart coordinates and their units in words; empty if they are the fields themselves."""
@@ -70,6 +76,10 @@ class Task:
                 for name, size in sizes.items()
             }
         )
+
+    def embedding(self) -> np.ndarray:
+        """The point (k,) whose Euclidean distance from another task's is how far the two are apart."""
+        return self.coordinates()
 
 
 def _number_or_vector(value: Any, size: int | None) -> float | tuple[float, ...] | None:
@@ -109,6 +119,10 @@ class Region(Protocol):
 
     def distance(self, x: np.ndarray) -> np.ndarray:
         """How far the points (n, D) lie outside, (n,), in the largest coordinate; 0 inside."""
+        ...
+
+    def hull(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least and the greatest value of each coordinate, (D,) each."""
         ...
 
     def describe(self, unit: str) -> str:
@@ -151,13 +165,16 @@ class Boxes:
         outside = np.maximum(np.maximum(self.low - x, x - self.high), 0.0)
         return outside.max(axis=-1).min(axis=-1)
 
+    def hull(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.low.min(axis=0), self.high.max(axis=0)
+
     def describe(self, unit: str) -> str:
         boxes = [_box_in_words(low, high) for low, high in zip(self.low, self.high, strict=True)]
         if len(boxes) <= _LISTED_BOXES:
             return f"{' ∪ '.join(boxes)} {unit}".rstrip()
-        hull = _box_in_words(self.low.min(axis=0), self.high.max(axis=0))
-        share = self._volumes().sum() / np.prod(np.ptp([self.low.min(axis=0), self.high.max(axis=0)], axis=0))
-        return f"{len(boxes)} boxes within {hull} {unit} that fill {share:.0%} of it"
+        low, high = self.hull()
+        share = self._volumes().sum() / np.prod(high - low)
+        return f"{len(boxes)} boxes within {_box_in_words(low, high)} {unit} that fill {share:.0%} of it"
 
     def _volumes(self) -> np.ndarray:
         return np.prod(self.high - self.low, axis=1)
@@ -201,6 +218,9 @@ class Points:
 
     def distance(self, x: np.ndarray) -> np.ndarray:
         return np.abs(x[:, None] - self.points).max(axis=-1).min(axis=-1)
+
+    def hull(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.points.min(axis=0), self.points.max(axis=0)
 
     def describe(self, unit: str) -> str:
         return f"{{{', '.join(_point_in_words(point) for point in self.points)}}} {unit}".rstrip()
@@ -259,8 +279,10 @@ class TaskSpace:
 
     task_type: the dataclass of every task.
     regions: split name -> where its tasks lie, in chart coordinates.
-    gap: least distance of a training task from a held-out or out-of-range one, in units of the coordinates.
+    gap: least distance of a training task from a held-out or out-of-range one, between their `embedding`s.
     absent: split name -> why this family has none.
+    spans: field -> (low, high), the interval that `normalised` makes [-1, 1]; by default what the field spans
+        between the corners of `iid` in chart coordinates.
     split: the split that `sample`, `grid` and `contains` mean.
     """
 
@@ -269,8 +291,10 @@ class TaskSpace:
     gap: float = 0.0
     absent: Mapping[str, str] = field(default_factory=dict)
     split: str = TRAIN
+    spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "spans", dict(self.spans))
         object.__setattr__(self, "regions", dict(self.regions))
         object.__setattr__(self, "absent", dict(self.absent))
         if self.split in self.absent:
@@ -330,6 +354,26 @@ class TaskSpace:
         """The tasks field by field, name -> (M,) for numbers and (M, k) for vectors."""
         names = [item.name for item in fields(self.task_type)]
         return {name: np.array([getattr(task, name) for task in tasks], dtype=np.float64) for name in names}
+
+    def normalised(self, task_fields: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The tasks' numbers side by side (N, k), scaled so that the range of `iid` becomes [-1, 1].
+
+        task_fields: as `array` returns them. Out-of-range tasks lie a little outside [-1, 1].
+        """
+        columns = []
+        for name, value in task_fields.items():
+            low, high = self._intervals[name]
+            half = np.where(high > low, (high - low) / 2, 1.0)
+            columns.append(((value - (low + high) / 2) / half).reshape(len(value), -1))
+        return np.concatenate(columns, axis=-1)
+
+    @cached_property
+    def _intervals(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Field -> the values that become -1 and 1."""
+        corners = np.stack(self.regions.get(IID, self.regions[TRAIN]).hull())
+        spanned = {name: (low, high) for name, (low, high) in self.array(self._tasks(corners)).items()}
+        given = {name: (np.asarray(low), np.asarray(high)) for name, (low, high) in self.spans.items()}
+        return spanned | given
 
     def to_dict(self, task: Task) -> dict[str, float | list[float]]:
         """The task in plain floats and lists, for JSON."""
