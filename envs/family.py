@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from envs.dynamics import Scaling
 from envs.errors import FamilyError, unknown
 from envs.robots import Robot
 from envs.tasks import Task, TaskSpace
@@ -55,12 +56,20 @@ class Arrow:
     label: str = ""
 
 
-Marker: TypeAlias = Sphere | Arrow
+@dataclass(frozen=True)
+class Text:
+    """A marker in the picture: a line of ASCII text that starts at `position` [m]."""
+
+    position: tuple[float, float, float]
+    text: str
+
+
+Marker: TypeAlias = Sphere | Arrow | Text
 
 
 @dataclass(frozen=True)
 class Family:
-    """A robot with a distribution of hidden goals.
+    """A robot with a distribution of hidden goals, of hidden dynamics, or of both.
 
     name: the family's name in messages.
     robot: the body.
@@ -71,6 +80,10 @@ class Family:
         reward.
     markers: (state of one robot, time since the reset [s], task) -> what shows the goal in the picture.
     terminated: state after the action -> (…,) bool; None if episodes end only by their time limit.
+    dynamics: what of the robot's model depends on the task; see `envs.dynamics`.
+    place_goal: (positions of one robot (nq,), task) -> positions with the model's own goal body at the goal, for
+        the picture alone; None if the model has no such body.
+    no_oracle: why `goal_visible` makes no sense; empty if it does.
     """
 
     name: str
@@ -81,6 +94,9 @@ class Family:
     reward: Callable[[Arrays, np.ndarray, Arrays], dict[str, np.ndarray]]
     markers: Callable[[State, float, Task], Sequence[Marker]]
     terminated: Callable[[State], np.ndarray] | None = None
+    dynamics: tuple[Scaling, ...] = ()
+    place_goal: Callable[[np.ndarray, Task], np.ndarray] | None = None
+    no_oracle: str = ""
 
 
 def resolve(family: Family | str, parameters: Mapping[str, Any]) -> Family:

@@ -1,4 +1,4 @@
-"""HalfCheetah: a planar two-legged robot that must run at a hidden speed or in a hidden direction.
+"""HalfCheetah: a planar two-legged robot with a hidden target speed, a hidden direction, or a hidden body.
 
 The robot is Gymnasium's HalfCheetah-v5, bit for bit: its model, start, observation and time step (five
 simulation steps of 0.01 s, dt = 0.05 s).
@@ -21,6 +21,7 @@ The position along x is hidden, as in v5: it would tell a velocity task how far 
 | v | (x after - x before) / dt [m/s] |
 | HalfCheetahVel reward | -abs(v - v*) - 0.05 ‖a‖², v* in [0, 2] m/s hidden |
 | HalfCheetahDir reward | d v - 0.05 ‖a‖², d = +1 (forward) or -1 (backward) hidden |
+| HalfCheetahParams reward | v - 0.05 ‖a‖², the robot's dynamics hidden |
 | start | positions plus U(-0.1, 0.1), velocities plus 0.1 N(0, 1) |
 | end | never; 200 steps |
 
@@ -28,6 +29,12 @@ Splits of HalfCheetahVel on a range of width w: four held-out intervals of width
 and 7/8 of it; training keeps w/100 away from them. Out of range reaches from w/100 to w/2 above the range.
 `iid` is the whole range. HalfCheetahDir has only two tasks, hence no other split than `train`, which is also
 `iid`.
+
+HalfCheetahParams hides four multipliers, each 2^U(-1, 1): of the mass and inertia of all bodies, of the damping
+of all joints, of the friction of all geoms and of the gear (the strength) of all motors. Held out are
+combinations of mass and gear: four cells of a 4 × 4 grid over their exponents, one in each row and column; out
+of range are masses or gears from 2^1.04 to 2^1.25 or the inverse; training keeps 0.04 away from both
+(`envs.dynamics.multiplier_space`). `iid` is the whole cube.
 
 Elsewhere. Finn et al. (MAML, 2017) draw v* from [0, 2] at dt = 0.01 s (frame skip 1); ProMP, PEARL and
 VariBAD draw from [0, 3] (`velocity_range=(0, 3)`). The control cost is 0.05 in all of them, and 0.1 in
@@ -41,9 +48,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
 from envs.errors import FamilyError
-from envs.family import Arrays, Arrow, Family, Marker, Sphere, State
+from envs.family import Arrays, Family, Marker, Sphere, State
 from envs.robots import Camera, Robot, UniformNormalNoise
+from envs.sagittal import arrow_above, measure, text_beside
 from envs.tasks import (
     HELD_OUT,
     IID,
@@ -63,7 +72,6 @@ HELD_OUT_WIDTH = 1 / 16
 GAP = 1 / 100
 REACH = 1 / 2
 
-_GREEN = (0.1, 0.7, 0.2, 1.0)
 _GHOST = (0.1, 0.7, 0.2, 0.6)
 
 
@@ -81,12 +89,6 @@ def robot() -> Robot:
 def observe(state: State) -> np.ndarray:
     """All positions but x, then all velocities, (…, 17)."""
     return np.concatenate([state.qpos[..., 1:], state.qvel], axis=-1)
-
-
-def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
-    """`x_position` after the action [m] and mean `x_velocity` during it [m/s], each (…,)."""
-    x = after.qpos[..., 0]
-    return {"x_position": x, "x_velocity": (x - before.qpos[..., 0]) / dt}
 
 
 def control_reward(action: np.ndarray) -> np.ndarray:
@@ -135,7 +137,7 @@ def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot, 0.5 m for each metre per second, and a ball that keeps the target speed."""
     assert isinstance(task, VelocityTask)
     pace = Sphere((task.velocity * time, 0.0, 0.15), radius=0.15, rgba=_GHOST)
-    return [_arrow_above(state, 0.5 * task.velocity, task.label), pace]
+    return [arrow_above(state, 1.35, 0.5 * task.velocity, task.label), pace]
 
 
 def velocity(velocity_range: Sequence[float] = (0.0, 2.0)) -> Family:
@@ -178,7 +180,7 @@ def direction_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict
 def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot that points where to run."""
     assert isinstance(task, DirectionTask)
-    return [_arrow_above(state, 0.8 * task.direction, task.label)]
+    return [arrow_above(state, 1.35, 0.8 * task.direction, task.label)]
 
 
 def direction() -> Family:
@@ -194,7 +196,50 @@ def direction() -> Family:
     )
 
 
-def _arrow_above(state: State, length: float, label: str) -> Arrow:
-    """An arrow of signed length [m] along x that starts above the torso."""
-    x = float(state.qpos[0])
-    return Arrow((x, 0.0, 1.35), (x + length, 0.0, 1.35), radius=0.05, rgba=_GREEN, label=label)
+# ---------------------------------------------------------------------------------------- hidden dynamics
+@dataclass(frozen=True)
+class ParamsTask(DynamicsTask):
+    """Run forward with a body that is heavier, stiffer, more sticky or stronger than it was built.
+
+    mass: of all bodies, with their inertia. damping: of all joints. friction: of all geoms. gear: of all
+    motors.
+    """
+
+    mass: float = multiplier(base=2.0)
+    damping: float = multiplier(base=2.0)
+    friction: float = multiplier(base=2.0)
+    gear: float = multiplier(base=2.0)
+
+
+DYNAMICS = (
+    Scaling("body_mass", by="mass"),
+    Scaling("body_inertia", by="mass"),
+    Scaling("dof_damping", by="damping"),
+    Scaling("geom_friction", by="friction"),
+    Scaling("actuator_gear", by="gear"),
+)
+
+
+def params_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
+    """v and the control cost."""
+    return {"forward": measured["x_velocity"], "control": control_reward(action)}
+
+
+def params_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
+    """The multipliers above the robot, one a line."""
+    assert isinstance(task, ParamsTask)
+    return text_beside(state, -0.5, 1.05, task.summary())
+
+
+def params() -> Family:
+    """HalfCheetahParams: run forward with hidden dynamics."""
+    return Family(
+        name="HalfCheetahParams",
+        robot=robot(),
+        task_space=multiplier_space(ParamsTask, plane=("mass", "gear"), limit=1.0),
+        observe=observe,
+        measure=measure,
+        reward=params_reward,
+        markers=params_markers,
+        dynamics=DYNAMICS,
+    )

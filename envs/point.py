@@ -1,4 +1,4 @@
-"""PointNav: a point in the plane that looks for a hidden goal.
+"""PointNav and PointNavSparse: a point in the plane that looks for a hidden goal.
 
 The point is kinematic: it moves by its action and nothing else. A whole meta-learning run takes minutes.
 
@@ -6,35 +6,67 @@ The point is kinematic: it moves by its action and nothing else. A whole meta-le
 |---|---|
 | action (2,) | velocity (x, y) [m/s], clipped to [-1, 1]; dt = 0.1 s, so s' = s + 0.1 clip(a) |
 | observation (2,) | position (x, y) [m] |
-| task | `goal`: a point of the square [-0.5, 0.5]² [m], hidden |
-| reward | -‖s' - g‖₂ [m], with the position s' after the action |
+| PointNav task | `goal`: a point of the square [-0.5, 0.5]² [m], hidden |
+| PointNav reward | -‖s' - g‖₂ [m], with the position s' after the action |
+| PointNavSparse task | `goal`: a point of the unit half circle, angle in [0, π], hidden |
+| PointNavSparse reward | 1 - ‖s' - g‖₂ where that distance is below 0.2 m, else 0; with `dense=True` as PointNav's |
 | start | the origin, without noise |
 | end | never; 100 steps |
 
-Splits. Four of the sixteen cells of a 4 × 4 grid over the square are held out, one in each row and column,
+Splits of PointNav. Four of the sixteen cells of a 4 × 4 grid over the square are held out, one in each row and column,
 and training keeps 0.02 m away from them. Out of range is the square ring whose half width goes from 0.52 to
 0.75 m. `iid` is the whole square.
 
+Splits of PointNavSparse. Four held-out arcs of π/16 are centred at 1/8, 3/8, 5/8 and 7/8 of the half circle;
+training keeps 0.05 m away from them. Out of range are the arcs that go on from 0.05 m behind either end by up to
+π/4. `iid` is the whole half circle. The sparse reward is 0 almost everywhere at first: training with the dense one
+and testing with the sparse one is how it is commonly used.
+
 Source: Finn, Abbeel, Levine, "Model-agnostic meta-learning for fast adaptation of deep networks", 2017,
 section 5.3. There the reward is the negative squared distance and an episode ends within 0.01 m of the
-goal; here it is the distance, as in later suites, and episodes do not end.
+goal; here it is the distance, as in later suites, and episodes do not end. The sparse task is that of Rakelly et
+al., "Efficient off-policy meta-reinforcement learning via probabilistic context variables" (PEARL), 2019.
+Elsewhere one finds a point whose episode ends near the origin rather than near the goal, and one that observes
+its distance from the goal.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Self
 
 import numpy as np
 
+from envs.errors import FamilyError
 from envs.family import Arrays, Family, Sphere, State
+from envs.planar import angle_of, arcs, chord_angle, held_out_cells, refuse_off_circle
 from envs.robots import Camera, Robot
-from envs.tasks import Boxes, Task, TaskSpace, held_out_space, quantity
+from envs.tasks import (
+    HELD_OUT,
+    IID,
+    OUT_OF_RANGE,
+    TRAIN,
+    Boxes,
+    Region,
+    Task,
+    TaskSpace,
+    carve,
+    held_out_space,
+    quantity,
+)
 
 HALF_WIDTH = 0.5  # [m] of the square that training goals lie in
 REACH = 0.75  # [m] half width of the square that out-of-range goals lie in
 GAP = 0.02  # [m] between training goals and all others
-HELD_OUT_CELLS = ((0, 1), (1, 3), (2, 0), (3, 2))  # column, row of a 4 x 4 grid
-CELL = 2 * HALF_WIDTH / 4  # [m]
+
+GOAL_RADIUS = 0.2  # [m] around a sparse goal where there is a reward
+ARC_CENTRES = math.pi * np.array([1, 3, 5, 7]) / 8  # [rad] of the half circle's held-out arcs
+ARC_WIDTH = math.pi / 16  # [rad]
+ARC_REACH = math.pi / 4  # [rad] of the out-of-range arcs behind either end
+ARC_GAP = 0.05  # [m]
 
 MODEL = """
 <mujoco model="point">
@@ -62,9 +94,9 @@ MODEL = """
 """
 
 
-def robot() -> Robot:
-    """The point, seen from straight above."""
-    return Robot(model=MODEL, frame_skip=1, camera=Camera(distance=2.4, elevation=-90.0), driven="qvel")
+def robot(distance: float = 2.4) -> Robot:
+    """The point, seen from `distance` [m] straight above."""
+    return Robot(model=MODEL, frame_skip=1, camera=Camera(distance=distance, elevation=-90.0), driven="qvel")
 
 
 # ------------------------------------------------------------------------------------------- measurements
@@ -88,11 +120,11 @@ class GoalTask(Task):
 
 def goal_space() -> TaskSpace:
     """Goals in the square, with held-out cells and a ring around it."""
-    corners = np.array(HELD_OUT_CELLS) * CELL - HALF_WIDTH
+    whole = square(HALF_WIDTH)
     return held_out_space(
         GoalTask,
-        whole=square(HALF_WIDTH),
-        held_out=Boxes(corners, corners + CELL),
+        whole=whole,
+        held_out=held_out_cells(whole),
         beyond=square(REACH),
         gap=GAP,
     )
@@ -103,10 +135,55 @@ def square(half_width: float) -> Boxes:
     return Boxes(np.full((1, 2), -half_width), np.full((1, 2), half_width))
 
 
+@dataclass(frozen=True)
+class CircleGoalTask(Task):
+    """Go to `goal` (x, y) [m] on the unit circle."""
+
+    chart: ClassVar[str] = "rad"
+    goal: tuple[float, float] = quantity("m", size=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_off_circle(self, self.goal)
+
+    def coordinates(self) -> np.ndarray:
+        return np.array([angle_of(self.goal)])
+
+    @classmethod
+    def from_coordinates(cls, coordinates: np.ndarray) -> Self:
+        (angle,) = coordinates.tolist()
+        return cls((math.cos(angle), math.sin(angle)))
+
+    def embedding(self) -> np.ndarray:
+        return np.array(self.goal)
+
+
+def half_circle_space() -> TaskSpace:
+    """Goals on the upper unit half circle, with held-out arcs and arcs behind its ends."""
+    whole, margin = arcs(np.array([0.0]), np.array([math.pi])), chord_angle(ARC_GAP)
+    held_out = arcs(ARC_CENTRES - ARC_WIDTH / 2, ARC_CENTRES + ARC_WIDTH / 2)
+    beyond = arcs(np.array([-ARC_REACH, math.pi + margin]), np.array([-margin, math.pi + ARC_REACH]))
+    regions: dict[str, Region] = {
+        TRAIN: carve(whole, held_out, margin),
+        HELD_OUT: held_out,
+        OUT_OF_RANGE: beyond,
+        IID: whole,
+    }
+    return TaskSpace(CircleGoalTask, regions, ARC_GAP, spans={"goal": (-1.0, 1.0)})
+
+
 # ------------------------------------------------------------------------------------------------- reward
 def goal_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
     """-‖position - goal‖₂."""
     return {"distance": -np.linalg.norm(measured["position"] - task["goal"], axis=-1)}
+
+
+def sparse_reward(
+    measured: Arrays, action: np.ndarray, task: Arrays, *, radius: float = GOAL_RADIUS
+) -> dict[str, np.ndarray]:
+    """1 - ‖position - goal‖₂ within `radius` [m] of the goal, else 0."""
+    distance = np.linalg.norm(measured["position"] - task["goal"], axis=-1)
+    return {"nearness": np.where(distance < radius, 1.0 - distance, 0.0)}
 
 
 def goal_markers(state: State, time: float, task: Task) -> list[Sphere]:
@@ -125,4 +202,26 @@ def navigation() -> Family:
         measure=measure,
         reward=goal_reward,
         markers=goal_markers,
+    )
+
+
+def sparse_markers(state: State, time: float, task: Task) -> list[Sphere]:
+    """A red ball at the goal."""
+    assert isinstance(task, CircleGoalTask)
+    return [Sphere((*task.goal, 0.0), radius=0.06, rgba=(0.9, 0.1, 0.1, 1.0))]
+
+
+def sparse_navigation(dense: bool = False, radius: float = GOAL_RADIUS) -> Family:
+    """PointNavSparse: rewarded only within `radius` [m] of the goal, or with `dense` by the distance everywhere."""
+    if not 0 < radius <= 1:
+        raise FamilyError(f"radius = {radius}: expected a number of meters in (0, 1]")
+    reward: Callable[..., dict[str, np.ndarray]] = goal_reward if dense else partial(sparse_reward, radius=radius)
+    return Family(
+        name="PointNavSparse",
+        robot=robot(distance=3.4),
+        task_space=half_circle_space(),
+        observe=observe,
+        measure=measure,
+        reward=reward,
+        markers=sparse_markers,
     )

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 from envs.errors import RenderingError
-from envs.family import Arrow, Marker
+from envs.family import Arrow, Marker, Text
 from envs.robots import Camera
 
 SIZE = 480  # [px] height and width; H.264 wants even numbers
@@ -25,6 +25,11 @@ class Picture:
         for flag in _COSTLY:
             self._renderer.scene.flags[flag] = False
         self._camera = _mujoco_camera(model, camera)
+
+    @property
+    def model(self) -> mujoco.MjModel:
+        """The model that is drawn; may be written to between pictures."""
+        return self._renderer.model
 
     def draw(self, data: mujoco.MjData, markers: Sequence[Marker]) -> np.ndarray:
         """The picture (SIZE, SIZE, 3), uint8."""
@@ -62,6 +67,12 @@ def _mujoco_camera(model: mujoco.MjModel, camera: Camera) -> mujoco.MjvCamera:
 def _add(scene: mujoco.MjvScene, marker: Marker) -> None:
     geom = scene.geoms[scene.ngeom]
     scene.ngeom += 1
+    if isinstance(marker, Text):
+        white = np.ones(4, dtype=np.float32)
+        position = np.array(marker.position)
+        mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_LABEL, np.zeros(3), position, np.eye(3).ravel(), white)
+        geom.label = marker.text
+        return
     rgba = np.array(marker.rgba, dtype=np.float32)
     if isinstance(marker, Arrow):
         mujoco.mjv_initGeom(geom, mujoco.mjtGeom.mjGEOM_ARROW, np.zeros(3), np.zeros(3), np.eye(3).ravel(), rgba)

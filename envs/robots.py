@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import gymnasium
 import mujoco
@@ -13,6 +13,14 @@ import numpy as np
 from envs.errors import FamilyError, unknown
 
 _GYMNASIUM_MODELS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
+
+
+class StartNoise(Protocol):
+    """What is added to a robot's model start, drawn for n simulations at once from one generator."""
+
+    def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
+        """What n simulations add to their positions (n, nq) and velocities (n, nv)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,24 @@ class UniformNormalNoise:
     def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
         """What n simulations add to their positions (n, nq), drawn first, and velocities (n, nv)."""
         return rng.uniform(-self.scale, self.scale, size=(n, nq)), self.scale * rng.standard_normal((n, nv))
+
+
+@dataclass(frozen=True)
+class UniformNoise:
+    """Start noise as in Humanoid-v5: positions and velocities uniform in ±scale."""
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        if not self.scale >= 0:
+            raise FamilyError(f"reset noise of scale {self.scale}: expected a number >= 0")
+
+    def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
+        """What n simulations add to their positions (n, nq), drawn first, and velocities (n, nv)."""
+        return (
+            rng.uniform(-self.scale, self.scale, size=(n, nq)),
+            rng.uniform(-self.scale, self.scale, size=(n, nv)),
+        )
 
 
 @dataclass(frozen=True)
@@ -54,8 +80,8 @@ class Robot:
     frame_skip: simulation steps per action.
     camera: how it is looked at.
     reset_noise: what is added to the model's start; None starts there exactly.
-    driven: what the action is written to: "ctrl" (motors) or "qvel" (a kinematic robot, commanded by
-        velocity).
+    driven: what the action is written to: "ctrl" (motors; an action in [-1, 1] is stretched to each motor's
+        control range) or "qvel" (a kinematic robot, commanded by velocity).
     fields: names of MjData fields beyond qpos and qvel that measurements need, such as "xpos"; they cost one
         more kinematics pass per action.
     """
@@ -63,7 +89,7 @@ class Robot:
     model: str | Path
     frame_skip: int
     camera: Camera
-    reset_noise: UniformNormalNoise | None = None
+    reset_noise: StartNoise | None = None
     driven: Literal["ctrl", "qvel"] = "ctrl"
     fields: tuple[str, ...] = ()
 
@@ -79,6 +105,25 @@ class Robot:
 def action_size(robot: Robot, model: mujoco.MjModel) -> int:
     """A, the number of commands per action."""
     return model.nu if robot.driven == "ctrl" else model.nv
+
+
+def command_range(robot: Robot, model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
+    """Centre and half width (A,) of the commands that the actions in [-1, 1] mean."""
+    if robot.driven != "ctrl":
+        return np.zeros(model.nv), np.ones(model.nv)
+    limited = model.actuator_ctrllimited.astype(bool)
+    low, high = np.where(limited, model.actuator_ctrlrange.T, [[-1.0], [1.0]])
+    return (low + high) / 2, (high - low) / 2
+
+
+def body_ids(robot: Robot, *names: str) -> tuple[int, ...]:
+    """Where the bodies of these names lie in fields such as "xpos". Raises `FamilyError` for unknown ones."""
+    model = robot.load()
+    known = {model.body(body).name: body for body in range(model.nbody)}
+    for name in names:
+        if name not in known:
+            raise FamilyError(unknown("body", name, known))
+    return tuple(known[name] for name in names)
 
 
 def _specification(model: str | Path) -> mujoco.MjSpec:

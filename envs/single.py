@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 
 from envs.errors import ArgumentError, unknown
@@ -19,7 +20,7 @@ class RobotEnv(gymnasium.Env):
 
     family: the `Family`, or "module:function" that returns it.
     render_mode: "rgb_array" for pictures with the goal marked, or None.
-    goal_visible: append the task's numbers to the observation.
+    goal_visible: append the task's numbers to the observation, scaled so that the family's range is [-1, 1].
     parameters: keyword arguments of the family's function.
     """
 
@@ -89,10 +90,14 @@ class RobotEnv(gymnasium.Env):
             return None
         if self._picture is None:
             self._picture = Picture(self.family.robot.load(), self.family.robot.camera)
-        markers = []
+        data, markers = self._vector.get_data(0), []
         if self.task is not None:
             markers = self.family.markers(self._vector.state_of(0), self._vector.time_of(0), self.task)
-        return self._picture.draw(self._vector.get_data(0), markers)
+            if self.family.place_goal is not None:
+                data.qpos[:] = self.family.place_goal(data.qpos.copy(), self.task)
+                mujoco.mj_forward(self._vector.get_model(0), data)
+        self._vector.get_model(0, into=self._picture.model)
+        return self._picture.draw(data, markers)
 
     def close(self) -> None:
         """Free the graphics memory."""

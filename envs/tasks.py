@@ -11,7 +11,8 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol, Self
+from functools import cached_property
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from envs.errors import TaskError, unknown
 TRAIN, HELD_OUT, OUT_OF_RANGE, IID = "train", "held-out", "out-of-range", "iid"
 _ROUNDING = 1e-9
 _LISTED_BOXES = 6
+_RECURRENT = 3  # dimensions in which few points of the additive recurrence already lie evenly
+_REPEATED = 3  # equal sides of a box from which on they are written as a power
 
 
 # -------------------------------------------------------------------------------------------------- tasks
@@ -30,7 +33,15 @@ def quantity(unit: str = "", size: int | None = None) -> Any:
 
 @dataclass(frozen=True)
 class Task:
-    """Base of all tasks: a frozen dataclass of numbers, and of vectors declared with `quantity`."""
+    """Base of all tasks: a frozen dataclass of numbers, and of vectors declared with `quantity`.
+
+    A task on a curve or in a disk has chart coordinates other than its fields: it overrides `coordinates` and
+    `from_coordinates`, says in `chart` what they are, and gives the point whose distance from other tasks counts
+    in `embedding`.
+    """
+
+    chart: ClassVar[str] = ""
+    """The chart coordinates and their units in words; empty if they are the fields themselves."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -65,6 +76,10 @@ class Task:
                 for name, size in sizes.items()
             }
         )
+
+    def embedding(self) -> np.ndarray:
+        """The point (k,) whose Euclidean distance from another task's is how far the two are apart."""
+        return self.coordinates()
 
 
 def _number_or_vector(value: Any, size: int | None) -> float | tuple[float, ...] | None:
@@ -106,6 +121,10 @@ class Region(Protocol):
         """How far the points (n, D) lie outside, (n,), in the largest coordinate; 0 inside."""
         ...
 
+    def hull(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least and the greatest value of each coordinate, (D,) each."""
+        ...
+
     def describe(self, unit: str) -> str:
         """The set in words."""
         ...
@@ -133,10 +152,12 @@ class Boxes:
         return self._place(rng.random((n, self.low.shape[1])))
 
     def grid(self, n: int) -> np.ndarray:
-        """Midpoints of n equal lengths in one dimension, a low-discrepancy sequence in more."""
+        """Midpoints of n equal lengths in one dimension, a low-discrepancy sequence in a few, layers in many."""
         dimension = self.low.shape[1]
         if dimension == 1:
             return self._place((np.arange(n)[:, None] + 0.5) / n)
+        if dimension > _RECURRENT:
+            return self._place(latin_hypercube(n, dimension))
         return self._place(additive_recurrence(n, dimension))
 
     def distance(self, x: np.ndarray) -> np.ndarray:
@@ -144,13 +165,16 @@ class Boxes:
         outside = np.maximum(np.maximum(self.low - x, x - self.high), 0.0)
         return outside.max(axis=-1).min(axis=-1)
 
+    def hull(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.low.min(axis=0), self.high.max(axis=0)
+
     def describe(self, unit: str) -> str:
         boxes = [_box_in_words(low, high) for low, high in zip(self.low, self.high, strict=True)]
         if len(boxes) <= _LISTED_BOXES:
             return f"{' ∪ '.join(boxes)} {unit}".rstrip()
-        hull = _box_in_words(self.low.min(axis=0), self.high.max(axis=0))
-        share = self._volumes().sum() / np.prod(np.ptp([self.low.min(axis=0), self.high.max(axis=0)], axis=0))
-        return f"{len(boxes)} boxes within {hull} {unit} that fill {share:.0%} of it"
+        low, high = self.hull()
+        share = self._volumes().sum() / np.prod(high - low)
+        return f"{len(boxes)} boxes within {_box_in_words(low, high)} {unit} that fill {share:.0%} of it"
 
     def _volumes(self) -> np.ndarray:
         return np.prod(self.high - self.low, axis=1)
@@ -195,6 +219,9 @@ class Points:
     def distance(self, x: np.ndarray) -> np.ndarray:
         return np.abs(x[:, None] - self.points).max(axis=-1).min(axis=-1)
 
+    def hull(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.points.min(axis=0), self.points.max(axis=0)
+
     def describe(self, unit: str) -> str:
         return f"{{{', '.join(_point_in_words(point) for point in self.points)}}} {unit}".rstrip()
 
@@ -204,7 +231,9 @@ def _point_in_words(point: np.ndarray) -> str:
 
 
 def _box_in_words(low: np.ndarray, high: np.ndarray) -> str:
-    return " × ".join(f"[{a:.4g}, {b:.4g}]" for a, b in zip(low, high, strict=True))
+    sides = [f"[{a:.4g}, {b:.4g}]" for a, b in zip(low, high, strict=True)]
+    runs = [(side, len(list(run))) for side, run in itertools.groupby(sides)]
+    return " × ".join(f"{side}^{n}" if n >= _REPEATED else " × ".join([side] * n) for side, n in runs)
 
 
 def additive_recurrence(n: int, dimension: int) -> np.ndarray:
@@ -218,6 +247,13 @@ def additive_recurrence(n: int, dimension: int) -> np.ndarray:
         phi = (1.0 + phi) ** (1.0 / (dimension + 1))
     steps = phi ** -np.arange(1.0, dimension + 1)
     return (0.5 + np.arange(1, n + 1)[:, None] * steps) % 1.0
+
+
+def latin_hypercube(n: int, dimension: int) -> np.ndarray:
+    """`n` fixed points of the unit cube, in each coordinate one in the middle of each of n layers, (n, dimension)."""
+    rng = np.random.default_rng(0)
+    layers = rng.permuted(np.tile(np.arange(n), (dimension, 1)), axis=1)
+    return (layers.T + 0.5) / n
 
 
 def carve(whole: Boxes, holes: Boxes, gap: float) -> Boxes:
@@ -243,8 +279,10 @@ class TaskSpace:
 
     task_type: the dataclass of every task.
     regions: split name -> where its tasks lie, in chart coordinates.
-    gap: least distance of a training task from a held-out or out-of-range one, in units of the coordinates.
+    gap: least distance of a training task from a held-out or out-of-range one, between their `embedding`s.
     absent: split name -> why this family has none.
+    spans: field -> (low, high), the interval that `normalised` makes [-1, 1]; by default what the field spans
+        between the corners of `iid` in chart coordinates.
     split: the split that `sample`, `grid` and `contains` mean.
     """
 
@@ -253,8 +291,10 @@ class TaskSpace:
     gap: float = 0.0
     absent: Mapping[str, str] = field(default_factory=dict)
     split: str = TRAIN
+    spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "spans", dict(self.spans))
         object.__setattr__(self, "regions", dict(self.regions))
         object.__setattr__(self, "absent", dict(self.absent))
         if self.split in self.absent:
@@ -290,7 +330,8 @@ class TaskSpace:
 
     def describe(self) -> str:
         """One line per split, for people."""
-        lines = [f"{name}: {region.describe(next(iter(self.units.values())))}" for name, region in self.regions.items()]
+        unit = self.task_type.chart or next(iter(self.units.values()))
+        lines = [f"{name}: {region.describe(unit)}" for name, region in self.regions.items()]
         lines += [f"{name}: none, {reason}" for name, reason in self.absent.items()]
         return "\n".join(lines)
 
@@ -313,6 +354,26 @@ class TaskSpace:
         """The tasks field by field, name -> (M,) for numbers and (M, k) for vectors."""
         names = [item.name for item in fields(self.task_type)]
         return {name: np.array([getattr(task, name) for task in tasks], dtype=np.float64) for name in names}
+
+    def normalised(self, task_fields: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The tasks' numbers side by side (N, k), scaled so that the range of `iid` becomes [-1, 1].
+
+        task_fields: as `array` returns them. Out-of-range tasks lie a little outside [-1, 1].
+        """
+        columns = []
+        for name, value in task_fields.items():
+            low, high = self._intervals[name]
+            half = np.where(high > low, (high - low) / 2, 1.0)
+            columns.append(((value - (low + high) / 2) / half).reshape(len(value), -1))
+        return np.concatenate(columns, axis=-1)
+
+    @cached_property
+    def _intervals(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Field -> the values that become -1 and 1."""
+        corners = np.stack(self.regions.get(IID, self.regions[TRAIN]).hull())
+        spanned = {name: (low, high) for name, (low, high) in self.array(self._tasks(corners)).items()}
+        given = {name: (np.asarray(low), np.asarray(high)) for name, (low, high) in self.spans.items()}
+        return spanned | given
 
     def to_dict(self, task: Task) -> dict[str, float | list[float]]:
         """The task in plain floats and lists, for JSON."""

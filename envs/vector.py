@@ -11,9 +11,10 @@ import numpy as np
 from gymnasium.utils import seeding
 from mujoco.batch import Batch
 
+from envs.dynamics import Dynamics
 from envs.errors import ActionError, ArgumentError, NotResetError, TaskError, unknown
-from envs.family import Arrays, Family, State, resolve
-from envs.robots import UniformNormalNoise, action_size
+from envs.family import Family, State, resolve
+from envs.robots import StartNoise, action_size, command_range
 from envs.tasks import Task, TaskSpace
 
 _DIVERGENCE = [
@@ -39,7 +40,8 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
     num_envs: N.
     max_episode_steps: T after which an episode is truncated; None for no limit.
     nthread: C++ threads, 0 for one per CPU. Results do not depend on it.
-    goal_visible: append the task's numbers to the observation, (N, O + k); an oracle to compare with.
+    goal_visible: append the task's numbers to the observation, (N, O + k), scaled so that the family's range
+        is [-1, 1]; an oracle to compare with.
     parameters: keyword arguments of the family's function.
     """
 
@@ -61,13 +63,16 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self.family = resolve(family, parameters)
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
+        if goal_visible and self.family.no_oracle:
+            raise ArgumentError(f"goal_visible makes no sense for {self.family.name}: {self.family.no_oracle}")
         self.goal_visible = goal_visible
         self._load(nthread)
         self._define_spaces()
         self._generators: list[np.random.Generator] | None = None
         self._drawn = True  # whether tasks come from `reset` rather than from `set_tasks`
         self._tasks: list[Task] = []
-        self._task_fields: Arrays = {}
+        self._task_fields: dict[str, np.ndarray] = {}
+        self._goal = np.empty((num_envs, 0))  # (N, k), what an oracle sees in addition
         self._started = False
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
         self._terminated = np.zeros(num_envs, dtype=bool)
@@ -79,8 +84,11 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self.model = model
         self.dt = model.opt.timestep * robot.frame_skip  # [s]
         self._batch = Batch(model, self.num_envs, nthread=nthread)
+        scalings, task_type = self.family.dynamics, self.task_space.task_type
+        self._dynamics = Dynamics(self._batch, scalings, task_type) if scalings else None
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._command = self._batch.bind(robot.driven)
+        self._command_centre, self._command_scale = command_range(robot, model)  # (A,)
         self._fields = {name: self._batch.bind(name) for name in robot.fields}
         self._stage = int(mujoco.mjtStage.mjSTAGE_VEL if robot.fields else mujoco.mjtStage.mjSTAGE_NONE)
         self._batch.forward()
@@ -89,7 +97,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
     def _define_spaces(self) -> None:
         observed = self.family.observe(self._state).shape[-1]
         if self.goal_visible:
-            observed += _columns(self.task_space.array(self.task_space.grid(1))).shape[-1]
+            observed += self.task_space.normalised(self.task_space.array(self.task_space.grid(1))).shape[-1]
         actions = action_size(self.family.robot, self.model)
         box = gymnasium.spaces.Box
         self.single_observation_space = box(-np.inf, np.inf, (observed,), np.float64)
@@ -109,7 +117,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         return tuple(self._tasks)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Give each of the M tasks E = N/M neighbouring simulations; rewards follow, nothing is reset."""
+        """Give each of the M tasks E = N/M neighbouring simulations; rewards and physics follow, nothing is reset."""
         self.task_space.validate(tasks)
         if self.num_envs % len(tasks):
             raise TaskError(
@@ -125,6 +133,10 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self._task_fields = {
             name: np.repeat(value, episodes, axis=0) for name, value in self.task_space.array(tasks).items()
         }
+        if self._dynamics is not None:
+            self._dynamics.apply(self._task_fields)
+        if self.goal_visible:
+            self._goal = self.task_space.normalised(self._task_fields)
 
     # ---------------------------------------------------------------------------------------------- reset
     def reset(
@@ -209,7 +221,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self._started = True
         self._state = self._read()
 
-    def _add_noise(self, noise: UniformNormalNoise, groups: Groups, mask: np.ndarray) -> None:
+    def _add_noise(self, noise: StartNoise, groups: Groups, mask: np.ndarray) -> None:
         for generator, rows in groups:
             of_qpos, of_qvel = noise.draw(generator, rows.stop - rows.start, self.model.nq, self.model.nv)
             chosen = mask[rows, None]
@@ -249,11 +261,12 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         return actions.clip(-1.0, 1.0)
 
     def _simulate(self, actions: np.ndarray, live: np.ndarray) -> None:
+        commands = self._command_centre + self._command_scale * actions
         if live.all():
-            self._command[:] = actions
+            self._command[:] = commands
             self._batch.step(nstep=self.family.robot.frame_skip, stage=self._stage)
         elif live.any():
-            self._command[live] = actions[live]
+            self._command[live] = commands[live]
             self._batch.step(live, nstep=self.family.robot.frame_skip, stage=self._stage)
 
     def _end(self, live: np.ndarray, diverged: np.ndarray) -> None:
@@ -272,14 +285,21 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         observations = self.family.observe(self._state)
         if not self.goal_visible:
             return observations
-        return np.concatenate([observations, _columns(self._task_fields)], axis=-1)
+        return np.concatenate([observations, self._goal], axis=-1)
 
     # --------------------------------------------------------------------------------------------- access
     def get_data(self, n: int) -> mujoco.MjData:
         """The state of simulation n with all derived quantities, to draw or to examine."""
         data = self._batch.get_data(n)
-        mujoco.mj_forward(self.model, data)
+        mujoco.mj_forward(self.get_model(n), data)
         return data
+
+    def get_model(self, n: int, into: mujoco.MjModel | None = None) -> mujoco.MjModel:
+        """The model of simulation n: its own where dynamics depend on the task, else the one that all share.
+
+        into: a model of the same robot to write it to, instead of to a copy.
+        """
+        return self.model if self._dynamics is None else self._batch.get_model(n, into)
 
     def state_of(self, n: int) -> State:
         """Simulation n's part of the state, without the leading axis."""
@@ -310,11 +330,6 @@ def _frozen_copy(array: np.ndarray) -> np.ndarray:
     copied = array.copy()
     copied.flags.writeable = False
     return copied
-
-
-def _columns(task_fields: Arrays) -> np.ndarray:
-    """The task's fields side by side, (N, k)."""
-    return np.concatenate([value.reshape(len(value), -1) for value in task_fields.values()], axis=-1)
 
 
 def _only(rows: np.ndarray, terms: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

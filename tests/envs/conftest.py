@@ -2,6 +2,8 @@
 
 import pytest
 
+import envs  # noqa: F401  (chooses how MuJoCo renders, before a test imports it)
+
 
 @pytest.fixture(autouse=True)
 def _in_a_temporary_directory(tmp_path, monkeypatch):

@@ -2,8 +2,11 @@
 
 import gymnasium
 import numpy as np
+import pytest
 
 import envs  # noqa: F401  (registers the ids)
+from envs import point
+from envs.errors import FamilyError
 from envs.point import GoalTask
 
 
@@ -27,3 +30,20 @@ def test_the_point_keeps_no_momentum():
     env.step(np.ones((1, 2)))
     observations, *_ = env.step(np.zeros((1, 2)))
     np.testing.assert_allclose(observations, [[0.1, 0.1]])
+
+
+def test_the_sparse_reward_is_zero_but_near_the_goal():
+    measured = {"position": np.array([[1.0, 0.1], [1.0, 0.3], [0.95, 0.0]])}
+    task = {"goal": np.array([[1.0, 0.0]] * 3)}
+    np.testing.assert_allclose(
+        point.sparse_navigation().reward(measured, np.zeros((3, 2)), task)["nearness"], [0.9, 0, 0.95]
+    )
+    wide = point.sparse_navigation(radius=0.5).reward(measured, np.zeros((3, 2)), task)["nearness"]
+    np.testing.assert_allclose(wide, [0.9, 0.7, 0.95])
+    dense = point.sparse_navigation(dense=True).reward(measured, np.zeros((3, 2)), task)
+    np.testing.assert_allclose(dense["distance"], [-0.1, -0.3, -0.05])
+
+
+def test_a_sparse_goal_needs_a_radius():
+    with pytest.raises(FamilyError, match="radius = 0"):
+        point.sparse_navigation(radius=0)

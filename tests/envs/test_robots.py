@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from envs import half_cheetah, point
 from envs.errors import FamilyError
-from envs.robots import Robot, UniformNormalNoise
+from envs.robots import Robot, UniformNoise, UniformNormalNoise, body_ids, command_range
 
 
 def test_a_model_comes_from_gymnasium_a_file_or_a_text(tmp_path):
@@ -30,3 +31,29 @@ def test_malformed_robots_are_refused():
         replace(half_cheetah.robot(), frame_skip=0)
     with pytest.raises(FamilyError, match="scale -1"):
         UniformNormalNoise(-1)
+
+
+def test_uniform_noise_draws_positions_first():
+    positions, velocities = UniformNoise(0.1).draw(np.random.default_rng(0), 2, 3, 4)
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(positions, rng.uniform(-0.1, 0.1, (2, 3)))
+    np.testing.assert_array_equal(velocities, rng.uniform(-0.1, 0.1, (2, 4)))
+    with pytest.raises(FamilyError, match="scale -1"):
+        UniformNoise(-1)
+
+
+def test_bodies_are_found_by_name():
+    assert body_ids(half_cheetah.robot(), "torso", "bfoot") == (1, 4)
+    with pytest.raises(FamilyError, match=r"unknown body 'trso'.*Did you mean 'torso'"):
+        body_ids(half_cheetah.robot(), "trso")
+
+
+def test_motors_without_limits_take_the_action_as_it_is():
+    text = (
+        '<mujoco><worldbody><body><joint name="j" type="hinge"/><geom size="1"/></body></worldbody><actuator>'
+        '<motor joint="j"/><motor joint="j" ctrlrange="-1 3" ctrllimited="true"/></actuator></mujoco>'
+    )
+    robot = Robot(text, 1, half_cheetah.robot().camera)
+    centre, half = command_range(robot, robot.load())
+    np.testing.assert_array_equal(centre, [0, 1])
+    np.testing.assert_array_equal(half, [1, 2])

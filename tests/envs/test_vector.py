@@ -79,6 +79,24 @@ def test_a_family_parameter_reaches_the_task_space():
     assert cheetah(1, velocity_range=(0.0, 3.0)).task_space.restrict("iid").contains(VelocityTask(2.9))
 
 
+# ------------------------------------------------------------------------------------------------ oracles
+def test_an_oracle_sees_goals_scaled_to_the_range():
+    speeds = cheetah(3, goal_visible=True, velocity_range=(0.0, 3.0))
+    speeds.set_tasks([VelocityTask(0.0), VelocityTask(1.5), VelocityTask(3.0)])
+    np.testing.assert_allclose(speeds.reset(seed=0)[0][:, -1], [-1.0, 0.0, 1.0])
+    goals = points(1, goal_visible=True)
+    goals.set_tasks([GoalTask((0.5, -0.25))])
+    np.testing.assert_allclose(goals.reset(seed=0)[0], [[0.0, 0.0, 1.0, -0.5]])
+    np.testing.assert_allclose(goals.step(np.array([[1.0, 0.0]]))[0], [[0.1, 0.0, 1.0, -0.5]])
+
+
+def test_a_family_may_refuse_an_oracle():
+    family = replace(point.navigation(), no_oracle="the goal moves")
+    with pytest.raises(ArgumentError, match="goal_visible makes no sense for PointNav: the goal moves"):
+        RobotVectorEnv(family, goal_visible=True)
+    RobotVectorEnv(family)
+
+
 # -------------------------------------------------------------------------------------------------- reset
 def test_a_masked_reset_leaves_the_other_simulations_alone():
     env, untouched = cheetah(4), cheetah(4)

@@ -1,0 +1,259 @@
+"""Hidden dynamics: every simulation gets a model of its own, the nominal one times multipliers from its task.
+
+A family with hidden dynamics is two declarations beside its robot:
+
+    @dataclass(frozen=True)
+    class Task(DynamicsTask):
+        velocity: float = quantity("m/s")                               # a goal and dynamics go together
+        mass: tuple[float, ...] = multiplier(base=1.5, size=2)          # torso and thigh
+        strength: float = multiplier(base=1.5)                          # all motors alike
+
+    dynamics = (
+        Scaling("body_mass", by="mass", of=("torso", "thigh")),
+        Scaling("body_inertia", by="mass", of=("torso", "thigh")),
+        Scaling("actuator_gear", by="strength"),
+    )
+
+The chart coordinate of a multiplier is its exponent e, multiplier = base^e, so that a box of exponents is a
+log-uniform distribution of multipliers. A multiplier of 1 leaves every number of the model as it was, bit for
+bit, and what MuJoCo derives from masses and inertias follows the multipliers.
+
+Source of the scheme: the environments `rand_param_envs` (as used by ProMP and PEARL), where every element of a
+model field is multiplied by 1.5^U(-3, 3), or 1.3^U(-3, 3) for damping, independently of all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Self
+
+import mujoco
+import numpy as np
+from mujoco.batch import Batch
+
+from envs.errors import FamilyError, TaskError, unknown
+from envs.tasks import Boxes, Task, TaskSpace, held_out_space
+
+LIMIT = 3.0  # exponents of training tasks lie in [-LIMIT, LIMIT]
+REACH = 5 / 4  # the largest exponent out of range, in limits
+GAP = 1 / 25  # between training tasks and all others, in limits
+HELD_OUT_CELLS = ((0, 1), (1, 3), (2, 0), (3, 2))  # column, row of a 4 x 4 grid
+
+_ELEMENTS = {  # the numbers of a model that can be scaled, and what they belong to
+    "body_mass": "body",
+    "body_inertia": "body",
+    "geom_friction": "geom",
+    "dof_damping": "joint",
+    "dof_armature": "joint",
+    "dof_frictionloss": "joint",
+    "jnt_stiffness": "joint",
+    "actuator_gear": "actuator",
+    "opt.gravity": "",
+    "opt.density": "",
+    "opt.viscosity": "",
+}
+
+
+# -------------------------------------------------------------------------------------------------- tasks
+def multiplier(base: float, size: int | None = None) -> Any:
+    """A field of a `DynamicsTask`: a positive factor, or a vector of `size` of them, charted by exponents of base."""
+    if not base > 1:
+        raise FamilyError(f"multipliers to the base {base}: expected a base above 1")
+    return field(metadata={"unit": "", "size": size, "base": base})
+
+
+@dataclass(frozen=True)
+class DynamicsTask(Task):
+    """Base of tasks that have `multiplier` fields, alone or beside a goal."""
+
+    chart: ClassVar[str] = "(exponents of multipliers)"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for item in fields(self):
+            if "base" in item.metadata and np.min(value := getattr(self, item.name)) <= 0:
+                raise TaskError(f"{type(self).__name__}.{item.name} = {value}: multipliers must be above 0")
+
+    @property
+    def label(self) -> str:
+        """A short text, with geometric means for vectors: `mass x 1.20, damping x 0.85`."""
+        return ", ".join(self.summary())
+
+    def summary(self) -> list[str]:
+        """The label's parts, one for each field."""
+        return [_in_words(item.name, getattr(self, item.name), item.metadata) for item in fields(self)]
+
+    def nominal(self) -> Self:
+        """The same goal with the robot as it is built: all multipliers 1."""
+        sizes = {item.name: item.metadata["size"] for item in fields(self) if "base" in item.metadata}
+        return replace(self, **{name: 1.0 if size is None else (1.0,) * size for name, size in sizes.items()})
+
+    def coordinates(self) -> np.ndarray:
+        """The chart coordinates (D,): exponents for multipliers, all other numbers as they are."""
+        values, bases = super().coordinates(), _bases(type(self))
+        scaled = bases > 0
+        values[scaled] = np.log(values[scaled]) / np.log(bases[scaled])
+        return values
+
+    @classmethod
+    def from_coordinates(cls, coordinates: np.ndarray) -> Self:
+        """The task at the chart coordinates (D,); the inverse of `coordinates`."""
+        bases = _bases(cls)
+        return super().from_coordinates(np.where(bases > 0, np.abs(bases) ** coordinates, coordinates))
+
+
+def _bases(task_type: type[Task]) -> np.ndarray:
+    """The base of each coordinate (D,), 0 where it is no exponent."""
+    return np.repeat([item.metadata.get("base", 0.0) for item in fields(task_type)], _sizes(task_type))
+
+
+def _sizes(task_type: type[Task]) -> list[int]:
+    return [item.metadata.get("size") or 1 for item in fields(task_type)]
+
+
+def _in_words(name: str, value: float | tuple[float, ...], metadata: Any) -> str:
+    if "base" in metadata:
+        return f"{name} x {np.exp(np.mean(np.log(value))):.2f}"
+    numbers = ", ".join(f"{number:.2f}" for number in np.atleast_1d(value))
+    return f"{name} = {f'({numbers})' if isinstance(value, tuple) else numbers} {metadata.get('unit', '')}".rstrip()
+
+
+def multiplier_space(task_type: type[DynamicsTask], plane: tuple[str, str], limit: float = LIMIT) -> TaskSpace:
+    """Multipliers whose exponents are independent and uniform in [-limit, limit].
+
+    task_type: has `multiplier` fields only.
+    plane: two of its fields; their first numbers span the plane that decides the split.
+
+    In many dimensions any two draws are far apart, so that every fresh task is a new one; what can be kept out
+    of training is a combination. Four of the sixteen cells of a 4 × 4 grid over the plane are held out, one in
+    each row and column and none at its centre (the nominal robot), whatever the other multipliers are. Out of
+    range has a point of the plane in the ring between `limit` and 5/4 of it, and the other exponents in their
+    range. Training keeps 1/25 of the limit away from both, in the largest exponent.
+    """
+    if not limit > 0:
+        raise FamilyError(f"limit = {limit}: expected a positive exponent")
+    columns, dimension = [_column(task_type, name) for name in plane], sum(_sizes(task_type))
+    whole, beyond = np.full(dimension, limit), np.full(dimension, limit)
+    beyond[columns] *= REACH
+    corners = np.full((len(HELD_OUT_CELLS), dimension), -limit)
+    corners[:, columns] += np.array(HELD_OUT_CELLS) * limit / 2
+    opposite = -corners.copy()
+    opposite[:, columns] = corners[:, columns] + limit / 2
+    return held_out_space(
+        task_type,
+        whole=Boxes(-whole[None], whole[None]),
+        held_out=Boxes(corners, opposite),
+        beyond=Boxes(-beyond[None], beyond[None]),
+        gap=GAP * limit,
+    )
+
+
+def _column(task_type: type[Task], name: str) -> int:
+    names = [item.name for item in fields(task_type)]
+    if name not in names:
+        raise FamilyError(unknown(f"field of {task_type.__name__}", name, names))
+    return sum(_sizes(task_type)[: names.index(name)])
+
+
+# ------------------------------------------------------------------------------------------------ physics
+@dataclass(frozen=True)
+class Scaling:
+    """A quantity of the model is its nominal value times a field of the task.
+
+    quantity: the field of MjModel, such as "body_mass", or of its options, such as "opt.gravity".
+    by: the field of the task. A number scales all elements alike, a vector has one number for each element.
+    of: the names of the bodies, geoms, joints or actuators; none means all of them.
+
+    Several scalings of one quantity multiply.
+    """
+
+    quantity: str
+    by: str
+    of: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.quantity not in _ELEMENTS:
+            raise FamilyError(unknown("model field to scale", self.quantity, _ELEMENTS))
+
+
+class Dynamics:
+    """The models of a batch's simulations.
+
+    batch: the simulations; what is scaled becomes their own.
+    scalings: what depends on the task, and how.
+    task_type: the dataclass of the tasks.
+
+    Raises `FamilyError` if a scaling does not fit the model or the tasks.
+    """
+
+    def __init__(self, batch: Batch, scalings: Sequence[Scaling], task_type: type[Task]) -> None:
+        self._batch = batch
+        self._rules = [(scaling, *_match(scaling, batch.model, task_type)) for scaling in scalings]
+        quantities = dict.fromkeys(scaling.quantity for scaling in scalings)
+        self._nominal = {name: _nominal(batch.model, name) for name in quantities}
+        self._own = {name: batch.expand(name) for name in quantities}
+
+    def apply(self, task: dict[str, np.ndarray]) -> None:
+        """Make every simulation the robot of its task, given field by field with N rows; states stay as they are."""
+        changed = np.zeros(self._batch.nsim, dtype=bool)
+        for name, values in self._scaled(task).items():
+            own = self._own[name]
+            values = values.reshape(own.shape)
+            changed |= (own != values).reshape(len(own), -1).any(axis=1)
+            own[...] = values
+        if changed.any():
+            self._batch.set_const(changed)
+
+    def _scaled(self, task: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = self._batch.nsim
+        scaled = {name: np.repeat(nominal[None], count, axis=0) for name, nominal in self._nominal.items()}
+        for scaling, rows, columns in self._rules:
+            values = scaled[scaling.quantity]
+            factor = task[scaling.by].reshape(count, -1)[:, columns]
+            values[:, rows] *= factor.reshape(count, -1, *(1,) * (values.ndim - 2))
+        return scaled
+
+
+def _nominal(model: mujoco.MjModel, quantity: str) -> np.ndarray:
+    """A copy with a leading axis of elements, because arrays of a model are views."""
+    owner, _, name = quantity.rpartition(".")
+    return np.atleast_1d(np.array(getattr(model.opt if owner else model, name), dtype=np.float64))
+
+
+def _match(scaling: Scaling, model: mujoco.MjModel, task_type: type[Task]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the model's array that are scaled, and for each the number of the task's field that scales it."""
+    sizes = {item.name: item.metadata.get("size") for item in fields(task_type)}
+    if scaling.by not in sizes:
+        raise FamilyError(
+            f"scaling of {scaling.quantity}: " + unknown(task_type.__name__ + " field", scaling.by, sizes)
+        )
+    elements = _elements(scaling, model)
+    size = sizes[scaling.by]
+    if size is not None and size != len(elements):
+        raise FamilyError(
+            f"scaling of {scaling.quantity}: {task_type.__name__}.{scaling.by} has {size} numbers "
+            f"for {len(elements)} elements"
+        )
+    columns = [np.full(len(rows), 0 if size is None else k) for k, rows in enumerate(elements)]
+    return np.concatenate(elements), np.concatenate(columns)
+
+
+def _elements(scaling: Scaling, model: mujoco.MjModel) -> list[np.ndarray]:
+    """The rows of each element that is scaled: one, or as many as a joint has degrees of freedom."""
+    kind = _ELEMENTS[scaling.quantity]
+    rows = _rows(scaling.quantity, model)
+    if not scaling.of:
+        return rows
+    named = {name: rows[k] for k in range(len(rows)) if kind and (name := getattr(model, kind)(k).name)}
+    for name in scaling.of:
+        if name not in named:
+            raise FamilyError(f"scaling of {scaling.quantity}: {unknown(kind or 'element', name, named)}")
+    return [named[name] for name in scaling.of]
+
+
+def _rows(quantity: str, model: mujoco.MjModel) -> list[np.ndarray]:
+    count = len(_nominal(model, quantity))
+    if quantity.startswith("dof_"):
+        return [np.flatnonzero(model.dof_jntid == joint) for joint in range(model.njnt)]
+    return [np.array([row]) for row in range(count)]

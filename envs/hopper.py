@@ -1,0 +1,144 @@
+"""Hopper: a planar one-legged robot that must hop forward with a hidden body, without falling.
+
+The robot is Gymnasium's Hopper-v5, bit for bit: its model, start, observation, end and time step (four
+simulation steps of 0.002 s, dt = 0.008 s).
+
+| num | observation (11,) | unit |
+|---|---|---|
+| 0 | height of the torso (rootz) | m |
+| 1 | pitch of the torso (rooty) | rad |
+| 2-4 | angles of thigh, leg, foot | rad |
+| 5 | velocity of the torso along x (rootx) | m/s |
+| 6 | velocity of the torso along z (rootz) | m/s |
+| 7 | pitch rate of the torso (rooty) | rad/s |
+| 8-10 | angular velocities of thigh, leg, foot | rad/s |
+
+The position along x is hidden, and velocities are cut off at ±10, as in v5.
+
+| | |
+|---|---|
+| action (3,) | motor commands of thigh, leg, foot, clipped to [-1, 1] |
+| v | (x after - x before) / dt [m/s] |
+| healthy | height above 0.7 m, pitch in (-0.2, 0.2) rad and all other numbers of the state but x in (-100, 100) |
+| HopperParams reward | v + 1 · healthy - 0.001 ‖a‖², the robot's dynamics hidden |
+| start | positions plus U(-0.005, 0.005), velocities plus U(-0.005, 0.005) |
+| end | not healthy; 200 steps (1.6 s) |
+
+Standing still earns the bonus of 1 at each step and falling ends the earning, so that falling does not pay.
+
+HopperParams multiplies independently, as the `rand_param_envs` of the literature do: the mass of each of the 4
+bodies, the inertia of each (all axes alike: only that across the plane acts) and the friction of each of the 5
+geoms, floor included, by 1.5^U(-3, 3); the damping of each of the 3 driven joints by 1.3^U(-3, 3). That makes
+16 multipliers. A contact takes the larger friction of its two geoms. Held out are combinations of the torso's
+mass and inertia: four cells of a 4 × 4 grid over their exponents, one in each row and column; out of range are
+torsos with one of the two exponents between 3.12 and 3.75 or the negative; training keeps 0.12 away from both
+(`envs.dynamics.multiplier_space`). `iid` is the whole cube.
+
+Elsewhere. There each axis of an inertia and each kind of friction has a multiplier of its own, of which one per
+body or geom acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
+from envs.family import Arrays, Family, Marker, State
+from envs.robots import Camera, Robot, UniformNoise
+from envs.sagittal import measure as measure_x
+from envs.sagittal import observe_clipped, text_beside
+from envs.tasks import Task
+
+CONTROL_COST = 0.001
+ALIVE = 1.0  # [m/s]
+HEALTHY_HEIGHT = 0.7  # [m] at least
+HEALTHY_PITCH = 0.2  # [rad] either way
+HEALTHY_STATE = 100.0  # either way, for all other numbers of the state
+
+BODIES = ("torso", "thigh", "leg", "foot")
+GEOMS = ("floor", *(f"{body}_geom" for body in BODIES))
+JOINTS = tuple(f"{body}_joint" for body in BODIES[1:])
+
+
+def robot() -> Robot:
+    """Gymnasium's Hopper-v5, seen from the side by a camera that moves along."""
+    return Robot(
+        model="hopper.xml",
+        frame_skip=4,
+        camera=Camera(body="torso", distance=4.0, elevation=-10.0),
+        reset_noise=UniformNoise(5e-3),
+    )
+
+
+# ------------------------------------------------------------------------------------------- measurements
+observe = observe_clipped
+
+
+def healthy(state: State) -> np.ndarray:
+    """Whether the torso is high enough and upright, and nothing moves too fast, (…,)."""
+    height, pitch = state.qpos[..., 1], state.qpos[..., 2]
+    others = np.concatenate([state.qpos[..., 2:], state.qvel], axis=-1)
+    calm = (np.abs(others) < HEALTHY_STATE).all(axis=-1)
+    return calm & (height > HEALTHY_HEIGHT) & (np.abs(pitch) < HEALTHY_PITCH)
+
+
+def fallen(state: State) -> np.ndarray:
+    """The contrary of `healthy`: the episode ends, (…,)."""
+    return ~healthy(state)
+
+
+def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
+    """`x_position` [m], `x_velocity` [m/s] and whether the robot is `healthy` after the action, each (…,)."""
+    return {**measure_x(before, after, dt), "healthy": healthy(after)}
+
+
+# ---------------------------------------------------------------------------------------- hidden dynamics
+@dataclass(frozen=True)
+class ParamsTask(DynamicsTask):
+    """Hop forward with limbs of other mass, inertia, friction and damping, in the order of the model."""
+
+    mass: tuple[float, ...] = multiplier(base=1.5, size=len(BODIES))
+    inertia: tuple[float, ...] = multiplier(base=1.5, size=len(BODIES))
+    friction: tuple[float, ...] = multiplier(base=1.5, size=len(GEOMS))
+    damping: tuple[float, ...] = multiplier(base=1.3, size=len(JOINTS))
+
+
+DYNAMICS = (
+    Scaling("body_mass", by="mass", of=BODIES),
+    Scaling("body_inertia", by="inertia", of=BODIES),
+    Scaling("geom_friction", by="friction", of=GEOMS),
+    Scaling("dof_damping", by="damping", of=JOINTS),
+)
+
+
+def params_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
+    """v, the bonus and the control cost."""
+    return {
+        "forward": measured["x_velocity"],
+        "healthy": ALIVE * measured["healthy"],
+        "control": -CONTROL_COST * np.square(action).sum(axis=-1),
+    }
+
+
+def params_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
+    """The multipliers beside the robot, with geometric means over its limbs."""
+    assert isinstance(task, ParamsTask)
+    return text_beside(state, 0.5, 1.0, task.summary())
+
+
+def params() -> Family:
+    """HopperParams: hop forward with hidden dynamics."""
+    return Family(
+        name="HopperParams",
+        robot=robot(),
+        task_space=multiplier_space(ParamsTask, plane=("mass", "inertia")),
+        observe=observe,
+        measure=measure,
+        reward=params_reward,
+        markers=params_markers,
+        terminated=fallen,
+        dynamics=DYNAMICS,
+    )

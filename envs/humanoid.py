@@ -1,0 +1,131 @@
+"""Humanoid: a robot with legs, trunk and arms that must walk in a hidden direction.
+
+The robot is Gymnasium's Humanoid-v5, bit for bit: its model, start, kinematic observation and time step (five
+simulation steps of 0.003 s, dt = 0.015 s).
+
+| num | observation (45,) | unit |
+|---|---|---|
+| 0 | height of the torso | m |
+| 1-4 | orientation of the torso, quaternion (w, x, y, z) | |
+| 5-7 | angles of the abdomen z, y, x | rad |
+| 8-15 | angles of right hip x, z, y, right knee, then of the left | rad |
+| 16-21 | angles of right shoulder 1, 2, right elbow, then of the left | rad |
+| 22-24 | velocity of the torso (x, y, z) | m/s |
+| 25-27 | angular velocity of the torso (x, y, z) | rad/s |
+| 28-44 | angular velocities of the joints, in the order of 5-21 | rad/s |
+
+These are the first 45 numbers of v5's 348: inertias, body velocities, motor and contact forces are left out, for
+they follow from the state or are not kinematic.
+
+| | |
+|---|---|
+| action (17,) | motors of the abdomen y, z, x, then as 8-21; clipped to [-1, 1], stretched to ±0.4 (v5 gets 0.4 a) |
+| v | displacement of the whole body's centre of mass (x, y) / dt [m/s] |
+| reward | 1.25 d·v + 5 - 0.1 ‖a‖², d a unit vector hidden |
+| start | positions and velocities plus U(-0.01, 0.01) |
+| end | when the torso leaves 1 < z < 2 m or the state is not finite; 200 steps |
+
+The 5 is for surviving and, as in v5, not paid in the step that ends the episode. `a` is in [-1, 1]; v5 charges
+0.1 ‖0.4 a‖², which is `control_cost=0.016`.
+
+Splits: four held-out arcs of 22.5°, see `envs.planar`; training keeps a chord of 0.05 (2.9°) away; there is no out
+of range. `directions=n` is a finite set of n, without other splits than `train`, which is also `iid`.
+
+Elsewhere. The other suites divide the centre of mass's displacement by the timestep instead of dt and weigh it
+with 0.25: 1.25 times the true speed, as here, but only as long as the frame skip is 5. They charge contact costs,
+which were 0 wherever MuJoCo 2 did not compute the forces; here there are none. v5's own x_velocity is taken from
+body positions that the integrator's last intermediate stage left behind; here they are those after dt.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from envs.family import Arrays, Family, Marker, State
+from envs.planar import DirectionTask, arrow_above, direction_space
+from envs.robots import Camera, Robot, UniformNoise
+from envs.tasks import Task
+
+HEALTHY_HEIGHT = (1.0, 2.0)  # [m]
+WHOLE_BODY = 0  # the world's subtree: everything that has a mass
+
+
+def robot() -> Robot:
+    """Gymnasium's Humanoid-v5, followed by a camera."""
+    return Robot(
+        model="humanoid.xml",
+        frame_skip=5,
+        camera=Camera(body="torso", distance=3.8, azimuth=120.0),
+        reset_noise=UniformNoise(0.01),
+        fields=("subtree_com",),
+    )
+
+
+# ------------------------------------------------------------------------------------------- measurements
+def observe(state: State) -> np.ndarray:
+    """All positions but x and y, then all velocities, (…, 45)."""
+    return np.concatenate([state.qpos[..., 2:], state.qvel], axis=-1)
+
+
+def healthy(state: State) -> np.ndarray:
+    """Whether the torso's height is in the healthy range and everything is finite, (…,)."""
+    low, high = HEALTHY_HEIGHT
+    height = state.qpos[..., 2]
+    finite = np.isfinite(state.qpos).all(axis=-1) & np.isfinite(state.qvel).all(axis=-1)
+    return finite & (low < height) & (height < high)
+
+
+def unhealthy(state: State) -> np.ndarray:
+    """The end of an episode, (…,)."""
+    return ~healthy(state)
+
+
+def centre_of_mass(state: State) -> np.ndarray:
+    """The whole body's centre of mass (x, y) [m], (…, 2)."""
+    return state.fields["subtree_com"][..., WHOLE_BODY, :2]
+
+
+def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
+    """Of the centre of mass, `position` after the action [m] and mean `velocity` [m/s]; whether `healthy`."""
+    position = centre_of_mass(after)
+    return {
+        "position": position,
+        "velocity": (position - centre_of_mass(before)) / dt,
+        "healthy": healthy(after),
+    }
+
+
+# ------------------------------------------------------------------------------------------ tasks and reward
+def direction_reward(
+    measured: Arrays, action: np.ndarray, task: Arrays, *, forward: float, survive: float, control_cost: float
+) -> dict[str, np.ndarray]:
+    """1.25 d·v, survival and the control cost."""
+    return {
+        "direction": forward * (task["direction"] * measured["velocity"]).sum(axis=-1),
+        "survive": survive * measured["healthy"],
+        "control": -control_cost * np.square(action).sum(axis=-1),
+    }
+
+
+def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
+    """An arrow above the robot that points where to walk."""
+    assert isinstance(task, DirectionTask)
+    return [arrow_above(state.qpos[:2], 2.0, task.direction, 0.9, 0.04, task.label)]
+
+
+def direction(
+    directions: int | None = None, forward: float = 1.25, survive: float = 5.0, control_cost: float = 0.1
+) -> Family:
+    """HumanoidDir: walk in a hidden direction, any one or one of so many `directions`."""
+    return Family(
+        name="HumanoidDir",
+        robot=robot(),
+        task_space=direction_space(directions),
+        observe=observe,
+        measure=measure,
+        reward=partial(direction_reward, forward=forward, survive=survive, control_cost=control_cost),
+        markers=direction_markers,
+        terminated=unhealthy,
+    )

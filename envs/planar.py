@@ -1,0 +1,205 @@
+"""Goals in the plane: directions on the circle and points in a disk, their splits, and what shows them.
+
+Directions are drawn by their angle, points by (r², angle), in which a uniform draw is uniform in the disk. Both
+charts end at ±π, where arcs wrap around.
+
+Four arcs are held out, each 1/16 of the circle, centred at 30°, 135°, -75° and 180°: up to the symmetry of a
+robot with four equal legs these are four different directions. In a disk they are sectors that begin at a third
+of its radius, so that held-out and training goals do not meet at the centre. Distances between tasks, and hence
+the gaps, are straight lines: between unit vectors (the chord of their angle), and between goals [m].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+
+from envs.errors import FamilyError, TaskError
+from envs.family import Arrow
+from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, Boxes, Points, Region, Task, TaskSpace, carve, quantity
+
+HELD_OUT_CENTRES = np.deg2rad([30.0, 135.0, -75.0, 180.0])
+HELD_OUT_WIDTH = math.tau / 16  # [rad]
+DIRECTION_GAP = 0.05  # chord between training directions and held-out ones
+HELD_OUT_CELLS = ((0, 1), (1, 3), (2, 0), (3, 2))  # column, row of a 4 x 4 grid
+SECTOR_START = 1 / 3  # of the radius
+GOAL_GAP = 1 / 40  # of the radius
+
+GREEN = (0.1, 0.7, 0.2, 1.0)
+GHOST = (0.1, 0.7, 0.2, 0.6)
+RED = (0.9, 0.1, 0.1, 1.0)
+
+_UNIT_TOLERANCE = 1e-6
+
+
+# ----------------------------------------------------------------------------------------------- geometry
+def angle_of(vector: Sequence[float]) -> float:
+    """The angle of (x, y) in (-π, π] [rad]."""
+    x, y = vector
+    return math.atan2(y + 0.0, x)  # the sum makes -0.0 to 0.0, so that the angle is π and not -π
+
+
+def chord_angle(chord: float) -> float:
+    """The angle between two unit vectors at this distance [rad]."""
+    return 2 * math.asin(chord / 2)
+
+
+def arcs(low: np.ndarray, high: np.ndarray) -> Boxes:
+    """The arcs from low to high [rad], anticlockwise, as intervals of [-π, π]: one across ±π becomes two.
+
+    low, high: (B,), low < high < low + 2π, in any turn.
+    """
+    start = (np.asarray(low) + math.pi) % math.tau - math.pi
+    end = start + (np.asarray(high) - np.asarray(low))
+    across = end > math.pi
+    lows = np.concatenate([start, np.full(across.sum(), -math.pi)])
+    highs = np.concatenate([np.minimum(end, math.pi), end[across] - math.tau])
+    return Boxes(lows[:, None], highs[:, None])
+
+
+def whole_circle() -> Boxes:
+    """All angles."""
+    return Boxes(np.array([[-math.pi]]), np.array([[math.pi]]))
+
+
+def _held_out_arcs(margin: float = 0.0) -> Boxes:
+    """The held-out arcs, wider by `margin` [rad] on either side."""
+    half = HELD_OUT_WIDTH / 2 + margin
+    return arcs(HELD_OUT_CENTRES - half, HELD_OUT_CENTRES + half)
+
+
+def times(radial: tuple[float, float], angles: Boxes) -> Boxes:
+    """The sectors with r² in `radial` over each of the intervals of angles."""
+    low, high = (np.full_like(angles.low, bound) for bound in radial)
+    return Boxes(np.hstack([low, angles.low]), np.hstack([high, angles.high]))
+
+
+# --------------------------------------------------------------------------------------------- directions
+@dataclass(frozen=True)
+class DirectionTask(Task):
+    """Move along the unit vector `direction` (x, y)."""
+
+    chart: ClassVar[str] = "rad"
+    direction: tuple[float, float] = quantity(size=2)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_off_circle(self, self.direction)
+
+    @property
+    def label(self) -> str:
+        return f"direction = {math.degrees(angle_of(self.direction)):.0f} deg"
+
+    def coordinates(self) -> np.ndarray:
+        return np.array([angle_of(self.direction)])
+
+    @classmethod
+    def from_coordinates(cls, coordinates: np.ndarray) -> Self:
+        (angle,) = coordinates.tolist()
+        return cls((math.cos(angle), math.sin(angle)))
+
+    def embedding(self) -> np.ndarray:
+        return np.array(self.direction)
+
+
+def refuse_off_circle(task: Task, vector: Sequence[float]) -> None:
+    """Raise `TaskError` unless the vector has length 1."""
+    if abs(math.hypot(*vector) - 1) > _UNIT_TOLERANCE:
+        raise TaskError(f"{task}: expected a vector of length 1, got length {math.hypot(*vector):.6g}")
+
+
+def direction_space(directions: int | None = None) -> TaskSpace:
+    """All directions with four held-out arcs, or so many evenly spaced ones, the first along x.
+
+    Two directions are the forward and backward task of the literature.
+    """
+    if directions is not None:
+        return _finite_directions(directions)
+    regions: dict[str, Region] = {
+        TRAIN: carve(whole_circle(), _held_out_arcs(chord_angle(DIRECTION_GAP)), gap=0.0),
+        HELD_OUT: _held_out_arcs(),
+        IID: whole_circle(),
+    }
+    absent = {OUT_OF_RANGE: "the directions are the whole circle"}
+    return TaskSpace(DirectionTask, regions, DIRECTION_GAP, absent, spans={"direction": (-1.0, 1.0)})
+
+
+def _finite_directions(n: int) -> TaskSpace:
+    if not isinstance(n, int) or n < 2:
+        raise FamilyError(f"directions = {n!r}: expected None for all directions, or their number, at least 2")
+    angles = math.tau * np.arange(n) / n
+    points = Points(np.where(angles > math.pi, angles - math.tau, angles)[:, None])
+    reason = f"only {n} directions exist"
+    return TaskSpace(
+        DirectionTask,
+        {TRAIN: points, IID: points},
+        absent={HELD_OUT: reason, OUT_OF_RANGE: reason},
+        spans={"direction": (-1.0, 1.0)},
+    )
+
+
+# ------------------------------------------------------------------------------------------ points in a disk
+@dataclass(frozen=True)
+class DiskGoalTask(Task):
+    """Bring something to `goal` (x, y) [m], a point of a disk around the origin."""
+
+    chart: ClassVar[str] = "(r² [m²], angle [rad])"
+    goal: tuple[float, float] = quantity("m", size=2)
+
+    def coordinates(self) -> np.ndarray:
+        return np.array([self.goal[0] ** 2 + self.goal[1] ** 2, angle_of(self.goal)])
+
+    @classmethod
+    def from_coordinates(cls, coordinates: np.ndarray) -> Self:
+        squared_radius, angle = coordinates.tolist()
+        radius = math.sqrt(squared_radius)
+        return cls((radius * math.cos(angle), radius * math.sin(angle)))
+
+    def embedding(self) -> np.ndarray:
+        return np.array(self.goal)
+
+
+def disk_space(radius: float, reach: float | None = None, no_ring: str = "") -> TaskSpace:
+    """Goals uniform in the disk of `radius` [m], with four held-out sectors and a ring around it up to `reach` [m].
+
+    reach: None, or too close to the radius, for no ring; `no_ring` then says why there is none.
+    """
+    if not 0 < radius < math.inf:
+        raise FamilyError(f"radius = {radius}: expected a positive number of meters")
+    gap, start = GOAL_GAP * radius, SECTOR_START * radius
+    disk = times((0.0, radius**2), whole_circle())
+    margin = math.asin(gap / start)  # a ray at this angle stays `gap` away from all that is outside `start`
+    grown = times(((start - gap) ** 2, radius**2), _held_out_arcs(margin))
+    regions: dict[str, Region] = {
+        TRAIN: carve(disk, grown, gap=0.0),
+        HELD_OUT: times((start**2, radius**2), _held_out_arcs()),
+        IID: disk,
+    }
+    space = TaskSpace(DiskGoalTask, regions, gap, spans={"goal": (-radius, radius)})
+    if reach is None or reach <= radius + gap:
+        return replace(space, absent={OUT_OF_RANGE: no_ring})
+    ring = times(((radius + gap) ** 2, reach**2), whole_circle())
+    return replace(space, regions={**regions, OUT_OF_RANGE: ring})
+
+
+# ------------------------------------------------------------------------------------------------- cells
+def held_out_cells(whole: Boxes) -> Boxes:
+    """Four cells of a 4 × 4 grid over the one rectangle, one in each row and column."""
+    (low,), (high,) = whole.low, whole.high
+    cell = (high - low) / 4
+    corners = low + np.array(HELD_OUT_CELLS) * cell
+    return Boxes(corners, corners + cell)
+
+
+# ------------------------------------------------------------------------------------------------ markers
+def arrow_above(
+    position: np.ndarray, height: float, direction: Sequence[float], length: float, radius: float, label: str
+) -> Arrow:
+    """A level arrow of `length` [m] along the unit vector `direction`, from `position` (2,) [m] at `height` [m]."""
+    x, y = (float(coordinate) for coordinate in position)
+    dx, dy = direction
+    return Arrow((x, y, height), (x + length * dx, y + length * dy, height), radius=radius, rgba=GREEN, label=label)

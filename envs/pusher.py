@@ -1,0 +1,162 @@
+"""PusherGoal: an arm with seven joints that must push a puck to a hidden place on the table.
+
+The robot is Gymnasium's Pusher-v5, bit for bit: its model, start and time step (five simulation steps of 0.01 s,
+dt = 0.05 s).
+
+| num | observation (20,) | unit |
+|---|---|---|
+| 0-6 | angles of shoulder pan, shoulder lift, upper arm roll, elbow flex, forearm roll, wrist flex, wrist roll | rad |
+| 7-13 | angular velocities of them | rad/s |
+| 14-16 | position of the wrist that carries the fingertips (x, y, z) | m |
+| 17-19 | position of the puck (x, y, z) | m |
+
+v5's observation without its last three numbers, the goal.
+
+| | |
+|---|---|
+| action (7,) | motors of the joints above, clipped to [-1, 1], stretched to the motors' range ±2 (v5 gets 2 a) |
+| task | `goal`: a place of the puck, x in [0.25, 0.45] m, y in [-0.05, 0.15] m, hidden |
+| reward | -‖puck - g‖₂ - 0.5 ‖tip - puck‖₂ - 0.1 ‖a‖², after the action [m]; the first distance is in the plane |
+| start of the puck | x in [0.25, 0.65], y in [-0.35, -0.05] m, at least 0.17 m away from (0.45, -0.05) |
+| start of the arm | angles 0, angular velocities U(-0.005, 0.005) |
+| end | never; 100 steps |
+
+Goals lie beyond the puck as seen from the arm, at most 0.88 m from it, where it can still push. v5's only goal is
+(0.45, -0.05), a corner of ours. The model's own goal body plays no part in the simulation; it is moved to the goal
+in pictures.
+`a` is in [-1, 1]; v5 charges 0.1 ‖2 a‖², which is `control_cost=0.4`.
+
+Splits: four of the sixteen cells of a 4 × 4 grid are held out, one in each row and column; training keeps 0.005 m
+away from them. Out of range is the frame from 0.005 to 0.05 m around the rectangle. `iid` is the whole rectangle.
+
+Elsewhere. v5 measures the puck's distance from the goal between two bodies 0.048 m apart in height, so that it
+never vanishes, and reads all positions one simulation step (0.01 s) late; here they are those after dt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from envs.errors import FamilyError
+from envs.family import Arrays, Family, Marker, State
+from envs.planar import held_out_cells
+from envs.robots import Camera, Robot, body_ids
+from envs.tasks import Boxes, Task, TaskSpace, held_out_space, quantity
+
+JOINTS = 7  # of the arm; then come the slides of the puck (y, x) and of the model's goal (y, x)
+ORIGIN = np.array([0.45, -0.05])  # [m] where puck and goal are when their slides are at 0
+GAP = 0.005  # [m] between training goals and all others
+REACH = 0.05  # [m] around the rectangle, for out-of-range goals
+
+
+@dataclass(frozen=True)
+class PusherNoise:
+    """The start of Pusher-v5: the puck somewhere away from its origin, and small velocities of the arm."""
+
+    def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
+        """What n simulations add to their positions (n, nq), drawn first, and velocities (n, nv)."""
+        positions = np.zeros((n, nq))
+        positions[:, JOINTS : JOINTS + 2] = _puck_slides(rng, n)
+        velocities = rng.uniform(-0.005, 0.005, size=(n, nv))
+        velocities[:, JOINTS:] = 0.0
+        return positions, velocities
+
+
+def _puck_slides(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Positions (y, x) relative to the origin, more than 0.17 m from it, by rejection, (n, 2)."""
+    slides = np.zeros((n, 2))
+    near = np.arange(n)
+    while near.size:
+        slides[near] = rng.uniform([-0.3, -0.2], [0.0, 0.2], size=(near.size, 2))
+        near = near[np.linalg.norm(slides[near], axis=-1) <= 0.17]
+    return slides
+
+
+def robot() -> Robot:
+    """Gymnasium's Pusher-v5, seen obliquely from above."""
+    return Robot(
+        model="pusher_v5.xml",
+        frame_skip=5,
+        camera=Camera(distance=2.0, azimuth=150.0, elevation=-50.0, lookat=(0.35, -0.3, -0.2)),
+        reset_noise=PusherNoise(),
+        fields=("xpos",),
+    )
+
+
+# ------------------------------------------------------------------------------------------- measurements
+def observe(state: State, *, tip: int, puck: int) -> np.ndarray:
+    """Angles and angular velocities of the arm, positions of wrist and puck, (…, 20)."""
+    places = state.fields["xpos"]
+    arm = (state.qpos[..., :JOINTS], state.qvel[..., :JOINTS])
+    return np.concatenate([*arm, places[..., tip, :], places[..., puck, :]], axis=-1)
+
+
+def measure(before: State, after: State, dt: float, *, tip: int, puck: int) -> dict[str, np.ndarray]:
+    """Where `tip` and `puck` (x, y, z) are after the action [m], each (…, 3)."""
+    return {"tip": after.fields["xpos"][..., tip, :], "puck": after.fields["xpos"][..., puck, :]}
+
+
+# -------------------------------------------------------------------------------------------------- tasks
+@dataclass(frozen=True)
+class PuckTask(Task):
+    """Push the puck to `goal` (x, y) [m]."""
+
+    goal: tuple[float, float] = quantity("m", size=2)
+
+
+def goal_space(x_range: Sequence[float] = (0.25, 0.45), y_range: Sequence[float] = (-0.05, 0.15)) -> TaskSpace:
+    """Goals in a rectangle of the table [m], with held-out cells and a frame around it."""
+    for name, bounds in (("x_range", x_range), ("y_range", y_range)):
+        if len(bounds) != 2 or not -np.inf < bounds[0] < bounds[1] < np.inf:
+            raise FamilyError(f"{name} = {bounds}: expected (low, high) in meters with low < high")
+    low, high = np.array([x_range, y_range], dtype=np.float64).T[:, None]
+    whole = Boxes(low, high)
+    return held_out_space(PuckTask, whole, held_out_cells(whole), beyond=Boxes(low - REACH, high + REACH), gap=GAP)
+
+
+# ------------------------------------------------------------------------------------------------- reward
+def goal_reward(
+    measured: Arrays, action: np.ndarray, task: Arrays, *, near_cost: float, control_cost: float
+) -> dict[str, np.ndarray]:
+    """-‖puck - goal‖₂ in the plane, -0.5 ‖tip - puck‖₂, and the control cost."""
+    tip, puck = measured["tip"], measured["puck"]
+    return {
+        "distance": -np.linalg.norm(puck[..., :2] - task["goal"], axis=-1),
+        "near": -near_cost * np.linalg.norm(puck - tip, axis=-1),
+        "control": -control_cost * np.square(action).sum(axis=-1),
+    }
+
+
+def place_goal(qpos: np.ndarray, task: Task) -> np.ndarray:
+    """The model's red disk is where its two slides (y, x) say."""
+    assert isinstance(task, PuckTask)
+    return np.concatenate([qpos[: JOINTS + 2], (np.array(task.goal) - ORIGIN)[::-1]])
+
+
+def no_markers(state: State, time: float, task: Task) -> list[Marker]:
+    """The model's own red disk shows the goal."""
+    return []
+
+
+def goal(
+    x_range: Sequence[float] = (0.25, 0.45),
+    y_range: Sequence[float] = (-0.05, 0.15),
+    near_cost: float = 0.5,
+    control_cost: float = 0.1,
+) -> Family:
+    """PusherGoal: push the puck to a hidden place of the rectangle `x_range` × `y_range` [m]."""
+    tip, puck = body_ids(robot(), "tips_arm", "object")
+    return Family(
+        name="PusherGoal",
+        robot=robot(),
+        task_space=goal_space(x_range, y_range),
+        observe=partial(observe, tip=tip, puck=puck),
+        measure=partial(measure, tip=tip, puck=puck),
+        reward=partial(goal_reward, near_cost=near_cost, control_cost=control_cost),
+        markers=no_markers,
+        place_goal=place_goal,
+    )

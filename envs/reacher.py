@@ -1,0 +1,133 @@
+"""ReacherGoal: a planar arm with two links that must bring its fingertip to a hidden target.
+
+The robot is Gymnasium's Reacher-v5, bit for bit: its model, start and time step (two simulation steps of 0.01 s,
+dt = 0.02 s).
+
+| num | observation (8,) | unit |
+|---|---|---|
+| 0-1 | cosines of the angles of shoulder and elbow | |
+| 2-3 | sines of them | |
+| 4-5 | angular velocities of shoulder and elbow | rad/s |
+| 6-7 | position of the fingertip (x, y) | m |
+
+v5's observation without the target: its numbers 4-5 are dropped, and its last two, fingertip minus target, become
+the fingertip.
+
+| | |
+|---|---|
+| action (2,) | motor commands of shoulder and elbow, clipped to [-1, 1] |
+| task | `goal`: uniform in the disk of 0.2 m around the shoulder, hidden |
+| reward | -‖tip - g‖₂ - 0.1 ‖a‖², with the fingertip after the action, in the plane [m] |
+| start | angles U(-0.1, 0.1), angular velocities U(-0.005, 0.005) |
+| end | never; 50 steps |
+
+The model's own target body plays no part in the simulation; it is moved to the goal in pictures. With one
+simulation per generator the start consumes randomness as v5's does, which draws the target between angles and
+velocities: the same seed gives the same start.
+
+Splits: four held-out sectors of 22.5° from 1/3 of the radius outwards, see `envs.planar`; training keeps 0.005 m
+away. There is no out of range, for the arm reaches 0.21 m; with a smaller `radius` it is the ring up to 0.2 m.
+`iid` is the whole disk.
+
+Elsewhere. v5 charges ‖a‖² in full (`control_cost=1`), and reads the fingertip where the integrator's last
+intermediate stage left it; here it is where it is after dt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from envs.errors import FamilyError
+from envs.family import Arrays, Family, Marker, Sphere, State
+from envs.planar import RED, DiskGoalTask, disk_space
+from envs.robots import Camera, Robot, body_ids
+from envs.tasks import Task
+
+RADIUS = 0.2  # [m] that goals may be away from the shoulder
+JOINTS = 2  # of the arm; the model's others are those of its target
+
+
+@dataclass(frozen=True)
+class ReacherNoise:
+    """The start of Reacher-v5, whose drawn target is thrown away."""
+
+    def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
+        """What n simulations add to their positions (n, nq) and velocities (n, nv), nothing to the target's."""
+        positions = rng.uniform(-0.1, 0.1, size=(n, nq))
+        _skip_targets(rng, n)
+        velocities = rng.uniform(-0.005, 0.005, size=(n, nv))
+        positions[:, JOINTS:] = velocities[:, JOINTS:] = 0.0
+        return positions, velocities
+
+
+def _skip_targets(rng: np.random.Generator, n: int) -> None:
+    """Consume what drawing n targets in the disk by rejection from its square consumes."""
+    missing = n
+    while missing:
+        targets = rng.uniform(-RADIUS, RADIUS, size=(missing, 2))
+        missing = int(np.count_nonzero(np.linalg.norm(targets, axis=-1) >= RADIUS))
+
+
+def robot() -> Robot:
+    """Gymnasium's Reacher-v5, seen from above."""
+    return Robot(
+        model="reacher.xml",
+        frame_skip=2,
+        camera=Camera(distance=0.8, elevation=-90.0),
+        reset_noise=ReacherNoise(),
+        fields=("xpos",),
+    )
+
+
+# ------------------------------------------------------------------------------------------- measurements
+def observe(state: State, *, fingertip: int) -> np.ndarray:
+    """Cosines and sines of the angles, angular velocities, and the fingertip (x, y), (…, 8)."""
+    angles, velocities = state.qpos[..., :JOINTS], state.qvel[..., :JOINTS]
+    tip = state.fields["xpos"][..., fingertip, :2]
+    return np.concatenate([np.cos(angles), np.sin(angles), velocities, tip], axis=-1)
+
+
+def measure(before: State, after: State, dt: float, *, fingertip: int) -> dict[str, np.ndarray]:
+    """Where the `fingertip` (x, y) is after the action [m], (…, 2)."""
+    return {"fingertip": after.fields["xpos"][..., fingertip, :2]}
+
+
+# ----------------------------------------------------------------------------------------- tasks and reward
+def goal_reward(measured: Arrays, action: np.ndarray, task: Arrays, *, control_cost: float) -> dict[str, np.ndarray]:
+    """-‖fingertip - goal‖₂ and the control cost."""
+    return {
+        "distance": -np.linalg.norm(measured["fingertip"] - task["goal"], axis=-1),
+        "control": -control_cost * np.square(action).sum(axis=-1),
+    }
+
+
+def place_goal(qpos: np.ndarray, task: Task) -> np.ndarray:
+    """The model's target is where its two slides say."""
+    assert isinstance(task, DiskGoalTask)
+    return np.concatenate([qpos[:JOINTS], task.goal])
+
+
+def goal_markers(state: State, time: float, task: Task) -> list[Marker]:
+    """A red ball over the model's small target."""
+    assert isinstance(task, DiskGoalTask)
+    return [Sphere((*task.goal, 0.01), radius=0.014, rgba=RED)]
+
+
+def goal(radius: float = RADIUS, control_cost: float = 0.1) -> Family:
+    """ReacherGoal: bring the fingertip to a hidden goal in the disk of `radius` [m]."""
+    if not 0 < radius <= RADIUS:
+        raise FamilyError(f"radius = {radius}: expected a number of meters in (0, {RADIUS}], what the arm reaches")
+    (fingertip,) = body_ids(robot(), "fingertip")
+    return Family(
+        name="ReacherGoal",
+        robot=robot(),
+        task_space=disk_space(radius, reach=RADIUS, no_ring="the arm reaches hardly further than the disk"),
+        observe=partial(observe, fingertip=fingertip),
+        measure=partial(measure, fingertip=fingertip),
+        reward=partial(goal_reward, control_cost=control_cost),
+        markers=goal_markers,
+        place_goal=place_goal,
+    )

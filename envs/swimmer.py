@@ -1,0 +1,94 @@
+"""Swimmer: a chain of three links in a viscous fluid that must swim at a hidden speed.
+
+The robot is Gymnasium's Swimmer-v5, bit for bit: its model, start, observation and time step (four simulation
+steps of 0.01 s, dt = 0.04 s).
+
+| num | observation (8,) | unit |
+|---|---|---|
+| 0 | heading of the front link | rad |
+| 1-2 | angles of the two joints | rad |
+| 3-4 | velocity of the front link (x, y) | m/s |
+| 5 | angular velocity of the front link | rad/s |
+| 6-7 | angular velocities of the two joints | rad/s |
+
+The position (x, y) is hidden, as in v5.
+
+| | |
+|---|---|
+| action (2,) | motor commands of the two joints, clipped to [-1, 1] |
+| v | (x after - x before) / dt [m/s] |
+| reward | -abs(v - v*) - 0.0001 ‖a‖², v* in [0.1, 0.2] m/s hidden |
+| start | positions and velocities plus U(-0.1, 0.1) |
+| end | never; 200 steps |
+
+Splits: as HalfCheetahVel, four held-out intervals of 1/16 of the range, a gap of 1/100 of it, and out of range half
+a range more above it, up to 0.25 m/s. `iid` is the whole range.
+
+Elsewhere the speed's term is found with the wrong sign, so that missing the target pays; here nearer is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from envs.family import Arrays, Family, Marker, Sphere, State
+from envs.half_cheetah import VelocityTask, velocity_space
+from envs.planar import GHOST, arrow_above
+from envs.robots import Camera, Robot, UniformNoise
+from envs.tasks import Task
+
+
+def robot() -> Robot:
+    """Gymnasium's Swimmer-v5, seen from above by a camera that moves along."""
+    return Robot(
+        model="swimmer.xml",
+        frame_skip=4,
+        camera=Camera(body="torso", distance=6.0, elevation=-60.0),
+        reset_noise=UniformNoise(0.1),
+    )
+
+
+# ------------------------------------------------------------------------------------------- measurements
+def observe(state: State) -> np.ndarray:
+    """All positions but x and y, then all velocities, (…, 8)."""
+    return np.concatenate([state.qpos[..., 2:], state.qvel], axis=-1)
+
+
+def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
+    """`x_position` after the action [m] and mean `x_velocity` during it [m/s], each (…,)."""
+    x = after.qpos[..., 0]
+    return {"x_position": x, "x_velocity": (x - before.qpos[..., 0]) / dt}
+
+
+# ----------------------------------------------------------------------------------------- tasks and reward
+def velocity_reward(
+    measured: Arrays, action: np.ndarray, task: Arrays, *, control_cost: float
+) -> dict[str, np.ndarray]:
+    """-|v - v*| and the control cost."""
+    return {
+        "velocity": -np.abs(measured["x_velocity"] - task["velocity"]),
+        "control": -control_cost * np.square(action).sum(axis=-1),
+    }
+
+
+def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
+    """An arrow above the robot, 8 m for each metre per second, and a ball that keeps the target speed."""
+    assert isinstance(task, VelocityTask)
+    pace = Sphere((task.velocity * time, 0.0, 0.1), radius=0.12, rgba=GHOST)
+    return [arrow_above(state.qpos[:2], 0.5, (1.0, 0.0), 8.0 * task.velocity, 0.06, task.label), pace]
+
+
+def velocity(velocity_range: Sequence[float] = (0.1, 0.2), control_cost: float = 1e-4) -> Family:
+    """SwimmerVel: swim along x at a hidden velocity from `velocity_range` [m/s]."""
+    return Family(
+        name="SwimmerVel",
+        robot=robot(),
+        task_space=velocity_space(velocity_range),
+        observe=observe,
+        measure=measure,
+        reward=partial(velocity_reward, control_cost=control_cost),
+        markers=velocity_markers,
+    )

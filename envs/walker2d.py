@@ -1,0 +1,197 @@
+"""Walker2d: a planar biped that must walk at a hidden speed, or with a hidden body, without falling.
+
+The robot is Gymnasium's Walker2d-v5, bit for bit: its model, start, observation, end and time step (four
+simulation steps of 0.002 s, dt = 0.008 s).
+
+| num | observation (17,) | unit |
+|---|---|---|
+| 0 | height of the torso (rootz) | m |
+| 1 | pitch of the torso (rooty) | rad |
+| 2-7 | angles of right thigh, leg, foot, left thigh, leg, foot | rad |
+| 8 | velocity of the torso along x (rootx) | m/s |
+| 9 | velocity of the torso along z (rootz) | m/s |
+| 10 | pitch rate of the torso (rooty) | rad/s |
+| 11-16 | angular velocities of right thigh, leg, foot, left thigh, leg, foot | rad/s |
+
+The position along x is hidden, and velocities are cut off at ±10, as in v5.
+
+| | |
+|---|---|
+| action (6,) | motor commands of right thigh, leg, foot, left thigh, leg, foot, clipped to [-1, 1] |
+| v | (x after - x before) / dt [m/s] |
+| healthy | height in (0.8, 2) m and pitch in (-1, 1) rad after the action |
+| Walker2dVel reward | -abs(v - v*) + alive · healthy - 0.001 ‖a‖², v* in [0, 3] m/s hidden |
+| Walker2dParams reward | v + 1 · healthy - 0.001 ‖a‖², the robot's dynamics hidden |
+| start | positions plus U(-0.005, 0.005), velocities plus U(-0.005, 0.005) |
+| end | not healthy; 200 steps (1.6 s) |
+
+alive is 0.5 more than the fastest target of any split: 5 for v* in [0, 3], whose out-of-range targets reach
+4.5. A robot that only stands then earns more than 0 at each step whatever its target is, and falling, after
+which there is nothing more to earn, never pays. With v5's bonus of 1 it would, for every v* above 1.
+
+Splits of Walker2dVel are those of HalfCheetahVel (`envs.half_cheetah.velocity_space`).
+
+Walker2dParams multiplies independently, as the `rand_param_envs` of the literature do: the mass of each of the
+7 bodies, the inertia of each (all axes alike: only that across the plane acts) and the friction of each of the
+8 geoms, floor included, by 1.5^U(-3, 3); the damping of each of the 6 driven joints by 1.3^U(-3, 3). That makes
+28 multipliers. A contact takes the larger friction of its two geoms. Held out are combinations of the torso's
+mass and inertia: four cells of a 4 × 4 grid over their exponents, one in each row and column; out of range are
+torsos with one of the two exponents between 3.12 and 3.75 or the negative; training keeps 0.12 away from both
+(`envs.dynamics.multiplier_space`). `iid` is the whole cube.
+
+Elsewhere. There the right foot has friction 0.9 (v5 gave both feet 1.9), the frame skip is 5, and each axis of
+an inertia and each kind of friction has a multiplier of its own, of which one per body or geom acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
+from envs.family import Arrays, Family, Marker, State
+from envs.half_cheetah import VelocityTask, velocity_space
+from envs.robots import Camera, Robot, UniformNoise
+from envs.sagittal import arrow_above, observe_clipped, text_beside
+from envs.sagittal import measure as measure_x
+from envs.tasks import Boxes, Task, TaskSpace
+
+CONTROL_COST = 0.001
+ALIVE = 1.0  # [m/s] bonus of a step with hidden dynamics, as in v5
+MARGIN = 0.5  # [m/s] that standing still earns at least, with a hidden velocity
+HEALTHY_HEIGHT = (0.8, 2.0)  # [m]
+HEALTHY_PITCH = (-1.0, 1.0)  # [rad]
+
+BODIES = ("torso", "thigh", "leg", "foot", "thigh_left", "leg_left", "foot_left")
+GEOMS = ("floor", *(f"{body}_geom" for body in BODIES))
+JOINTS = tuple(f"{body}_joint" for body in BODIES[1:])
+
+
+def robot() -> Robot:
+    """Gymnasium's Walker2d-v5, seen from the side by a camera that moves along."""
+    return Robot(
+        model="walker2d_v5.xml",
+        frame_skip=4,
+        camera=Camera(body="torso", distance=4.5, elevation=-10.0),
+        reset_noise=UniformNoise(5e-3),
+    )
+
+
+# ------------------------------------------------------------------------------------------- measurements
+observe = observe_clipped
+
+
+def healthy(state: State) -> np.ndarray:
+    """Whether the torso is at a walker's height and upright, (…,)."""
+    height, pitch = state.qpos[..., 1], state.qpos[..., 2]
+    (low, high), (back, front) = HEALTHY_HEIGHT, HEALTHY_PITCH
+    return (low < height) & (height < high) & (back < pitch) & (pitch < front)
+
+
+def fallen(state: State) -> np.ndarray:
+    """The contrary of `healthy`: the episode ends, (…,)."""
+    return ~healthy(state)
+
+
+def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
+    """`x_position` [m], `x_velocity` [m/s] and whether the robot is `healthy` after the action, each (…,)."""
+    return {**measure_x(before, after, dt), "healthy": healthy(after)}
+
+
+def control_reward(action: np.ndarray) -> np.ndarray:
+    """-0.001 ‖a‖², (…,)."""
+    return -CONTROL_COST * np.square(action).sum(axis=-1)
+
+
+# ----------------------------------------------------------------------------------------- velocity tasks
+def alive_bonus(space: TaskSpace) -> float:
+    """What each healthy step earns [m/s]: `MARGIN` more than the fastest target of any split."""
+    (low, high) = _extremes(space)
+    return MARGIN + max(abs(low), abs(high))
+
+
+def _extremes(space: TaskSpace) -> tuple[float, float]:
+    regions = [region for region in space.regions.values() if isinstance(region, Boxes)]
+    return min(float(region.low.min()) for region in regions), max(float(region.high.max()) for region in regions)
+
+
+def velocity_reward(alive: float, measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
+    """-|v - v*|, the bonus and the control cost."""
+    return {
+        "velocity": -np.abs(measured["x_velocity"] - task["velocity"]),
+        "healthy": alive * measured["healthy"],
+        "control": control_reward(action),
+    }
+
+
+def velocity_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
+    """An arrow above the robot, 0.5 m for each metre per second."""
+    assert isinstance(task, VelocityTask)
+    return [arrow_above(state, 1.75, 0.5 * task.velocity, task.label)]
+
+
+def velocity(velocity_range: Sequence[float] = (0.0, 3.0)) -> Family:
+    """Walker2dVel: walk at a hidden velocity from `velocity_range` [m/s]."""
+    space = velocity_space(velocity_range)
+    return Family(
+        name="Walker2dVel",
+        robot=robot(),
+        task_space=space,
+        observe=observe,
+        measure=measure,
+        reward=partial(velocity_reward, alive_bonus(space)),
+        markers=velocity_markers,
+        terminated=fallen,
+    )
+
+
+# ---------------------------------------------------------------------------------------- hidden dynamics
+@dataclass(frozen=True)
+class ParamsTask(DynamicsTask):
+    """Walk forward with limbs of other mass, inertia, friction and damping, in the order of the model."""
+
+    mass: tuple[float, ...] = multiplier(base=1.5, size=len(BODIES))
+    inertia: tuple[float, ...] = multiplier(base=1.5, size=len(BODIES))
+    friction: tuple[float, ...] = multiplier(base=1.5, size=len(GEOMS))
+    damping: tuple[float, ...] = multiplier(base=1.3, size=len(JOINTS))
+
+
+DYNAMICS = (
+    Scaling("body_mass", by="mass", of=BODIES),
+    Scaling("body_inertia", by="inertia", of=BODIES),
+    Scaling("geom_friction", by="friction", of=GEOMS),
+    Scaling("dof_damping", by="damping", of=JOINTS),
+)
+
+
+def params_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
+    """v, the bonus and the control cost."""
+    return {
+        "forward": measured["x_velocity"],
+        "healthy": ALIVE * measured["healthy"],
+        "control": control_reward(action),
+    }
+
+
+def params_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
+    """The multipliers beside the robot, with geometric means over its limbs."""
+    assert isinstance(task, ParamsTask)
+    return text_beside(state, 0.5, 1.0, task.summary())
+
+
+def params() -> Family:
+    """Walker2dParams: walk forward with hidden dynamics."""
+    return Family(
+        name="Walker2dParams",
+        robot=robot(),
+        task_space=multiplier_space(ParamsTask, plane=("mass", "inertia")),
+        observe=observe,
+        measure=measure,
+        reward=params_reward,
+        markers=params_markers,
+        terminated=fallen,
+        dynamics=DYNAMICS,
+    )
