@@ -58,7 +58,7 @@ HEALTHY_HEIGHT = (0.2, 1.0)  # [m]
 REACH = 4 / 3  # outer radius of the ring of out-of-range goals, in parts of the disk's radius
 
 FOLLOWING = Camera(body="torso", distance=6.0, elevation=-35.0)
-FROM_ABOVE = Camera(distance=10.5, elevation=-70.0)
+FROM_ABOVE = Camera(distance=11.5, elevation=-75.0)
 
 
 def robot(camera: Camera = FOLLOWING) -> Robot:
@@ -117,7 +117,7 @@ def direction_reward(
 def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot that points where to run."""
     assert isinstance(task, DirectionTask)
-    return [arrow_above(state.qpos[:2], 1.1, task.direction, 1.6, 0.06, task.label)]
+    return [arrow_above(state.qpos[:3], 0.4, task.direction, 1.6, 0.06, task.label)]
 
 
 def direction(directions: int | None = None, survive: float = 1.0, control_cost: float = 0.5) -> Family:
@@ -150,7 +150,7 @@ def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot, 0.7 m for each metre per second, and a ball that keeps the target speed."""
     assert isinstance(task, VelocityTask)
     pace = Sphere((task.velocity * time, 0.0, 0.2), radius=0.2, rgba=GHOST)
-    return [arrow_above(state.qpos[:2], 1.1, (1.0, 0.0), 0.7 * task.velocity, 0.06, task.label), pace]
+    return [arrow_above(state.qpos[:3], 0.4, (1.0, 0.0), 0.7 * task.velocity, 0.06, task.label), pace]
 
 
 def velocity(

@@ -112,7 +112,7 @@ def direction_reward(
 def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot that points where to walk."""
     assert isinstance(task, DirectionTask)
-    return [arrow_above(state.qpos[:2], 2.0, task.direction, 0.9, 0.04, task.label)]
+    return [arrow_above(state.qpos[:3], 0.6, task.direction, 0.9, 0.04, task.label)]
 
 
 def direction(

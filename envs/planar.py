@@ -12,7 +12,7 @@ the gaps, are straight lines: between unit vectors (the chord of their angle), a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -197,9 +197,10 @@ def held_out_cells(whole: Boxes) -> Boxes:
 
 # ------------------------------------------------------------------------------------------------ markers
 def arrow_above(
-    position: np.ndarray, height: float, direction: Sequence[float], length: float, radius: float, label: str
+    position: Iterable[float], height: float, direction: Sequence[float], length: float, radius: float, label: str
 ) -> Arrow:
-    """A level arrow of `length` [m] along the unit vector `direction`, from `position` (2,) [m] at `height` [m]."""
-    x, y = (float(coordinate) for coordinate in position)
+    """A level arrow of `length` [m] along the unit vector `direction`, `height` [m] above the `position` (3,) [m]."""
+    x, y, z = (float(coordinate) for coordinate in position)
     dx, dy = direction
-    return Arrow((x, y, height), (x + length * dx, y + length * dy, height), radius=radius, rgba=GREEN, label=label)
+    start, end = (x, y, z + height), (x + length * dx, y + length * dy, z + height)
+    return Arrow(start, end, radius=radius, rgba=GREEN, label=label)

@@ -68,6 +68,9 @@ ARC_WIDTH = math.pi / 16  # [rad]
 ARC_REACH = math.pi / 4  # [rad] of the out-of-range arcs behind either end
 ARC_GAP = 0.05  # [m]
 
+OVER_THE_SQUARE = Camera(distance=2.4, elevation=-90.0)
+OVER_THE_HALF_CIRCLE = Camera(distance=2.9, elevation=-90.0, lookat=(0.0, 0.15, 0.0))
+
 MODEL = """
 <mujoco model="point">
   <option timestep="0.1" integrator="Euler">
@@ -94,9 +97,9 @@ MODEL = """
 """
 
 
-def robot(distance: float = 2.4) -> Robot:
-    """The point, seen from `distance` [m] straight above."""
-    return Robot(model=MODEL, frame_skip=1, camera=Camera(distance=distance, elevation=-90.0), driven="qvel")
+def robot(camera: Camera = OVER_THE_SQUARE) -> Robot:
+    """The point, seen from straight above."""
+    return Robot(model=MODEL, frame_skip=1, camera=camera, driven="qvel")
 
 
 # ------------------------------------------------------------------------------------------- measurements
@@ -218,7 +221,7 @@ def sparse_navigation(dense: bool = False, radius: float = GOAL_RADIUS) -> Famil
     reward: Callable[..., dict[str, np.ndarray]] = goal_reward if dense else partial(sparse_reward, radius=radius)
     return Family(
         name="PointNavSparse",
-        robot=robot(distance=3.4),
+        robot=robot(OVER_THE_HALF_CIRCLE),
         task_space=half_circle_space(),
         observe=observe,
         measure=measure,

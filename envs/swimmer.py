@@ -78,7 +78,7 @@ def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot, 8 m for each metre per second, and a ball that keeps the target speed."""
     assert isinstance(task, VelocityTask)
     pace = Sphere((task.velocity * time, 0.0, 0.1), radius=0.12, rgba=GHOST)
-    return [arrow_above(state.qpos[:2], 0.5, (1.0, 0.0), 8.0 * task.velocity, 0.06, task.label), pace]
+    return [arrow_above((*state.qpos[:2], 0.0), 0.5, (1.0, 0.0), 8.0 * task.velocity, 0.06, task.label), pace]
 
 
 def velocity(velocity_range: Sequence[float] = (0.1, 0.2), control_cost: float = 1e-4) -> Family:

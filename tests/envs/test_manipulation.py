@@ -1,6 +1,7 @@
 """Reacher and pusher: rewards by hand, their starts, and pictures that leave the simulation alone."""
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 
@@ -35,7 +36,6 @@ def test_a_start_leaves_the_models_goal_alone(noise, nq, nv):
     positions, velocities = noise.draw(np.random.default_rng(0), 500, nq, nv)
     np.testing.assert_array_equal(positions[:, -2:], 0.0)
     np.testing.assert_array_equal(velocities[:, -2:], 0.0)
-    assert (np.std(positions[:, :2], axis=0) > 0).all() or nq == 11
     assert np.abs(velocities).max() <= 0.005
 
 
@@ -80,8 +80,6 @@ def test_a_picture_changes_nothing(name):
     [(reacher.goal(), "target", DiskGoalTask((-0.1, 0.05))), (pusher.goal(), "goal", PuckTask((0.3, 0.1)))],
 )
 def test_the_models_goal_body_is_at_the_goal_in_pictures(family, body, task):
-    import mujoco
-
     model = family.robot.load()
     data = mujoco.MjData(model)
     data.qpos[:] = family.place_goal(data.qpos.copy(), task)
