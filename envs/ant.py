@@ -49,10 +49,10 @@ from functools import partial
 import numpy as np
 
 from envs.family import Arrays, Family, Marker, Sphere, State
-from envs.half_cheetah import VelocityTask, velocity_space
 from envs.planar import GHOST, RED, DirectionTask, DiskGoalTask, arrow_above, direction_space, disk_space
 from envs.robots import Camera, Robot, UniformNormalNoise
 from envs.tasks import Task
+from envs.velocity import VelocityTask, velocity_space
 
 HEALTHY_HEIGHT = (0.2, 1.0)  # [m]
 REACH = 4 / 3  # outer radius of the ring of out-of-range goals, in parts of the disk's radius

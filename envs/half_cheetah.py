@@ -49,7 +49,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
-from envs.errors import FamilyError
 from envs.family import Arrays, Family, Marker, Sphere, State
 from envs.robots import Camera, Robot, UniformNormalNoise
 from envs.sagittal import arrow_above, measure, text_beside
@@ -58,20 +57,14 @@ from envs.tasks import (
     IID,
     OUT_OF_RANGE,
     TRAIN,
-    Boxes,
     Points,
     Task,
     TaskSpace,
-    held_out_space,
     quantity,
 )
+from envs.velocity import VelocityTask, velocity_space
 
 CONTROL_COST = 0.05
-HELD_OUT_CENTRES = np.array([[1.0], [3.0], [5.0], [7.0]]) / 8  # as parts of the range
-HELD_OUT_WIDTH = 1 / 16
-GAP = 1 / 100
-REACH = 1 / 2
-
 _GHOST = (0.1, 0.7, 0.2, 0.6)
 
 
@@ -97,37 +90,6 @@ def control_reward(action: np.ndarray) -> np.ndarray:
 
 
 # ----------------------------------------------------------------------------------------- velocity tasks
-@dataclass(frozen=True)
-class VelocityTask(Task):
-    """Run along x at `velocity` [m/s]."""
-
-    velocity: float = quantity("m/s")
-
-
-def velocity_space(velocity_range: Sequence[float] = (0.0, 2.0)) -> TaskSpace:
-    """Target velocities in the range [m/s], with four held-out intervals and as much again half above it."""
-    low, high = _checked_range(velocity_range)
-    width = high - low
-    centres, half = low + width * HELD_OUT_CENTRES, width * HELD_OUT_WIDTH / 2
-    return held_out_space(
-        VelocityTask,
-        whole=_interval(low, high),
-        held_out=Boxes(centres - half, centres + half),
-        beyond=_interval(low, high + REACH * width),
-        gap=GAP * width,
-    )
-
-
-def _interval(low: float, high: float) -> Boxes:
-    return Boxes(np.array([[low]]), np.array([[high]]))
-
-
-def _checked_range(velocity_range: Sequence[float]) -> tuple[float, float]:
-    if len(velocity_range) != 2 or not -np.inf < velocity_range[0] < velocity_range[1] < np.inf:
-        raise FamilyError(f"velocity_range = {velocity_range}: expected (low, high) in m/s with low < high")
-    return float(velocity_range[0]), float(velocity_range[1])
-
-
 def velocity_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
     """-|v - v*| and the control cost."""
     return {"velocity": -np.abs(measured["x_velocity"] - task["velocity"]), "control": control_reward(action)}

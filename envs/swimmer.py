@@ -35,10 +35,10 @@ from functools import partial
 import numpy as np
 
 from envs.family import Arrays, Family, Marker, Sphere, State
-from envs.half_cheetah import VelocityTask, velocity_space
 from envs.planar import GHOST, arrow_above
 from envs.robots import Camera, Robot, UniformNoise
 from envs.tasks import Task
+from envs.velocity import VelocityTask, velocity_space
 
 
 def robot() -> Robot:

@@ -29,7 +29,7 @@ alive is 0.5 more than the fastest target of any split: 5 for v* in [0, 3], whos
 4.5. A robot that only stands then earns more than 0 at each step whatever its target is, and falling, after
 which there is nothing more to earn, never pays. With v5's bonus of 1 it would, for every v* above 1.
 
-Splits of Walker2dVel are those of HalfCheetahVel (`envs.half_cheetah.velocity_space`).
+Splits of Walker2dVel are those of HalfCheetahVel (`envs.velocity`).
 
 Walker2dParams multiplies independently, as the `rand_param_envs` of the literature do: the mass of each of the
 7 bodies, the inertia of each (all axes alike: only that across the plane acts) and the friction of each of the
@@ -53,11 +53,11 @@ import numpy as np
 
 from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
 from envs.family import Arrays, Family, Marker, State
-from envs.half_cheetah import VelocityTask, velocity_space
 from envs.robots import Camera, Robot, UniformNoise
 from envs.sagittal import arrow_above, observe_clipped, text_beside
 from envs.sagittal import measure as measure_x
 from envs.tasks import Boxes, Task, TaskSpace
+from envs.velocity import VelocityTask, velocity_space
 
 CONTROL_COST = 0.001
 ALIVE = 1.0  # [m/s] bonus of a step with hidden dynamics, as in v5

@@ -10,7 +10,7 @@ import pytest
 
 import envs
 from envs.errors import ArgumentError, TaskError
-from envs.half_cheetah import VelocityTask
+from envs.velocity import VelocityTask
 
 ROOT = Path(envs.__file__).parents[1]
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.errors import FamilyError, TaskError
-from envs.half_cheetah import DirectionTask, VelocityTask, direction_space, velocity_space
+from envs.half_cheetah import DirectionTask, direction_space
 from envs.point import GoalTask, goal_space
 from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, Boxes, Points, additive_recurrence, carve
+from envs.velocity import VelocityTask, velocity_space
 
 SPLITS = (TRAIN, HELD_OUT, OUT_OF_RANGE, IID)
 RANGES = st.tuples(st.floats(-5, 5), st.floats(0.1, 10)).map(lambda pair: (pair[0], pair[0] + pair[1]))

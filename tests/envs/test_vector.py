@@ -9,9 +9,9 @@ import pytest
 import envs  # noqa: F401  (registers the ids)
 from envs import point
 from envs.errors import ActionError, ArgumentError, FamilyError, NotResetError, TaskError
-from envs.half_cheetah import VelocityTask
 from envs.point import GoalTask
 from envs.vector import RobotVectorEnv
+from envs.velocity import VelocityTask
 
 
 def cheetah(num_envs=4, **parameters):

@@ -7,7 +7,7 @@ import pytest
 import envs  # noqa: F401  (registers the ids)
 from envs import hopper, walker2d
 from envs.family import State
-from envs.half_cheetah import VelocityTask
+from envs.velocity import VelocityTask
 
 
 def test_walker_rewards_by_hand():

@@ -1,0 +1,51 @@
+"""Tasks of several robots: run along x at a hidden velocity.
+
+Splits, on a range of width w: four held-out intervals of width w/16 centred at 1/8, 3/8, 5/8 and 7/8 of it; training
+keeps w/100 away from them. Out of range reaches from w/100 to w/2 above the range. `iid` is the whole range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from envs.errors import FamilyError
+from envs.tasks import Boxes, Task, TaskSpace, held_out_space, quantity
+
+HELD_OUT_CENTRES = np.array([[1.0], [3.0], [5.0], [7.0]]) / 8  # as parts of the range
+HELD_OUT_WIDTH = 1 / 16
+GAP = 1 / 100
+REACH = 1 / 2
+
+
+@dataclass(frozen=True)
+class VelocityTask(Task):
+    """Run along x at `velocity` [m/s]."""
+
+    velocity: float = quantity("m/s")
+
+
+def velocity_space(velocity_range: Sequence[float] = (0.0, 2.0)) -> TaskSpace:
+    """Target velocities in the range [m/s], with four held-out intervals and as much again half above it."""
+    low, high = _checked_range(velocity_range)
+    width = high - low
+    centres, half = low + width * HELD_OUT_CENTRES, width * HELD_OUT_WIDTH / 2
+    return held_out_space(
+        VelocityTask,
+        whole=_interval(low, high),
+        held_out=Boxes(centres - half, centres + half),
+        beyond=_interval(low, high + REACH * width),
+        gap=GAP * width,
+    )
+
+
+def _interval(low: float, high: float) -> Boxes:
+    return Boxes(np.array([[low]]), np.array([[high]]))
+
+
+def _checked_range(velocity_range: Sequence[float]) -> tuple[float, float]:
+    if len(velocity_range) != 2 or not -np.inf < velocity_range[0] < velocity_range[1] < np.inf:
+        raise FamilyError(f"velocity_range = {velocity_range}: expected (low, high) in m/s with low < high")
+    return float(velocity_range[0]), float(velocity_range[1])
