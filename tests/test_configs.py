@@ -1,0 +1,22 @@
+"""Every config in the repository means something."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from metarl import config
+from metarl.experiment import Experiment
+from metarl.learner import fixed_tasks, make_batch, make_policy, training_tasks
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_a_config_builds_what_it_names(path):
+    experiment = config.load(path, Experiment)
+    env = make_batch(experiment.env, 2, threads=1)
+    env.set_tasks(training_tasks(env, replace(experiment, sampling=replace(experiment.sampling, tasks=2)), 0))
+    assert len(fixed_tasks(env, experiment.evaluation.split, 3)) == 3
+    assert make_policy(experiment, env).observation_size == env.reset(seed=0)[0].shape[1]
+    env.close()
