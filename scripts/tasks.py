@@ -67,11 +67,11 @@ def summary(spec: EnvSpec) -> str:
     """Id, sizes, horizon, parameters and splits, a line each."""
     env = RobotVectorEnv(spec.kwargs["family"])
     observation, action = env.single_observation_space.shape, env.single_action_space.shape
-    parameters = [str(p) for p in inspect.signature(function_of(spec)).parameters.values()]
+    parameters = [f"{p.name} = {p.default}" for p in inspect.signature(function_of(spec)).parameters.values()]
     lines = [
         spec.id,
         f"observation {observation}, action {action}, horizon {spec.max_episode_steps}",
-        f"parameters: {', '.join(parameters) or 'none'}",
+        f"parameters: {', '.join([*parameters, 'goal_visible = False'])}",
         *env.task_space.describe().splitlines(),
     ]
     return "\n  ".join(lines)

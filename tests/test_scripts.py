@@ -293,3 +293,21 @@ def test_a_run_directory_that_is_a_file(script, tiny, tmp_path, capsys):
     assert script("train.py", tiny, "--run-dir", tmp_path / "file") == 1
     assert str(tmp_path / "file") in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_listing_the_families(script, tmp_path, capsys):
+    assert script("tasks.py") == 0
+    listed = capsys.readouterr().out
+    assert "metarl/AntDir-v0" in listed
+    assert "none, only two tasks exist" in listed
+    assert script("tasks.py", "HalfCheetahVel", "--render", tmp_path / "sheet.png", "--count", 2) == 0
+    assert "velocity_range" in capsys.readouterr().out
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert script("tasks.py", "HalfCheetahVle") == 2
+    assert "Did you mean 'HalfCheetahVel'?" in capsys.readouterr().err
+
+
+def test_an_oracle_sees_the_goal(script, tiny, tmp_path):
+    tiny.write_text(TINY.replace("horizon: 20", "horizon: 20, options: {goal_visible: true}"))
+    assert script("train.py", tiny, "--run-dir", tmp_path / "run", "--iterations", 1) == 0
+    assert params_of(tmp_path / "run")["w0"].shape[0] == 4
