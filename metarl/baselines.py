@@ -26,7 +26,7 @@ def features(observations: Tensor) -> Tensor:
 
 
 def fit(features: Tensor, targets: Tensor, valid: Tensor, ridge: float = 1e-5) -> Tensor:
-    """Ridge regression for all tasks at once; the ridge grows tenfold until the system is solvable.
+    """Ridge regression for all tasks at once; a task's ridge grows tenfold until its system is solvable.
 
     Args:
         features: (M, E, T, F) float64.
@@ -40,10 +40,12 @@ def fit(features: Tensor, targets: Tensor, valid: Tensor, ridge: float = 1e-5) -
     X = (features * valid.unsqueeze(-1)).flatten(1, 2)  # (M, E*T, F)
     gram, moment = X.mT @ X, X.mT @ targets.double().flatten(1, 2).unsqueeze(-1)
     identity = torch.eye(X.shape[-1], dtype=X.dtype, device=X.device)
-    for attempt in range(10):
-        factor, failed = torch.linalg.cholesky_ex(gram + ridge * 10**attempt * identity)
+    diagonal = torch.full((len(X), 1, 1), ridge, dtype=X.dtype, device=X.device)
+    for _ in range(10):
+        factor, failed = torch.linalg.cholesky_ex(gram + diagonal * identity)
         if not failed.any() and torch.isfinite(moment).all():
             return torch.cholesky_solve(moment, factor).squeeze(-1)
+        diagonal = torch.where(failed.view(-1, 1, 1) > 0, 10 * diagonal, diagonal)
     raise NonFinite("the baseline has no solution: observations or rewards are not finite")
 
 

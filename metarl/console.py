@@ -1,8 +1,10 @@
-"""How far a run is, on the terminal: a live bar, or plain lines where the output goes to a file."""
+"""What scripts share: how far a run is, on the terminal or in plain lines, and how arguments are read."""
 
 from __future__ import annotations
 
+import argparse
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -62,4 +64,15 @@ class TrainingProgress:
 
     def note(self, text: str) -> None:
         """A line of its own, above the bar."""
-        self._bar.console.print(text, highlight=False)
+        self._bar.console.print(text, highlight=False, markup=False)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type of argument: an integer that is not less."""
+
+    def integer(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return int(text)
+
+    return integer

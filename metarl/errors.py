@@ -69,6 +69,9 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
             _leave(str(error), status=2)
         except RunFailed as error:
             _leave(str(error), status=1)
+        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
         except OSError as error:
             if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise

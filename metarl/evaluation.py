@@ -28,12 +28,12 @@ class AdaptationReturns:
     """(tasks, K+1, E): undiscounted return of each episode after 0..K adaptation steps."""
     adapted: tuple[Params, ...]
     """K+1 sets of parameters, (tasks, ...)."""
-    environment_steps: int
 
     @property
     def means(self) -> NDArray[np.floating]:
-        """(tasks, K+1): mean return over episodes."""
-        return np.nanmean(self.returns, axis=-1)
+        """(tasks, K+1): mean return over episodes; NaN where all of a task's episodes diverged."""
+        count = np.isfinite(self.returns).sum(axis=-1)
+        return np.where(count, np.nansum(self.returns, axis=-1), np.nan) / np.maximum(count, 1)
 
     def of_task(self, m: int) -> list[Params]:
         """The parameters of one test task after 0..K steps, (1, ...)."""
@@ -69,15 +69,14 @@ def evaluate(
         after_each: called after each of the K+1 rounds of episodes.
     """
     env.set_tasks(tasks)
-    path, returns, taken = [expand(params, len(tasks))], [], 0
+    path, returns = [expand(params, len(tasks))], []
     for k in range(steps + 1):
         generators = streams(seed, Purpose.EVALUATION, 0, k, len(tasks))
         trajectories = rollout(env, policy, path[-1], generators, horizon)
         returns.append(trajectories.returns.numpy())
-        taken += trajectories.environment_steps
         if k < steps:
             batch = estimate(trajectories, sampling.gamma, sampling.gae_lambda)
             scale = 1.0 if k < max(algorithm.inner_steps, 1) else later_steps
             path.append(algorithm.adapt(policy, path[-1], batch, scale))
         after_each()
-    return AdaptationReturns(np.stack(returns, axis=1), tuple(path), taken)
+    return AdaptationReturns(np.stack(returns, axis=1), tuple(path))

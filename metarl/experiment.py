@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ class Environment:
 class Policy:
     """A Gaussian MLP."""
 
-    hidden_sizes: tuple[int, ...] = Field((64, 64), min_length=1)
+    hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field((64, 64), min_length=1)
     """Units of each tanh layer."""
     action_scale: float = Field(0.1, gt=0)
     """Environment action per unit of policy output: with 0.1, exploration starts at a tenth of the action range."""
@@ -35,6 +35,10 @@ class Policy:
     """Standard deviation of the policy output at the start."""
     min_std: float = Field(1e-3, ge=0)
     """Its smooth floor."""
+
+    def __post_init__(self) -> None:
+        if self.initial_std <= self.min_std:
+            raise ValueError(f"initial_std = {self.initial_std} must be above min_std = {self.min_std}")
 
 
 @settings

@@ -109,7 +109,8 @@ def learning_curve(
     after: Array,
     title: str,
     *,
-    held_out: tuple[NDArray[np.integer], Curve] | None = None,
+    tested: tuple[NDArray[np.integer], Curve] | None = None,
+    tested_on: str = "held-out",
     ylabel: str = "return",
 ) -> None:
     """Return on training tasks before and after adaptation, against environment steps.
@@ -117,7 +118,7 @@ def learning_curve(
     Args:
         environment_steps: (I,) steps taken in all tasks together, at each iteration.
         before, after: (I,) mean return; drawn faintly, with a running mean over a fiftieth of the iterations.
-        held_out: (J,) environment steps and the curve of J evaluations on held-out tasks.
+        tested: (J,) environment steps and the curve of J evaluations on the tasks of the split `tested_on`.
     """
     _check_lengths(environment_steps=environment_steps, before=before, after=after)
     figure = _figure(5.6, 3.6)
@@ -130,12 +131,12 @@ def learning_curve(
             axes.plot(environment_steps, values, color=colour, alpha=0.25, linewidth=0.7)
         axes.plot(environment_steps, smooth, color=colour, linewidth=1.8)
         ends.append((float(smooth[-1]), label, colour))
-    if held_out is not None:
-        steps, curve = held_out
-        _check_lengths(held_out=steps, mean=curve.mean)
+    if tested is not None:
+        steps, curve = tested
+        _check_lengths(tested=steps, mean=curve.mean)
         reach = np.stack([curve.mean - curve.low, curve.high - curve.mean])
         axes.errorbar(steps, curve.mean, reach, color=INK, fmt="o-", markersize=4, linewidth=1.0, capsize=2.5, zorder=3)
-        ends.append((float(curve.mean[-1]), "after, held-out tasks\n(95% interval)", INK))
+        ends.append((float(curve.mean[-1]), f"after, {tested_on} tasks\n(95% interval)", INK))
     _label_ends(axes, ends)
     _save(figure, path, title)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, cast
 
 import gymnasium
+import gymnasium.envs.registration
 import torch
 from gymnasium.spaces.utils import flatdim
 
@@ -18,27 +20,37 @@ from metarl.types import Params
 
 
 def make_batch(environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
-    """`num_envs` robots of the experiment's family, stepped as one native batch."""
-    try:
-        env = gymnasium.make_vec(
-            environment.id,
-            num_envs=num_envs,
-            max_episode_steps=environment.horizon,
-            nthread=threads,
-            **environment.options,
-        )
-    except TypeError as error:
-        raise _no_family(environment, str(error)) from error
-    if not hasattr(env, "set_tasks"):
-        raise _no_family(environment, "it has no set_tasks")
+    """`num_envs` robots of the experiment's family, stepped as one native batch.
+
+    Errors: UserError where the id's module cannot be imported or the id is no family of tasks.
+    """
+    _check_family(environment.id)
+    env = gymnasium.make_vec(
+        environment.id,
+        num_envs=num_envs,
+        max_episode_steps=environment.horizon,
+        nthread=threads,
+        **environment.options,
+    )
     return cast(TaskVectorEnv, env)
 
 
-def _no_family(environment: Environment, reason: str) -> UserError:
-    return UserError(
-        f"env.id = {environment.id!r} with options {environment.options} is no batched family of tasks: {reason}. "
-        "Choose an id that starts with envs:metarl/, or register a family of your own (README)."
-    )
+def _check_family(env_id: str) -> None:
+    module, _, name = env_id.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"env.id = {env_id!r}: {error}. A module of your own must be importable: put its folder on PYTHONPATH."
+        ) from error
+    entry = gymnasium.spec(name).vector_entry_point
+    creator = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+    if not hasattr(creator, "set_tasks"):
+        raise UserError(
+            f"env.id = {env_id!r} is no batched family of tasks: its vector environment has no set_tasks. "
+            "Choose an id that starts with envs:metarl/, or register a family of your own (README)."
+        )
 
 
 def make_policy(experiment: Experiment, env: TaskVectorEnv) -> GaussianMLP:
@@ -66,5 +78,13 @@ def training_tasks(env: TaskVectorEnv, experiment: Experiment, iteration: int) -
 
 
 def fixed_tasks(env: TaskVectorEnv, split: str, count: int) -> Sequence[Any]:
-    """The fixed test tasks: spread evenly over the split, the same for every seed and every algorithm."""
-    return env.task_space.restrict(split).grid(count)
+    """The fixed test tasks: spread evenly over the split, the same for every seed and every algorithm.
+
+    Errors: UserError where the split has fewer different tasks.
+    """
+    tasks = env.task_space.restrict(split).grid(count)
+    if (different := len(set(tasks))) < count:
+        raise UserError(
+            f"{count} {split} tasks were asked for, but only {different} different ones exist: ask for those"
+        )
+    return tasks

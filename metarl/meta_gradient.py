@@ -92,11 +92,12 @@ def follow(
 
 def relinearize(policy: GaussianMLP, adaptation: Adaptation, support: Sequence[Batch], loss: str) -> Adaptation:
     """The same path, with its Hessians taken on other batches: a subsample makes each product cheaper."""
-    leaf_points = [leaves(point) for point, _ in zip(adaptation.points, adaptation.gradients, strict=False)]
-    gradients = [
-        (at, inner.gradient(policy, at, batch, loss, create_graph=True))
-        for at, batch in zip(leaf_points, support, strict=False)
-    ]
+    if not adaptation.gradients:  # first order, or no steps: J = I
+        return adaptation
+    gradients = []
+    for point, batch in zip(adaptation.points[:-1], support, strict=True):
+        at = leaves(point)
+        gradients.append((at, inner.gradient(policy, at, batch, loss, create_graph=True)))
     return Adaptation(adaptation.points, tuple(gradients), adaptation.step_size)
 
 

@@ -37,7 +37,7 @@ class Report:
             "version": VERSION,
             **self.about,
             "tasks": [dict(self.task_space.to_dict(task)) for task in self.tasks],
-            "returns": {name: x.tolist() for name, x in self.returns.items()},
+            "returns": {name: [[_finite(v) for v in row] for row in x.tolist()] for name, x in self.returns.items()},
             "summary": {name: _plain(summary(x)) for name, x in self.returns.items()},
         }
 
@@ -82,7 +82,16 @@ def summary(x: NDArray[np.floating]) -> list[dict[str, Any]]:
 
 def _plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Estimates as dictionaries of value, low and high."""
-    return [{key: vars(x) if isinstance(x, Estimate) else x for key, x in row.items()} for row in rows]
+
+    def plain(x: Any) -> Any:
+        return {name: _finite(v) for name, v in vars(x).items()} if isinstance(x, Estimate) else x
+
+    return [{key: plain(x) for key, x in row.items()} for row in rows]
+
+
+def _finite(value: float) -> float | None:
+    """The number as JSON has it: null where it is undefined."""
+    return value if np.isfinite(value) else None
 
 
 def curve(estimates: Sequence[Estimate]) -> figures.Curve:

@@ -9,12 +9,14 @@ RUN_DIR/wandb/            the W&B run
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import json
 import platform
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from metarl.experiment import Experiment
 from metarl.files import write_atomically
 from metarl.types import Params
 
-CONFIG, CHECKPOINT, METRICS, ABOUT = "config.yaml", "checkpoint.pt", "metrics.jsonl", "run.json"
+CONFIG, CHECKPOINT, METRICS, ABOUT, LOCK = "config.yaml", "checkpoint.pt", "metrics.jsonl", "run.json", ".lock"
 PACKAGES = ("metarl-suite", "torch", "mujoco", "gymnasium", "numpy", "wandb")
 MAY_CHANGE = ("iterations", "threads", "tracking.", "evaluation.videos")
 """Settings that may differ when a run is continued: they do not change what an iteration computes."""
@@ -48,22 +50,29 @@ class State:
 
 
 def create(path: Path, experiment: Experiment) -> None:
-    """Start a run directory.
+    """Start a run directory. The config comes last: where it lies, everything else does."""
+    refuse_used(path)
+    about = {"id": uuid.uuid4().hex[:12], "versions": versions()}
+    write_atomically(path / ABOUT, json.dumps(about, indent=2).encode())
+    config.save(experiment, path / CONFIG)
 
-    Errors: UserError where another run lies already.
-    """
+
+def refuse_used(path: Path) -> None:
+    """Raise UserError where another run lies already."""
     if (path / CONFIG).exists() or has_checkpoint(path):
         raise UserError(
             f"{path} already holds a run. Continue it with --resume, or choose another folder with --run-dir."
         )
-    config.save(experiment, path / CONFIG)
-    about = {"id": uuid.uuid4().hex[:12], "versions": versions()}
-    write_atomically(path / ABOUT, json.dumps(about, indent=2).encode())
 
 
 def read_id(path: Path) -> str:
     """What names the run for W&B, so that a continued run goes on there."""
-    return json.loads((path / ABOUT).read_text())["id"]
+    try:
+        return json.loads((path / ABOUT).read_text())["id"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{path / ABOUT} does not name the run ({error}). Write {{"id": "SOME-NAME"}} into it to go on.'
+        ) from error
 
 
 def has_checkpoint(path: Path) -> bool:
@@ -113,6 +122,30 @@ def _check_same(path: Path, made_with: Mapping[str, Any], experiment: Experiment
                 ]
             )
         )
+
+
+def has_metrics(path: Path) -> bool:
+    """Whether the run has logged anything."""
+    return (path / METRICS).is_file() and (path / METRICS).stat().st_size > 0
+
+
+@contextmanager
+def locked(path: Path) -> Generator[None]:
+    """Keep other processes out of the run while one trains it. Errors: UserError where one does already."""
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{path} is being trained by another process. Stop that one first.") from error
+        yield
+
+
+def check_fits(path: Path, state: State, first_params: Params, test_tasks: list[Mapping[str, Any]]) -> None:
+    """Refuse a state whose parameters or test tasks are not those that its settings give today."""
+    check_shapes(path / CHECKPOINT, state.params, first_params)
+    if state.test_tasks != test_tasks:
+        raise UserError(f"{path / CHECKPOINT} was tested on other tasks than its config gives now: start a new run.")
 
 
 def check_shapes(path: Path, params: Params, expected: Params) -> None:

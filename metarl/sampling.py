@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.errors import SimulationDiverged
+from metarl.errors import NonFinite, SimulationDiverged
 from metarl.policies import GaussianMLP
 from metarl.tasks import TaskVectorEnv
 from metarl.types import Gaussian, Params, Trajectories
@@ -53,6 +53,7 @@ def rollout(
         for t in range(horizon):
             mean = policy.mean(params, recording.observations[:, t].unflatten(0, (M, -1)))  # (M, E, A)
             action = torch.addcmul(mean, std, noise[:, :, t])
+            _require_finite(action, f"actions at step {t}, and so the policy's parameters or its observations,")
             command = (action.flatten(0, 1) * policy.action_scale).clamp(-1, 1).numpy()
             recording.write(t, mean.flatten(0, 1), action.flatten(0, 1), env.step(command))
             if not recording.live.any():
@@ -91,13 +92,16 @@ class Recording:
             recorded[left_out] = 0
         valid = torch.from_numpy(self._valid & ~self.diverged[:, None])
 
+        rewards = torch.from_numpy(self._rewards).float().where(valid, 0)
+        _require_finite(rewards.unflatten(0, (len(log_std), -1)), "rewards")
+
         def by_task(flat: Tensor) -> Tensor:
             return flat.unflatten(0, (len(log_std), -1))
 
         return Trajectories(
             observations=by_task(self.observations),
             actions=by_task(self._actions),
-            rewards=by_task(torch.from_numpy(self._rewards).float().where(valid, 0)),
+            rewards=by_task(rewards),
             discounts=by_task(torch.from_numpy(self._discounts).float()),
             valid=by_task(valid.float()),
             policy=Gaussian(by_task(self._means), log_std),
@@ -108,6 +112,13 @@ def exploration_noise(generators: Sequence[np.random.Generator], episodes: int, 
     """Standard normal noise of a whole rollout, (M, E, T, A): each task's own stream draws its share at once."""
     draws = [g.standard_normal((episodes, horizon, size), dtype=np.float32) for g in generators]
     return torch.from_numpy(np.stack(draws))
+
+
+def _require_finite(values: Tensor, what: str) -> None:
+    """Refuse to go on with (M, ...) values that are infinite or undefined."""
+    if not torch.isfinite(values).all():
+        m = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0])
+        raise NonFinite(f"the {what} of task {m} are not finite")
 
 
 def _report_divergence(env: TaskVectorEnv, diverged: NDArray[np.bool_], episodes: int) -> None:

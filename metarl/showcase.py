@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl import runs
+from metarl import figures, runs
 from metarl.evaluation import AdaptationReturns
 from metarl.experiment import Environment, Experiment
 from metarl.policies import GaussianMLP
@@ -22,7 +23,9 @@ from metarl.tracking import Tracker
 from metarl.types import Params
 from metarl.video import RenderingUnavailable, record_episode, side_by_side, write_mp4
 
-VIDEOS = "videos"
+VIDEOS, LEARNING = "videos", "learning.png"
+LONGEST_VIDEO = 300
+"""Steps that are filmed at most: frames are kept in memory, 0.7 MB each."""
 
 
 def publish(
@@ -34,19 +37,41 @@ def publish(
     result: AdaptationReturns,
     tracker: Tracker,
 ) -> None:
-    """Film a few test tasks, set the run's summary, and keep its checkpoint as an artifact."""
+    """Set the run's summary, keep its checkpoint as an artifact, draw its learning curve, film a few test tasks."""
     at = {"iteration": state.iteration, "environment_steps": state.environment_steps}
+    before, after = (float(np.nanmean(result.means[:, k])) for k in (0, -1))
+    tracker.summary({"return_before_adaptation": before, "return_after_adaptation": after, "gain": after - before})
+    tracker.artifact(run_dir / runs.CHECKPOINT, f"checkpoint-{runs.read_id(run_dir)}", "model")
+    if draw_learning(experiment, run_dir):
+        tracker.image("learning", run_dir / LEARNING, "return on training tasks and in the test", **at)
     for path, label in film(experiment.env, policy, tasks, result, experiment.evaluation.videos, run_dir / VIDEOS):
         tracker.video(f"rollouts/{path.stem}", path, f"before and after adaptation: {label}", **at)
-    means = result.means
-    tracker.summary(
-        {
-            "return_before_adaptation": means[:, 0].mean(),
-            "return_after_adaptation": means[:, -1].mean(),
-            "gain": (means[:, -1] - means[:, 0]).mean(),
-        }
-    )
-    tracker.artifact(run_dir / runs.CHECKPOINT, f"checkpoint-{runs.read_id(run_dir)}", "model")
+
+
+def draw_learning(experiment: Experiment, run_dir: Path) -> bool:
+    """The learning curve of the run so far, from its metrics.jsonl; False where there is nothing to draw yet."""
+    rows = [json.loads(line) for line in (run_dir / runs.METRICS).read_text().splitlines()]
+
+    def columns(*names: str) -> list[NDArray[np.floating]]:
+        """The numbers of all rows that have the first of them, a column each."""
+        chosen = [[row[name] for name in names] for row in rows if row.get(names[0]) is not None]
+        return list(np.array(chosen, dtype=float).reshape(-1, len(names)).T)
+
+    after, before, steps = columns("train/return_after", "train/return_before", "environment_steps")
+    if not len(after):
+        return False
+    name = f"{section_of(experiment)}/return_{experiment.evaluation.steps}_steps"
+    mean, low, high, at = columns(name, f"{name}_low", f"{name}_high", "environment_steps")
+    title = f"{experiment.env.id.split('/')[-1]}, {experiment.algorithm.name}"
+    tested = (at.astype(int), figures.Curve(mean, low, high))
+    picture, split = run_dir / LEARNING, experiment.evaluation.split
+    figures.learning_curve(picture, steps.astype(int), before, after, title, tested=tested, tested_on=split)
+    return True
+
+
+def section_of(experiment: Experiment) -> str:
+    """The W&B section of the repeated test: its split."""
+    return experiment.evaluation.split.replace("-", "_")
 
 
 def film(
@@ -83,7 +108,7 @@ def film_task(
     try:
         env.get_wrapper_attr("set_task")(task)
         before, after = (
-            record_episode(env, acting(policy, params), seed=0, max_steps=environment.horizon)
+            record_episode(env, acting(policy, params), seed=0, max_steps=min(environment.horizon, LONGEST_VIDEO))
             for params in (path_of_params[0], path_of_params[-1])
         )
         fps = env.metadata["render_fps"]

@@ -38,9 +38,12 @@ def estimate(x: NDArray[np.floating], statistic: Callable[..., NDArray[np.floati
     """The statistic of one number per task, with a percentile bootstrap over tasks.
 
     Args:
-        x: (tasks,)
+        x: (tasks,); NaN for a task that was left out, and then not counted.
         statistic: of an array along an axis, such as `np.mean` or `interquartile_mean`.
     """
+    x = x[~np.isnan(x)]
+    if not len(x):
+        return Estimate(np.nan, np.nan, np.nan)
     chosen = stream(0, Purpose.BOOTSTRAP).integers(len(x), size=(RESAMPLES, len(x)))
     low, high = np.quantile(statistic(x[chosen], axis=-1), [0.025, 0.975])
     return Estimate(float(statistic(x, axis=-1)), float(low), float(high))

@@ -73,7 +73,7 @@ class Tracker:
         Raises:
             UserError: `mode` or WANDB_MODE is not one of the modes.
         """
-        wanted = _requested(mode)
+        wanted = requested_mode(mode)
         run_dir.mkdir(parents=True, exist_ok=True)
         arguments = {
             "dir": run_dir.absolute(),
@@ -220,9 +220,11 @@ def _is_row_until(line: bytes, iteration: int) -> bool:
     return isinstance(row, dict) and isinstance(row.get("iteration"), int) and row["iteration"] <= iteration
 
 
-def _requested(mode: str) -> Mode:
-    """`mode`, or for `auto` WANDB_MODE where that is set."""
+def requested_mode(mode: str) -> Mode:
+    """`mode`, or for `auto` WANDB_MODE where that is set. Errors: UserError where it is no mode."""
     source, wanted = "mode", mode
+    if os.environ.get("WANDB_MODE") == "":  # W&B takes an empty one for a wrong one
+        del os.environ["WANDB_MODE"]
     if mode == "auto" and os.environ.get("WANDB_MODE"):
         source, wanted = "WANDB_MODE", os.environ["WANDB_MODE"]
     if wanted not in get_args(Mode):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from metarl import runs, showcase
 from metarl.advantages import estimate
-from metarl.errors import NonFinite
+from metarl.errors import NonFinite, RunFailed
 from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.experiment import Experiment
 from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy, training_tasks
@@ -57,7 +58,31 @@ class Collected:
     """What sampling, advantages and adaptation took."""
 
 
-def train(experiment: Experiment, run_dir: Path, state: State | None, tracker: Tracker, progress: Progress) -> State:
+@dataclass(frozen=True)
+class Setup:
+    """What training needs, built and checked before anything is written."""
+
+    experiment: Experiment
+    env: TaskVectorEnv
+    policy: GaussianMLP
+    test: FixedTest
+    first_params: Params
+    """theta before any training."""
+
+
+def prepare(experiment: Experiment) -> Setup:
+    """Build everything that the settings name.
+
+    Errors: UserError, or an error of Gymnasium, for settings that do not fit the environment.
+    """
+    set_threads(experiment.threads)
+    env = make_batch(experiment.env, experiment.sampling.tasks * experiment.sampling.episodes, experiment.threads)
+    training_tasks(env, experiment, 0)
+    policy = make_policy(experiment, env)
+    return Setup(experiment, env, policy, FixedTest(experiment, policy), initial_params(policy, experiment.seed))
+
+
+def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, progress: Progress) -> State:
     """Meta-train from `state` (None: from the start) to `experiment.iterations`.
 
     After every iteration the checkpoint is on disk, so that whatever ends the run, no more than one is lost.
@@ -66,25 +91,23 @@ def train(experiment: Experiment, run_dir: Path, state: State | None, tracker: T
         The state at the end.
 
     Raises:
-        NonFinite, SimulationDiverged: training cannot go on; the last checkpoint stays.
+        RunFailed: training cannot go on; the last checkpoint stays.
     """
-    set_threads(experiment.threads)
-    env = make_batch(experiment.env, experiment.sampling.tasks * experiment.sampling.episodes, experiment.threads)
-    policy = make_policy(experiment, env)
-    test = FixedTest(experiment, policy)
-    state = state or test.first_state(initial_params(policy, experiment.seed))
-    runs.check_shapes(run_dir / runs.CHECKPOINT, state.params, initial_params(policy, experiment.seed))
+    experiment, env, policy, test = setup.experiment, setup.env, setup.policy, setup.test
+    state = state or State(iteration=0, environment_steps=0, params=setup.first_params, test_tasks=test.as_data)
     runs.save(run_dir, experiment, state)
 
     for iteration in range(state.iteration, experiment.iterations):
-        if iteration % experiment.evaluation.every == 0:
-            test.run(state, tracker, progress)
+        with failures_named(iteration):
+            if iteration % experiment.evaluation.every == 0:
+                test.run(state, tracker, progress)
 
-        began = time.perf_counter()
-        env.set_tasks(training_tasks(env, experiment, iteration))
-        collected = collect(env, policy, state.params, experiment, iteration)
-        params, metrics = experiment.algorithm.update(policy, state.params, collected.support, collected.query)
-        require_finite(params, iteration, "the outer step")
+            began = time.perf_counter()
+            env.set_tasks(training_tasks(env, experiment, iteration))
+            collected = collect(env, policy, state.params, experiment, iteration)
+            params, metrics = experiment.algorithm.update(policy, state.params, collected.support, collected.query)
+            require_finite(params, "the outer step")
+
         metrics = describe(collected, metrics, time.perf_counter() - began)
         tracker.log(metrics, iteration=iteration, environment_steps=state.environment_steps)
         state = replace(
@@ -96,9 +119,22 @@ def train(experiment: Experiment, run_dir: Path, state: State | None, tracker: T
         runs.save(run_dir, experiment, state)
         progress.show(state.iteration, metrics)
 
-    result = test.run(state, tracker, progress)
+    with failures_named(state.iteration):
+        result = test.run(state, tracker, progress)
     showcase.publish(experiment, run_dir, state, policy, test.tasks, result, tracker)
     return state
+
+
+@contextmanager
+def failures_named(iteration: int) -> Generator[None]:
+    """Say of a failed run where it failed and what is left of it."""
+    try:
+        yield
+    except RunFailed as error:
+        raise type(error)(
+            f"iteration {iteration}: {error}. The checkpoint of {iteration} iterations is kept. "
+            "Smaller steps may help: inner_step_size, max_kl, action_scale."
+        ) from error
 
 
 def collect(
@@ -116,7 +152,7 @@ def collect(
         if k < algorithm.inner_steps:
             with stopwatch("adaptation"):
                 adapted = algorithm.adapt(policy, adapted, batches[k])
-            require_finite(adapted, iteration, f"adaptation step {k + 1}")
+            require_finite(adapted, f"adaptation step {k + 1}")
         returns.append(trajectories.returns.nanmean().item())
         steps += trajectories.environment_steps
     return Collected(batches[:-1], batches[-1], returns, steps, stopwatch.metrics())
@@ -134,20 +170,11 @@ def describe(collected: Collected, update: dict[str, float], seconds: float) -> 
     }
 
 
-def require_finite(params: Params, iteration: int, after: str) -> None:
-    """Stop before parameters that are not finite are acted on or saved over the last good checkpoint."""
+def require_finite(params: Params, after: str) -> None:
+    """Stop before parameters that are not finite are acted on, or saved over the last good checkpoint."""
     for name, p in params.items():
         if not torch.isfinite(p).all():
-            raise NonFinite(
-                f"iteration {iteration}: {name} is not finite after {after}{_which_task(p, params)}. The checkpoint of "
-                f"{iteration} iterations is kept. Try a smaller inner_step_size or max_kl."
-            )
-
-
-def _which_task(p: Tensor, params: Params) -> str:
-    """Names the first affected task where parameters are stacked per task."""
-    stacked = params["log_std"].ndim == 2
-    return f" of task {int((~torch.isfinite(p)).flatten(1).any(1).nonzero()[0])}" if stacked else ""
+            raise NonFinite(f"{name} is not finite after {after}")
 
 
 class FixedTest:
@@ -159,10 +186,10 @@ class FixedTest:
         self._env = make_batch(experiment.env, settings.tasks * settings.episodes, experiment.threads)
         self.tasks: Sequence[Any] = fixed_tasks(self._env, settings.split, settings.tasks)
 
-    def first_state(self, params: Params) -> State:
-        """The state of a run that has not begun."""
-        plain = [self._env.task_space.to_dict(task) for task in self.tasks]
-        return State(iteration=0, environment_steps=0, params=params, test_tasks=plain)
+    @property
+    def as_data(self) -> list[Mapping[str, Any]]:
+        """The test tasks as plain data."""
+        return [self._env.task_space.to_dict(task) for task in self.tasks]
 
     def run(self, state: State, tracker: Tracker, progress: Progress) -> AdaptationReturns:
         """Adapt to all test tasks, record returns and gain, and return them."""
@@ -181,18 +208,16 @@ class FixedTest:
             steps=experiment.evaluation.steps,
             later_steps=experiment.evaluation.later_steps,
         )
-        section, means = experiment.evaluation.split.replace("-", "_"), result.means
-        gain = interval(means[:, -1] - means[:, 0])
-        metrics = {f"{section}/return_{k}_steps": means[:, k].mean() for k in range(means.shape[1])}
-        metrics |= {
-            f"{section}/gain": gain.value,
-            f"{section}/gain_low": gain.low,
-            f"{section}/gain_high": gain.high,
-        }
+        section, means = showcase.section_of(experiment), result.means
+        gain, last = interval(means[:, -1] - means[:, 0]), f"{section}/return_{means.shape[1] - 1}_steps"
+        after = interval(means[:, -1])
+        metrics = {f"{section}/return_{k}_steps": float(np.nanmean(means[:, k])) for k in range(means.shape[1])}
+        metrics |= {f"{last}_low": after.low, f"{last}_high": after.high}
+        metrics |= {f"{section}/gain": gain.value, f"{section}/gain_low": gain.low, f"{section}/gain_high": gain.high}
         tracker.log(metrics, **at)
         columns = ["task", *(f"{k} steps" for k in range(means.shape[1]))]
         rows = [[task.label, *row] for task, row in zip(self.tasks, means.tolist(), strict=True)]
         tracker.table(f"{section}/returns", columns, rows, **at)
-        path = " → ".join(f"{mean:.1f}" for mean in means.mean(0))
+        path = " → ".join(f"{mean:.1f}" for mean in np.nanmean(means, axis=0))
         progress.note(f"{experiment.evaluation.split} tasks at iteration {state.iteration}: return {path}, gain {gain}")
         return result

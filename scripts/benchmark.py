@@ -23,6 +23,7 @@ from rich.table import Table
 from torch import Tensor
 
 from envs.half_cheetah import robot
+from metarl.console import at_least
 from metarl.errors import exits_cleanly
 from metarl.experiment import Experiment, Sampling
 from metarl.files import write_atomically
@@ -50,8 +51,8 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["sampling", "iteration", "envs"])
-    parser.add_argument("--threads", type=int, default=0, help="0: all cores (default)")
-    parser.add_argument("--repeats", type=int, default=9, help="the median is reported (default: %(default)s)")
+    parser.add_argument("--threads", type=at_least(0), default=0, help="0: all cores (default)")
+    parser.add_argument("--repeats", type=at_least(1), default=9, help="the median is reported (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="where the numbers go, single repetitions included")
     return parser.parse_args()
 

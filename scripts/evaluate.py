@@ -5,16 +5,17 @@ python scripts/evaluate.py RUN_DIR [--split held-out] [--tasks 40] [--steps 3] [
 
 import argparse
 import json
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import Progress
 
-from metarl import runs
+from metarl import config, runs
+from metarl.console import at_least
 from metarl.errors import exits_cleanly
 from metarl.evaluation import evaluate
-from metarl.experiment import Experiment
+from metarl.experiment import Evaluation, Experiment
 from metarl.files import write_atomically
 from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy
 from metarl.report import META, RANDOM, Report
@@ -28,12 +29,14 @@ def main() -> None:
     arguments = parse()
     experiment = runs.read_experiment(arguments.run_dir)
     state = runs.load(arguments.run_dir, experiment)
+    experiment = replace(experiment, evaluation=requested(arguments, experiment.evaluation))
     report = measure(arguments, experiment, state)
     Console().print(report.table())
-    name = f"evaluation-{arguments.split}"
-    picture, numbers = arguments.run_dir / f"{name}.png", arguments.json or arguments.run_dir / f"{name}.json"
+    name = f"evaluation-{experiment.evaluation.split}"
+    numbers = arguments.json or arguments.run_dir / f"{name}.json"
+    write_atomically(numbers, json.dumps(report.to_json(), indent=1, allow_nan=False).encode())
+    picture = numbers.with_suffix(".png")
     report.draw(picture)
-    write_atomically(numbers, json.dumps(report.to_json(), indent=1).encode())
     print(f"picture   {picture}\nnumbers   {numbers}")
 
 
@@ -41,46 +44,36 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote")
-    parser.add_argument(
-        "--split", default="held-out", help="held-out, out-of-range, train or iid (default: %(default)s)"
-    )
-    parser.add_argument("--tasks", type=at_least(1), default=40, help="number of test tasks (default: %(default)s)")
+    parser.add_argument("--split", help="held-out, out-of-range, train or iid (default: the run's)")
+    parser.add_argument("--tasks", type=at_least(1), help="number of test tasks (default: the run's, 40 as a rule)")
     parser.add_argument("--steps", type=at_least(0), default=3, help="adaptation steps K (default: %(default)s)")
+    parser.add_argument("--episodes", type=at_least(1), help="per task and step (default: the run's, 20 as a rule)")
     parser.add_argument(
-        "--episodes", type=at_least(1), default=20, help="episodes per task and step (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--later-steps",
-        type=float,
-        default=0.5,
-        help="step size after the trained steps, as a share (default: %(default)s)",
+        "--later-steps", type=float, help="step size after the trained steps, as a share (default: 0.5)"
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="of starts and exploration (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="where the numbers go (default: into RUN_DIR)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the numbers go, the picture beside them")
     return parser.parse_args()
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    """A type of argument: an integer that is not less."""
-
-    def integer(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
-        return int(text)
-
-    return integer
+def requested(arguments: argparse.Namespace, own: Evaluation) -> Evaluation:
+    """The run's own evaluation, changed by what the command line names."""
+    names = ("split", "tasks", "steps", "episodes", "later_steps")
+    named = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    return config.from_dict(config.to_dict(own) | named, Evaluation, source="the command line")
 
 
 def measure(arguments: argparse.Namespace, experiment: Experiment, state: State) -> Report:
     """Adapt the trained parameters and the run's own random initialization to the same tasks, in the same way."""
     set_threads(experiment.threads)
-    env = make_batch(experiment.env, arguments.tasks * arguments.episodes, experiment.threads)
-    policy, tasks = make_policy(experiment, env), fixed_tasks(env, arguments.split, arguments.tasks)
+    test = experiment.evaluation
+    env = make_batch(experiment.env, test.tasks * test.episodes, experiment.threads)
+    policy, tasks = make_policy(experiment, env), fixed_tasks(env, test.split, test.tasks)
     random = initial_params(policy, experiment.seed)
     runs.check_shapes(arguments.run_dir / runs.CHECKPOINT, state.params, random)
     returns = {}
     with Progress(transient=True) as progress:
-        bar = progress.add_task("adapting", total=2 * (arguments.steps + 1))
+        bar = progress.add_task("adapting", total=2 * (test.steps + 1))
         for name, params in {META: state.params, RANDOM: random}.items():
             returns[name] = evaluate(
                 env,
@@ -90,8 +83,8 @@ def measure(arguments: argparse.Namespace, experiment: Experiment, state: State)
                 experiment.algorithm,
                 experiment.sampling,
                 horizon=experiment.env.horizon,
-                steps=arguments.steps,
-                later_steps=arguments.later_steps,
+                steps=test.steps,
+                later_steps=test.later_steps,
                 seed=arguments.seed,
                 after_each=lambda: progress.advance(bar),
             ).means
@@ -99,10 +92,10 @@ def measure(arguments: argparse.Namespace, experiment: Experiment, state: State)
         "run": str(arguments.run_dir),
         "environment": experiment.env.id,
         "algorithm": experiment.algorithm.name,
-        "split": arguments.split,
-        "episodes": arguments.episodes,
+        "split": test.split,
+        "episodes": test.episodes,
         "horizon": experiment.env.horizon,
-        "later_steps": arguments.later_steps,
+        "later_steps": test.later_steps,
         "seed": arguments.seed,
         "training": {
             "seed": experiment.seed,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 import envs  # noqa: F401  registers the families
 from envs.vector import RobotVectorEnv
+from metarl.console import at_least
 from metarl.errors import UserError, exits_cleanly, nearest
 
 STEPS = 10  # random steps into an episode a task is drawn
@@ -35,10 +36,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("family", nargs="?", help="such as HalfCheetahVel")
     parser.add_argument("--render", type=Path, metavar="PNG", help="draw a contact sheet of tasks")
-    parser.add_argument("--count", type=int, default=6, help="tasks in it (default: %(default)s)")
+    parser.add_argument("--count", type=at_least(1), default=6, help="tasks in it (default: %(default)s)")
     arguments = parser.parse_args()
-    if arguments.count < 1:
-        raise UserError(f"--count {arguments.count}: expected at least 1")
     families = {spec.name: spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"}
     if arguments.family is None:
         print("\n\n".join(summary(spec) for spec in families.values()))

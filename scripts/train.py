@@ -7,6 +7,7 @@ Every setting can be given as a flag. A resumed run goes on exactly as if it had
 """
 
 import argparse
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -16,24 +17,28 @@ from metarl.console import TrainingProgress
 from metarl.errors import UserError, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.runs import State
-from metarl.showcase import VIDEOS
-from metarl.tracking import Tracker, truncate_metrics
-from metarl.training import train
+from metarl.showcase import LEARNING, VIDEOS
+from metarl.tracking import Tracker, requested_mode, truncate_metrics
+from metarl.training import Setup, prepare, train
 
 
 @exits_cleanly
 def main() -> None:
     """Begin or continue a run, train it to its end, and say where it lies."""
     arguments, flags = parse(sys.argv[1:])
-    experiment, run_dir, state = (continued if arguments.resume else begun)(arguments, flags)
-    with open_tracker(experiment, run_dir) as tracker:
-        try:
-            with TrainingProgress(experiment.iterations, state.iteration if state else 0) as progress:
-                train(experiment, run_dir, state, tracker, progress)
-        except KeyboardInterrupt:
-            print("\nThe last whole iteration is saved. Go on with")
-            print(f"  {shown(Path(sys.executable))} scripts/train.py --run-dir {shown(run_dir)} --resume")
-            raise
+    experiment, run_dir = chosen(arguments, flags)
+    setup = prepare(experiment)
+    requested_mode(experiment.tracking.mode)
+    with runs.locked(run_dir):
+        state = continued(setup, run_dir) if arguments.resume else begun(setup, run_dir)
+        with open_tracker(experiment, run_dir) as tracker:
+            try:
+                with TrainingProgress(experiment.iterations, state.iteration if state else 0) as progress:
+                    train(setup, run_dir, state, tracker, progress)
+            except KeyboardInterrupt:
+                print("\nThe last whole iteration is saved. Go on with")
+                print(f"  {command('train.py', '--run-dir', shown(run_dir), '--resume')}")
+                raise
     tell(run_dir, tracker)
 
 
@@ -51,29 +56,45 @@ def parse(args: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return arguments, flags
 
 
-def begun(arguments: argparse.Namespace, flags: list[str]) -> tuple[Experiment, Path, None]:
-    """A new run."""
+def chosen(arguments: argparse.Namespace, flags: list[str]) -> tuple[Experiment, Path]:
+    """The settings and the folder of the run; nothing is written yet."""
+    if arguments.resume:
+        if arguments.run_dir is None:
+            raise UserError("--resume needs the run to continue: --run-dir DIR")
+        own = runs.read_experiment(arguments.run_dir)
+        base = config.load(arguments.config, Experiment) if arguments.config else own
+        return config.override(base, flags), arguments.run_dir
     if arguments.config is None:
-        known = ", ".join(sorted(str(path) for path in Path("configs").glob("*.yaml")))
+        known = ", ".join(sorted(str(path) for path in Path("configs").rglob("*.yaml")))
         raise UserError(f"no config given: name one first, as in train.py configs/NAME.yaml. There are: {known}")
     experiment = config.override(config.load(arguments.config, Experiment), flags)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = arguments.run_dir or Path("runs") / f"{arguments.config.stem}-seed{experiment.seed}-{stamp}"
-    runs.create(run_dir, experiment)
-    return experiment, run_dir, None
+    runs.refuse_used(run_dir)
+    return experiment, run_dir
 
 
-def continued(arguments: argparse.Namespace, flags: list[str]) -> tuple[Experiment, Path, State | None]:
-    """A run that stopped, after its last whole iteration."""
-    if arguments.run_dir is None:
-        raise UserError("--resume needs the run to continue: --run-dir DIR")
-    own = runs.read_experiment(arguments.run_dir)
-    base = config.load(arguments.config, Experiment) if arguments.config else own
-    experiment = config.override(base, flags)
-    state = runs.load(arguments.run_dir, experiment) if runs.has_checkpoint(arguments.run_dir) else None
-    config.save(experiment, arguments.run_dir / runs.CONFIG)
-    truncate_metrics(arguments.run_dir / runs.METRICS, state.iteration - 1 if state else -1)
-    return experiment, arguments.run_dir, state
+def begun(setup: Setup, run_dir: Path) -> None:
+    """A new run."""
+    runs.create(run_dir, setup.experiment)
+
+
+def continued(setup: Setup, run_dir: Path) -> State | None:
+    """A run that stopped, from after its last whole iteration; None if it never got to a checkpoint."""
+    if not runs.has_checkpoint(run_dir):
+        if runs.has_metrics(run_dir):
+            raise UserError(f"{run_dir} has metrics but no {runs.CHECKPOINT}: it is lost. Start a new run.")
+        print("there is no checkpoint yet: starting from the beginning")
+        return None
+    state = runs.load(run_dir, setup.experiment)
+    runs.check_fits(run_dir, state, setup.first_params, setup.test.as_data)
+    if setup.experiment.iterations < state.iteration:
+        raise UserError(
+            f"iterations = {setup.experiment.iterations}: the run has done {state.iteration} already. Ask for more."
+        )
+    config.save(setup.experiment, run_dir / runs.CONFIG)
+    truncate_metrics(run_dir / runs.METRICS, state.iteration - 1)
+    return state
 
 
 def open_tracker(experiment: Experiment, run_dir: Path) -> Tracker:
@@ -93,20 +114,25 @@ def open_tracker(experiment: Experiment, run_dir: Path) -> Tracker:
 
 def tell(run_dir: Path, tracker: Tracker) -> None:
     """Where everything lies and how to look at it, with commands that can be pasted."""
-    programs = Path(sys.executable).parent
     print(f"\nrun directory  {shown(run_dir)}")
-    for video in sorted((run_dir / VIDEOS).glob("*.mp4")):
-        print(f"video          {shown(video)}")
+    for picture in (run_dir / LEARNING, *sorted((run_dir / VIDEOS).glob("*.mp4"))):
+        print(f"{'picture' if picture.suffix == '.png' else 'video':<14} {shown(picture)}")
     if tracker.wandb_dir:
+        wandb = shown(Path(sys.executable).parent / "wandb")
         print(f"W&B run        {shown(tracker.wandb_dir)}")
-        print(f"  look at it   {shown(programs / 'wandb')} leet {shown(tracker.wandb_dir)}")
-        print(f"  upload it    {shown(programs / 'wandb')} sync {shown(tracker.wandb_dir)}")
-    print(f"evaluate       {shown(Path(sys.executable))} scripts/evaluate.py {shown(run_dir)}")
+        print(f"  look at it   {shlex.join([wandb, 'leet', shown(tracker.wandb_dir)])}")
+        print(f"  upload it    {shlex.join([wandb, 'sync', shown(tracker.wandb_dir)])}")
+    print(f"evaluate       {command('evaluate.py', shown(run_dir))}")
 
 
-def shown(path: Path) -> Path:
+def command(script: str, *args: str) -> str:
+    """A command line that calls a script beside this one, as it was called itself."""
+    return shlex.join([shown(Path(sys.executable)), shown(Path(__file__).resolve().with_name(script)), *args])
+
+
+def shown(path: Path) -> str:
     """The path from here, if it lies below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ def test_a_config_builds_what_it_names(path):
     experiment = config.load(path, Experiment)
     env = make_batch(experiment.env, 2, threads=1)
     env.set_tasks(training_tasks(env, replace(experiment, sampling=replace(experiment.sampling, tasks=2)), 0))
-    assert len(fixed_tasks(env, experiment.evaluation.split, 3)) == 3
+    assert (
+        len(fixed_tasks(env, experiment.evaluation.split, experiment.evaluation.tasks)) == experiment.evaluation.tasks
+    )
     assert make_policy(experiment, env).observation_size == env.reset(seed=0)[0].shape[1]
     env.close()

@@ -14,7 +14,7 @@ from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy
 from metarl.runs import create, read_id
 from metarl.statistics import Estimate, estimate
 from metarl.tracking import Tracker
-from metarl.training import train
+from metarl.training import prepare, train
 from metarl.types import Params
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -24,7 +24,7 @@ def trained(experiment: Experiment, run_dir: Path) -> Params:
     create(run_dir, experiment)
     tracker = Tracker.open(run_dir, {}, mode="disabled", project="", group=None, name=None, run_id=read_id(run_dir))
     progress = TrainingProgress(experiment.iterations, 0)
-    return train(experiment, run_dir, None, tracker, progress).params
+    return train(prepare(experiment), run_dir, None, tracker, progress).params
 
 
 def returns_on_held_out_tasks(experiment: Experiment, params: Params | None) -> np.ndarray:

@@ -199,7 +199,42 @@ def test_a_run_without_a_checkpoint(script, tiny, tmp_path, capsys):
     (run / "checkpoint.pt").unlink()
     assert script("evaluate.py", run) == 2
     assert "there is no checkpoint" in capsys.readouterr().err
+    logged = (run / "metrics.jsonl").read_bytes()
+    assert script("train.py", "--run-dir", run, "--resume") == 2
+    assert "metrics but no checkpoint.pt" in capsys.readouterr().err
+    assert (run / "metrics.jsonl").read_bytes() == logged
+    (run / "metrics.jsonl").unlink()  # as after a kill before the first iteration
     assert script("train.py", "--run-dir", run, "--resume") == 0
+
+
+def test_a_mistake_leaves_no_run_behind(script, tiny, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    for wrong in (("--env.id", "nowhere:metarl/X-v0"), ("--sampling.split", "nope"), ("--evaluation.split", "nope")):
+        assert script("train.py", tiny, "--run-dir", run, *wrong) == 2
+        assert not run.exists()
+    monkeypatch.setenv("WANDB_MODE", "garbage")
+    assert script("train.py", tiny, "--run-dir", run, "--tracking.mode", "auto") == 2
+    assert not run.exists()
+
+
+def test_a_refused_resume_changes_nothing(script, tiny, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    assert script("train.py", tiny, "--run-dir", run) == 0
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    resume = ("train.py", "--run-dir", run, "--resume")
+    assert script(*resume, "--iterations", 1) == 2
+    assert "the run has done 3 already" in capsys.readouterr().err
+    monkeypatch.setenv("WANDB_MODE", "garbage")
+    assert script(*resume, "--iterations", 9, "--tracking.mode", "auto") == 2
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_two_processes_do_not_train_one_run(script, tiny, tmp_path, capsys):
+    process = start_and_wait(tiny, tmp_path / "run", 1)
+    assert script("train.py", "--run-dir", tmp_path / "run", "--resume", "--iterations", 200_000) == 2
+    assert "another process" in capsys.readouterr().err
+    process.kill()
+    process.communicate()
 
 
 @pytest.mark.parametrize(
@@ -217,6 +252,12 @@ def test_a_run_without_a_checkpoint(script, tiny, tmp_path, capsys):
         (["--iterations", "many"], "iterations"),
         (["--evaluation.split", "heldout"], "held-out"),
         (["--sampling.split", "test"], "train"),
+        (["--policy.hidden_sizes", "-5"], "policy.hidden_sizes"),
+        (["--policy.initial_std", "0.0001"], "initial_std = 0.0001 must be above min_std"),
+        (
+            ["--evaluation.tasks", "3", "--env.id", "envs:metarl/HalfCheetahDir-v0", "--evaluation.split", "train"],
+            "only 2",
+        ),
         (["--algorthm.max_kl", "0.1"], "algorithm.max_kl"),
     ],
 )

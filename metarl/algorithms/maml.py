@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metarl import inner, outer
+from metarl.errors import NonFinite
 from metarl.meta_gradient import KLCurvature, follow, relinearize, surrogate_and_kl, surrogate_gradient
 from metarl.parameters import add, chunk, expand, flatten, unflatten
 from metarl.policies import GaussianMLP
@@ -76,6 +77,7 @@ class MAML:
         stopwatch = Stopwatch()
         with stopwatch("gradient"):
             linear = map_tasks(lambda task: self._linearize(policy, params, task), tasks)
+        _require_finite(linear, params)
 
         def curvature(v: Tensor) -> Tensor:
             tangent = unflatten(v, params)
@@ -115,6 +117,14 @@ class MAML:
             adapted = inner.adapt(policy, adapted, batch, self.inner_step_size, self.inner_loss)
         with torch.no_grad():
             return torch.cat(surrogate_and_kl(policy, adapted, task.query))
+
+
+def _require_finite(linear: Sequence[Linearized], params: Params) -> None:
+    """Refuse a meta-gradient that is infinite or undefined, naming the task and the parameter."""
+    for m, at in enumerate(linear):
+        if not torch.isfinite(at.gradient).all():
+            wrong = [name for name, g in unflatten(at.gradient, params).items() if not torch.isfinite(g).all()]
+            raise NonFinite(f"the meta-gradient of task {m} is not finite in {', '.join(wrong)}")
 
 
 class TaskData(NamedTuple):

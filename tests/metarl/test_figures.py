@@ -106,7 +106,7 @@ def test_both_maps_share_one_colour_scale(tmp_path, drawn):
 
 def test_learning_curve_shows_the_held_out_interval(tmp_path, drawn):
     held_out = (STEPS[::50], curve(0, 1))
-    learning_curve(tmp_path / "a.png", STEPS, STEPS * 0.0, STEPS * 0.0 + 3, "title", held_out=held_out)
+    learning_curve(tmp_path / "a.png", STEPS, STEPS * 0.0, STEPS * 0.0 + 3, "title", tested=held_out)
     [axes] = drawn[0].axes
     [(_, _, (interval,))] = axes.containers
     for (bottom, top), low, high in zip(interval.get_segments(), held_out[1].low, held_out[1].high, strict=True):
