@@ -19,6 +19,9 @@ from metarl.types import Gaussian, Params, Trajectories
 MAX_DIVERGED_FRACTION = 0.1
 """More diverged simulations than this in one rollout stop the run: something is wrong with the model or the policy."""
 
+NAMED = 3
+"""So many tasks with diverged simulations are named."""
+
 
 def rollout(
     env: TaskVectorEnv,
@@ -58,7 +61,7 @@ def rollout(
             recording.write(t, mean.flatten(0, 1), action.flatten(0, 1), env.step(command))
             if not recording.live.any():
                 break
-    _report_divergence(env, recording.diverged, N // M)
+    _report_divergence(env.tasks, recording.diverged, generators)
     return recording.trajectories(policy.log_std(params).detach())
 
 
@@ -121,15 +124,21 @@ def _require_finite(values: Tensor, what: str) -> None:
         raise NonFinite(f"the {what} of task {m} are not finite")
 
 
-def _report_divergence(env: TaskVectorEnv, diverged: NDArray[np.bool_], episodes: int) -> None:
-    """Say which tasks' simulations blew up; refuse to go on with too many."""
+def _report_divergence(
+    tasks: Sequence[Any], diverged: NDArray[np.bool_], generators: Sequence[np.random.Generator]
+) -> None:
+    """Say which tasks' simulations blew up, with the address of their random stream; refuse to go on with too many."""
     if not diverged.any():
         return
-    affected = sorted({env.tasks[n // episodes] for n in np.flatnonzero(diverged)}, key=str)
-    message = f"{diverged.sum()} of {diverged.size} simulations diverged, of tasks {affected[:5]}"
+    affected = np.unique(np.flatnonzero(diverged) * len(generators) // diverged.size)
+    named = [f"{tasks[m]} with the random stream {_address(generators[m])}" for m in affected]
+    more = f" and {len(named) - NAMED} more tasks" if len(named) > NAMED else ""
+    message = f"{diverged.sum()} of {diverged.size} simulations diverged: {'; '.join(named[:NAMED])}{more}"
     if diverged.mean() > MAX_DIVERGED_FRACTION:
-        raise SimulationDiverged(
-            f"{message}. More than {MAX_DIVERGED_FRACTION:.0%} is too many to learn from: "
-            "try a smaller inner step size, a smaller max_kl or a smaller action_scale."
-        )
+        raise SimulationDiverged(f"{message}. More than {MAX_DIVERGED_FRACTION:.0%} is too many to learn from")
     warnings.warn(f"{message}; these episodes are left out", stacklevel=3)
+
+
+def _address(generator: np.random.Generator) -> Any:
+    """Where the stream comes from: (seed, purpose, iteration, phase, task) for those of `metarl.seeding`."""
+    return getattr(generator.bit_generator.seed_seq, "entropy", "of unknown origin")
