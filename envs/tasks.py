@@ -148,6 +148,11 @@ class Boxes:
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
 
+    @classmethod
+    def interval(cls, low: float, high: float) -> Self:
+        """The one-dimensional box [low, high]."""
+        return cls(np.array([[low]]), np.array([[high]]))
+
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return self._place(rng.random((n, self.low.shape[1])))
 

@@ -34,15 +34,11 @@ def velocity_space(velocity_range: Sequence[float] = (0.0, 2.0)) -> TaskSpace:
     centres, half = low + width * HELD_OUT_CENTRES, width * HELD_OUT_WIDTH / 2
     return held_out_space(
         VelocityTask,
-        whole=_interval(low, high),
+        whole=Boxes.interval(low, high),
         held_out=Boxes(centres - half, centres + half),
-        beyond=_interval(low, high + REACH * width),
+        beyond=Boxes.interval(low, high + REACH * width),
         gap=GAP * width,
     )
-
-
-def _interval(low: float, high: float) -> Boxes:
-    return Boxes(np.array([[low]]), np.array([[high]]))
 
 
 def _checked_range(velocity_range: Sequence[float]) -> tuple[float, float]:
