@@ -69,13 +69,16 @@ def _plain_key(key: Any, where: str) -> str | int:
 
 def _check_archive(path: Path) -> None:
     """Refuse a file that is no zip archive, or whose members do not match their checksums."""
-    if not zipfile.is_zipfile(path):
-        raise _unreadable(path, f"it is cut off or was never a checkpoint ({path.stat().st_size} bytes)")
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+        whole = zipfile.is_zipfile(path)
+        damaged = None
+        if whole:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise _unreadable(path, f"its contents are damaged ({error})") from error
+    if not whole:
+        raise _unreadable(path, f"it is cut off or was never a checkpoint ({path.stat().st_size} bytes)")
     if damaged is not None:
         raise _unreadable(path, f"its contents are damaged (checksum of {damaged})")
 

@@ -1,0 +1,144 @@
+"""Evaluation on an environment that keeps who played each round: tasks, random streams, outputs of the policy."""
+
+import json
+import runpy
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from metarl import runs
+from metarl.evaluation import AdaptationReturns, evaluate
+from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
+from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy
+from metarl.policies import GaussianMLP
+from metarl.runs import State
+from metarl.seeding import Purpose
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+M, E, T, K = 3, 2, 2, 3
+TASKS = ("cold", "warm", "hot")
+POLICY = GaussianMLP(observation_size=1, action_size=1, hidden_sizes=(), action_scale=1e-3, min_std=0)
+RISE = torch.arange(1.0, M + 1)
+
+
+class Echo(VectorEnv):
+    """Rewards simulation n by 100 n plus the policy's output, and keeps the tasks and streams of every round."""
+
+    metadata: ClassVar = {"autoreset_mode": AutoresetMode.DISABLED}
+    num_envs = M * E
+    single_observation_space = single_action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def __init__(self):
+        self.tasks, self.rounds = (), []
+
+    def set_tasks(self, tasks):
+        self.tasks = tuple(tasks)
+
+    def reset(self, *, seed=None, options=None):
+        addresses = [tuple(g.bit_generator.seed_seq.entropy) for g in options["generators"]]
+        self.rounds.append((self.tasks, addresses))
+        self.t = 0
+        return np.zeros((self.num_envs, 1)), {}
+
+    def step(self, actions):
+        self.t += 1
+        rewards = 100 * np.arange(self.num_envs) + actions[:, 0] / POLICY.action_scale
+        never = np.zeros(self.num_envs, bool)
+        return np.zeros((self.num_envs, 1)), rewards, never, never | (self.t == T), {"diverged": never}
+
+
+@dataclass
+class Climb:
+    """An inner step raises the output of task m by m + 1, times the scale; it keeps the batches it learned from."""
+
+    inner_steps: int = 1
+    batches: list = field(default_factory=list)
+
+    def adapt(self, policy, params, batch, scale=1.0):
+        self.batches.append(batch)
+        return params | {"b0": params["b0"] + scale * RISE[:, None]}
+
+
+def parameters(output=0.0):
+    """The policy whose output is one number, all but without noise."""
+    return {"w0": torch.zeros(1, 1), "b0": torch.tensor([output]), "log_std": torch.tensor([-20.0])}
+
+
+def adapted(env=None, algorithm=None, params=None, **changes):
+    settings = {"horizon": T, "steps": K, **changes}
+    algorithm = algorithm or Climb()
+    return evaluate(env or Echo(), TASKS, POLICY, params or parameters(), algorithm, Sampling(), **settings)
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+@pytest.mark.parametrize("output", [0.0, 50.0])
+def test_every_round_has_its_own_streams_whatever_is_evaluated(seed, output):
+    env, calls = Echo(), []
+    adapted(env, params=parameters(output), seed=seed, after_each=lambda: calls.append(len(env.rounds)))
+    streams = [[(seed, Purpose.EVALUATION, 0, k, m) for m in range(M)] for k in range(K + 1)]
+    assert env.rounds == [(TASKS, of_round) for of_round in streams]
+    assert calls == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("trained", "scales"), [(0, (1, 0.25, 0.25)), (1, (1, 0.25, 0.25)), (2, (1, 1, 0.25)), (9, (1, 1, 1))]
+)
+def test_each_return_is_of_its_task_step_and_episode(trained, scales):
+    """Steps beyond those that were trained are scaled; an untrained algorithm takes one whole step."""
+    algorithm = Climb(trained)
+    result = adapted(algorithm=algorithm, params=parameters(7.0), later_steps=0.25)
+    outputs = 7.0 + np.cumsum([0, *scales]) * RISE.numpy()[:, None]  # (M, K+1)
+    n = np.arange(M * E).reshape(M, 1, E)
+    np.testing.assert_allclose(result.returns, T * (100 * n + outputs[..., None]), rtol=1e-6)
+    np.testing.assert_allclose([result.of_task(1)[k]["b0"].item() for k in range(K + 1)], outputs[1])
+    learned_from = torch.stack([batch.policy.mean[:, 0, 0, 0] for batch in algorithm.batches], dim=1)
+    np.testing.assert_allclose(learned_from, outputs[:, :-1])
+
+
+def test_means_count_the_episodes_that_were_finished():
+    returns = np.array([[[1.0, 3.0], [5.0, np.nan]], [[np.nan, np.nan], [-2.0, 0.0]]])
+    np.testing.assert_array_equal(AdaptationReturns(returns, ()).means, [[2, 5], [np.nan, -1]])
+
+
+OWN = Evaluation(split="iid", tasks=2, episodes=3, later_steps=0.75, steps=1)
+OTHER = Evaluation(split="held-out", tasks=3, episodes=2, later_steps=0.5, steps=2)
+FLAGS = "--split held-out --tasks 3 --episodes 2 --later-steps 0.5 --steps 2 --seed 8"
+TINY = Experiment(
+    env=Environment(id="envs:metarl/PointNav-v0", horizon=5),
+    policy=Policy(hidden_sizes=(4,)),
+    sampling=Sampling(tasks=2, episodes=2),
+    evaluation=OWN,
+    seed=3,
+)
+
+
+@pytest.mark.parametrize(("flags", "test", "seed"), [("", replace(OWN, steps=3), 0), (FLAGS, OTHER, 8)])
+def test_the_script_compares_the_trained_with_the_first_parameters(tmp_path, monkeypatch, flags, test, seed):
+    monkeypatch.chdir(tmp_path)
+    env = make_batch(TINY.env, test.tasks * test.episodes, 1)
+    policy, tasks = make_policy(TINY, env), fixed_tasks(env, test.split, test.tasks)
+    first = initial_params(policy, TINY.seed)
+    trained = {name: p + 0.5 for name, p in first.items()}
+    runs.create(tmp_path / "run", TINY)
+    runs.save(tmp_path / "run", TINY, State(iteration=6, environment_steps=99, params=trained, test_tasks=[]))
+
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "run", "--json", "report.json", *flags.split()])
+    runpy.run_path(str(SCRIPTS / "evaluate.py"), run_name="__main__")
+    report = json.loads(Path("report.json").read_text())
+
+    assert report["tasks"] == [env.task_space.to_dict(task) for task in tasks]
+    assert report["training"] == {"seed": 3, "iterations": 6, "environment_steps": 99}
+    about = {"split": test.split, "episodes": test.episodes, "later_steps": test.later_steps, "seed": seed}
+    assert about.items() <= report.items()
+    for name, params in {"meta-learned": trained, "random init": first}.items():
+        settings = {"horizon": 5, "steps": test.steps, "later_steps": test.later_steps, "seed": seed}
+        expected = evaluate(env, tasks, policy, params, TINY.algorithm, TINY.sampling, **settings)
+        assert report["returns"][name] == expected.means.tolist()
+    assert report["returns"]["meta-learned"] != report["returns"]["random init"]
