@@ -3,6 +3,7 @@
 python scripts/benchmark.py sampling  [--json FILE]   the sampler against the bare physics with the same actions
 python scripts/benchmark.py iteration [--json FILE]   one MAML-TRPO iteration, part by part, against the physics
 python scripts/benchmark.py envs      [--json FILE]   every task family, beside Gymnasium's own vector environments
+python scripts/benchmark.py dynamics  [--json FILE]   800 robots that all differ, against 800 equal ones
 """
 
 import argparse
@@ -11,18 +12,23 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.vector import AutoresetMode
 from mujoco.batch import Batch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from envs.family import resolve
 from envs.half_cheetah import robot
+from envs.vector import RobotVectorEnv
 from metarl.console import at_least
 from metarl.errors import exits_cleanly
 from metarl.experiment import Experiment, Sampling
@@ -40,7 +46,7 @@ from metarl.training import collect
 def main() -> None:
     """Parse, measure, save."""
     arguments = parse()
-    measure = {"sampling": sampling, "iteration": iteration, "envs": families}[arguments.what]
+    measure = {"sampling": sampling, "iteration": iteration, "envs": families, "dynamics": dynamics}[arguments.what]
     result = measure(arguments.threads, arguments.repeats)
     if arguments.json:
         conditions = {"threads": arguments.threads or os.cpu_count(), "versions": versions()}
@@ -50,7 +56,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["sampling", "iteration", "envs"])
+    parser.add_argument("what", choices=["sampling", "iteration", "envs", "dynamics"])
     parser.add_argument("--threads", type=at_least(0), default=0, help="0: all cores (default)")
     parser.add_argument("--repeats", type=at_least(1), default=9, help="the median is reported (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="where the numbers go, single repetitions included")
@@ -69,7 +75,7 @@ def sampling(threads: int, repeats: int) -> dict[str, Any]:
     env.set_tasks(training_tasks(env, experiment, 0))
     seconds: dict[str, list[float]] = {"sampler": [], "physics": []}
     for i in range(repeats + 1):
-        took, episodes = timed(lambda i=i: rollout(env, policy, params, streams(0, Purpose.TRAINING, i, 0, M), T))
+        took, episodes = timed(partial(rollout, env, policy, params, streams(0, Purpose.TRAINING, i, 0, M), T))
         physics = physics_seconds(episodes.observations, episodes.actions, policy.action_scale, threads)
         if i:  # the first one warms up
             seconds["sampler"].append(took)
@@ -161,6 +167,44 @@ def families(threads: int, repeats: int) -> dict[str, Any]:
         ],
     )
     return {"environment_steps_per_s": rows}
+
+
+def dynamics(threads: int, repeats: int) -> dict[str, Any]:
+    """Every family with hidden dynamics: 800 different robots, and as many of the nominal one, in turn."""
+    robots, steps, rows = 800, 20, {}
+    for spec in [spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"]:
+        family = resolve(spec.kwargs["family"], {})
+        if not family.dynamics:
+            continue
+        different = RobotVectorEnv(family, robots, nthread=threads)
+        equal = RobotVectorEnv(replace(family, dynamics=()), robots, nthread=threads)
+        actions = different.action_space.sample()
+        seconds: dict[str, list[float]] = {"different": [], "equal": [], "set_tasks": []}
+        for i in range(repeats + 1):
+            tasks = family.task_space.sample(robots, np.random.default_rng(i))
+            setting, _ = timed(partial(different.set_tasks, tasks))
+            for name, env in (("different", different), ("equal", equal)):
+                env.reset(seed=i)
+                seconds[name].append(timed(partial(play, env, actions, steps))[0])
+            seconds["set_tasks"].append(setting)
+        ratio = median(e / d for d, e in zip(seconds["different"][1:], seconds["equal"][1:], strict=True))
+        speed = {name: robots * steps / median(seconds[name][1:]) for name in ("different", "equal")}
+        rows[spec.name] = {**speed, "ratio": ratio, "set_tasks_s": median(seconds["set_tasks"][1:])}
+    show(
+        f"{robots} robots, environment steps per second, median of {repeats}",
+        ("", "all different", "all equal", "ratio", "set 800 tasks [ms]"),
+        [
+            (n, f"{r['different']:,.0f}", f"{r['equal']:,.0f}", f"{r['ratio']:.1%}", f"{1000 * r['set_tasks_s']:.0f}")
+            for n, r in rows.items()
+        ],
+    )
+    return {"dynamics": rows}
+
+
+def play(env: gymnasium.vector.VectorEnv, actions: NDArray[np.floating], steps: int) -> None:
+    """The same actions for a while."""
+    for _ in range(steps):
+        env.step(actions)
 
 
 def speed_of(env: gymnasium.vector.VectorEnv, repeats: int) -> float:
