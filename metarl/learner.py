@@ -53,6 +53,15 @@ def _check_family(env_id: str) -> None:
         )
 
 
+def check_can_be_filmed(env_id: str) -> None:
+    """Raise UserError where the family has no single environment."""
+    if gymnasium.spec(env_id.rpartition(":")[2]).entry_point is None:
+        raise UserError(
+            f"env.id = {env_id!r} has no single environment to film: register it with an entry_point, "
+            "or set evaluation.videos to 0."
+        )
+
+
 def make_policy(experiment: Experiment, env: TaskVectorEnv) -> GaussianMLP:
     """The policy that fits the environment's observations and actions."""
     return GaussianMLP(

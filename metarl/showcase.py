@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from metarl.experiment import Environment, Experiment
 from metarl.policies import GaussianMLP
 from metarl.runs import State
 from metarl.seeding import Purpose, stream
-from metarl.tracking import Tracker
+from metarl.tracking import Tracker, read_metrics
 from metarl.types import Params
 from metarl.video import RenderingUnavailable, record_episode, side_by_side, write_mp4
 
@@ -50,7 +49,7 @@ def publish(
 
 def draw_learning(experiment: Experiment, run_dir: Path) -> bool:
     """The learning curve of the run so far, from its metrics.jsonl; False where there is nothing to draw yet."""
-    rows = [json.loads(line) for line in (run_dir / runs.METRICS).read_text().splitlines()]
+    rows = read_metrics(run_dir / runs.METRICS)
 
     def columns(*names: str) -> list[NDArray[np.floating]]:
         """The numbers of all rows that have the first of them, a column each."""
@@ -58,10 +57,10 @@ def draw_learning(experiment: Experiment, run_dir: Path) -> bool:
         return list(np.array(chosen, dtype=float).reshape(-1, len(names)).T)
 
     after, before, steps = columns("train/return_after", "train/return_before", "environment_steps")
-    if not len(after):
-        return False
     name = f"{section_of(experiment)}/return_{experiment.evaluation.steps}_steps"
-    mean, low, high, at = columns(name, f"{name}_low", f"{name}_high", "environment_steps")
+    low, mean, high, at = columns(f"{name}_low", name, f"{name}_high", "environment_steps")
+    if not len(after) or not len(mean):
+        return False
     title = f"{experiment.env.id.split('/')[-1]}, {experiment.algorithm.name}"
     tested = (at.astype(int), figures.Curve(mean, low, high))
     picture, split = run_dir / LEARNING, experiment.evaluation.split

@@ -213,11 +213,26 @@ def truncate_metrics(path: Path, iteration: int) -> int:
 
 
 def _is_row_until(line: bytes, iteration: int) -> bool:
+    row = _row(line)
+    return row is not None and row["iteration"] <= iteration
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The row that a line holds; None for one that is torn: not JSON, or cut inside a character."""
     try:
         row = json.loads(line)
-    except ValueError:  # torn: not JSON, or cut inside a character
-        return False
-    return isinstance(row, dict) and isinstance(row.get("iteration"), int) and row["iteration"] <= iteration
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("iteration"), int) else None
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The whole rows of `metrics.jsonl`; none where it cannot be read."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return []
+    return [row for line in lines if (row := _row(line)) is not None]
 
 
 def requested_mode(mode: str) -> Mode:

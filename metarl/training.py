@@ -17,7 +17,7 @@ from metarl.advantages import estimate
 from metarl.errors import NonFinite, RunFailed
 from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.experiment import Experiment
-from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy, training_tasks
+from metarl.learner import check_can_be_filmed, fixed_tasks, initial_params, make_batch, make_policy, training_tasks
 from metarl.parameters import expand
 from metarl.policies import GaussianMLP
 from metarl.runs import State
@@ -77,6 +77,8 @@ def prepare(experiment: Experiment) -> Setup:
     """
     set_threads(experiment.threads)
     env = make_batch(experiment.env, experiment.sampling.tasks * experiment.sampling.episodes, experiment.threads)
+    if experiment.evaluation.videos:
+        check_can_be_filmed(experiment.env.id)
     training_tasks(env, experiment, 0)
     policy = make_policy(experiment, env)
     return Setup(experiment, env, policy, FixedTest(experiment, policy), initial_params(policy, experiment.seed))

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from metarl import config, runs
 from metarl.console import at_least
-from metarl.errors import exits_cleanly
+from metarl.errors import UserError, exits_cleanly
 from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment
 from metarl.files import write_atomically
@@ -30,10 +30,12 @@ def main() -> None:
     experiment = runs.read_experiment(arguments.run_dir)
     state = runs.load(arguments.run_dir, experiment)
     experiment = replace(experiment, evaluation=requested(arguments, experiment.evaluation))
-    report = measure(arguments, experiment, state)
-    Console().print(report.table())
     name = f"evaluation-{experiment.evaluation.split}"
     numbers = arguments.json or arguments.run_dir / f"{name}.json"
+    if numbers.suffix == ".png":
+        raise UserError(f"--json {numbers}: the picture goes there. Give the numbers another ending, such as .json")
+    report = measure(arguments, experiment, state)
+    Console().print(report.table())
     write_atomically(numbers, json.dumps(report.to_json(), indent=1, allow_nan=False).encode())
     picture = numbers.with_suffix(".png")
     report.draw(picture)
@@ -48,9 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tasks", type=at_least(1), help="number of test tasks (default: the run's, 40 as a rule)")
     parser.add_argument("--steps", type=at_least(0), default=3, help="adaptation steps K (default: %(default)s)")
     parser.add_argument("--episodes", type=at_least(1), help="per task and step (default: the run's, 20 as a rule)")
-    parser.add_argument(
-        "--later-steps", type=float, help="step size after the trained steps, as a share (default: 0.5)"
-    )
+    parser.add_argument("--later-steps", type=float, help="step size after the trained steps (default: half)")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of starts and exploration (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the numbers go, the picture beside them")
     return parser.parse_args()

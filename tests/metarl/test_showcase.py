@@ -78,7 +78,7 @@ def film(tmp_path, monkeypatch):
     return film
 
 
-def test_each_task_is_filmed_with_its_parameters_from_before_and_after_on_one_start_with_one_noise(film):
+def test_before_and_after_differ_in_nothing_but_the_parameters(film):
     film(2)
     z = stream(0, Purpose.VIDEO).standard_normal((T, A), dtype=np.float32)
     starts = {start for _, start, _ in Filmed.episodes}
