@@ -28,7 +28,7 @@ def gae(rewards: Tensor, values: Tensor, discounts: Tensor, lambda_: float, vali
     """Generalized advantage estimates (Schulman et al. 2016, eq. 16).
 
     A_t = delta_t + d_t lambda A_{t+1} with delta_t = r_t + d_t V(s_{t+1}) - V(s_t). At a time limit the discount
-    is gamma, so that the value of the final state stands for the rewards that were cut off.
+    is gamma, so that the value of the final state counts, where a termination leaves nothing after it.
 
     Args:
         rewards: (..., T).

@@ -1,8 +1,8 @@
 """Advantages whose values are known beforehand.
 
-Each observation is its own value: the discounted rewards that follow, and behind a time limit the last observation's.
-So the baseline is V(o) = o and every delta is 0. Episodes come in pairs that differ in one reward, more in one and as
-much less in the other, which leaves the fit as it is: the advantage is then `extra` (gamma lambda)^(steps until it).
+Each observation is the discounted sum of the rewards that follow it, so the linear baseline fits V(o) = o and
+every delta is 0 but the one at a time limit, gamma V(o_final). So
+A_t = gamma V(o_final) (gamma lambda)^(steps to the end).
 """
 
 import numpy as np
@@ -14,38 +14,31 @@ from metarl.policies import log_prob
 from metarl.types import Gaussian, Trajectories
 
 GAMMA, LAMBDA, T = 0.9, 0.8, 6
-EXTRA = 0.5
 
 
 def episodes(*tasks, garbage=0.0):
-    """Trajectories and advantages from (length, terminated, final observation, step with the extra reward).
+    """Trajectories and advantages from (length, terminated, final observation) of each task's episodes.
 
-    Each becomes a pair of episodes. All that lies behind the end is `garbage`; an episode of length 0 was left out.
+    All that lies behind the end of an episode is `garbage`. An episode of length 0 was left out.
     """
     rng = np.random.default_rng(0)
-    M, E = len(tasks), 2 * len(tasks[0])
+    M, E = len(tasks), len(tasks[0])
     observations = np.full((M, E, T + 1, 1), garbage)
     rewards, valid, discounts = np.full((M, E, T), garbage), np.zeros((M, E, T)), np.ones((M, E, T))
     advantages = np.zeros((M, E, T))
     for m, task in enumerate(tasks):
-        for e, (length, terminated, final, step) in enumerate([twin for twin in task for _ in range(2)]):
-            if not length:
-                continue
-            sign = 1 if e % 2 else -1
-            rewards[m, e, :length] = rng.normal(size=length) if e % 2 == 0 else rewards[m, e - 1, :length]
-            observations[m, e, length] = final
-            following = 0.0 if terminated else final
+        for e, (length, terminated, final) in enumerate(task):
+            rewards[m, e, :length] = rng.normal(size=length)
+            valid[m, e, :length] = 1
+            if length:
+                observations[m, e, length] = final
+                discounts[m, e, length - 1] = 0 if terminated else 1
+            following = 0.0
             for t in reversed(range(length)):
                 following = rewards[m, e, t] + GAMMA * following
                 observations[m, e, t] = following
-            valid[m, e, :length] = 1
-            discounts[m, e, length - 1] = 0 if terminated else 1
-            advantages[m, e, : step + 1] = sign * EXTRA * (GAMMA * LAMBDA) ** np.arange(step, -1, -1.0)
-    for m, task in enumerate(tasks):
-        for pair, (length, _, _, step) in enumerate(task):
-            if length:
-                rewards[m, 2 * pair, step] -= EXTRA
-                rewards[m, 2 * pair + 1, step] += EXTRA
+                rest = (GAMMA * LAMBDA) ** (length - 1 - t)
+                advantages[m, e, t] = 0.0 if terminated else GAMMA * final * rest
     actions, mean = rng.normal(size=(2, M, E, T, 2))
     arrays = [torch.from_numpy(x) for x in (observations, actions, rewards, discounts, valid)]
     policy = Gaussian(torch.from_numpy(mean), torch.from_numpy(rng.normal(size=(M, 2))))
@@ -67,29 +60,35 @@ def assert_estimated(trajectories, advantages):
     return batch
 
 
-TERMINATED, TIME_LIMIT = (T, True, 7.0, 3), (T, False, 2.0, 4)
+TERMINATED, TIME_LIMIT = (T, True, 7.0), (T, False, 2.0)
 
 
-def test_the_state_at_a_time_limit_is_worth_what_the_baseline_says_and_one_at_a_termination_nothing():
+def test_only_a_time_limit_is_worth_its_final_state():
     trajectories, advantages = episodes(
-        [TERMINATED, TIME_LIMIT, TERMINATED, (T, False, -1.5, 0), TERMINATED],
-        [TIME_LIMIT, TIME_LIMIT, (T, True, -3.0, 5), (T, False, 1.0, 2), TIME_LIMIT],
+        [TERMINATED, TIME_LIMIT, TERMINATED, (T, False, -1.5), TERMINATED],
+        [TIME_LIMIT, TIME_LIMIT, (T, True, -3.0), (T, False, 1.0), TIME_LIMIT],
     )
     assert_estimated(trajectories, advantages)
 
 
-def test_what_lies_behind_an_end_and_in_an_episode_left_out_does_not_count():
+def test_what_lies_behind_a_termination_and_in_an_episode_left_out_does_not_count():
     trajectories, advantages = episodes(
-        [(3, True, 7.0, 1), TIME_LIMIT, (5, True, 1.0, 4), (0, False, 0.0, 0), (T, False, -1.0, 2), TERMINATED],
-        [(3, False, 2.0, 2), TERMINATED, TIME_LIMIT, (5, False, -1.0, 0), (2, False, 4.0, 1), (4, True, 1.0, 3)],
+        [(3, True, 7.0), TIME_LIMIT, (5, True, 1.0), (0, False, 0.0), (T, False, -1.0), TERMINATED],
         garbage=1e3,
     )
     batch = assert_estimated(trajectories, advantages)
     assert not batch.advantages[batch.valid == 0].any()
 
 
+def test_what_lies_behind_a_time_limit_does_not_count():
+    trajectories, advantages = episodes(
+        [(3, False, 2.0), TERMINATED, TIME_LIMIT, (5, False, -1.0), TERMINATED, (4, True, 1.0)], garbage=1e3
+    )
+    assert_estimated(trajectories, advantages)
+
+
 def test_tasks_are_independent():
-    one, two = [TERMINATED, TIME_LIMIT, (3, True, 7.0, 2)], [TIME_LIMIT, TIME_LIMIT, (T, False, -4.0, 1)]
+    one, two = [TERMINATED, TIME_LIMIT, (3, True, 7.0)], [TIME_LIMIT, TIME_LIMIT, (T, False, -4.0)]
     (alone, _), (together, _) = episodes(one), episodes(one, two)
     expected = estimate(alone, GAMMA, LAMBDA).advantages
     torch.testing.assert_close(estimate(together, GAMMA, LAMBDA).advantages[:1], expected, rtol=1e-5, atol=1e-6)
