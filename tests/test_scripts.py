@@ -99,6 +99,8 @@ def start_and_wait(tiny: Path, run_dir: Path, iterations: int) -> subprocess.Pop
         text=True,
         cwd=run_dir.parent,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # A shell starts background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
