@@ -46,7 +46,8 @@ class Report:
         about = self.about
         title = f"{about['environment']}, {len(self.tasks)} {about['split']} tasks, {about['episodes']} episodes a step"
         caption = "[95% interval over tasks], IQM: interquartile mean, gain: paired by task"
-        table = Table(title=title, caption=caption, box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        width = max(len(title), len(caption))
+        table = Table(title=title, caption=caption, box=None, padding=(0, 2, 0, 0), pad_edge=False, min_width=width)
         for column in ("after steps", "mean return", "IQM of return", "gain"):
             table.add_column(column, justify="right", no_wrap=True)
         for name, x in self.returns.items():

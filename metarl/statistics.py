@@ -22,7 +22,9 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
+        """With one decimal, or none where a number has three digits before it."""
+        decimals = 0 if max(abs(self.value), abs(self.low), abs(self.high)) >= 100 else 1
+        return f"{self.value:.{decimals}f} [{self.low:.{decimals}f}, {self.high:.{decimals}f}]"
 
 
 def interquartile_mean(x: NDArray[np.floating], axis: int = -1) -> NDArray[np.floating]:
