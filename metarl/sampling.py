@@ -44,6 +44,7 @@ def rollout(
 
     Raises:
         SimulationDiverged: more than a tenth of the simulations diverged.
+        NonFinite: an action or a reward is infinite or undefined.
     """
     M, N, A = len(generators), env.num_envs, policy.action_size
     if N % M:

@@ -10,17 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Task(Protocol):
-    """A value that tells one task from another."""
-
-    @property
-    def label(self) -> str:
-        """Short text for plots and videos."""
-        ...
-
-
 class TaskSpace(Protocol):
-    """A distribution of tasks, divided into named splits."""
+    """A distribution of tasks, divided into named splits. A task is a hashable value with a `label` for pictures."""
 
     @property
     def units(self) -> Mapping[str, str]:
@@ -45,10 +36,6 @@ class TaskSpace(Protocol):
 
     def to_dict(self, task: Any) -> Mapping[str, Any]:
         """The task in plain data."""
-        ...
-
-    def from_dict(self, data: Mapping[str, Any]) -> Any:
-        """The inverse of `to_dict`."""
         ...
 
 

@@ -30,7 +30,11 @@ def main() -> None:
     setup = prepare(experiment)
     requested_mode(experiment.tracking.mode)
     with runs.locked(run_dir):
-        state = continued(setup, run_dir) if arguments.resume else begun(setup, run_dir)
+        if arguments.resume:
+            state = continued(setup, run_dir)
+        else:
+            state = None
+            runs.create(run_dir, experiment)
         with open_tracker(experiment, run_dir) as tracker:
             try:
                 with TrainingProgress(experiment.iterations, state.iteration if state else 0) as progress:
@@ -74,13 +78,9 @@ def chosen(arguments: argparse.Namespace, flags: list[str]) -> tuple[Experiment,
     return experiment, run_dir
 
 
-def begun(setup: Setup, run_dir: Path) -> None:
-    """A new run."""
-    runs.create(run_dir, setup.experiment)
-
-
 def continued(setup: Setup, run_dir: Path) -> State | None:
     """A run that stopped, from after its last whole iteration; None if it never got to a checkpoint."""
+    runs.read_id(run_dir)  # before anything is changed
     if not runs.has_checkpoint(run_dir):
         if runs.has_metrics(run_dir):
             raise UserError(f"{run_dir} has metrics but no {runs.CHECKPOINT}: it is lost. Start a new run.")

@@ -354,3 +354,19 @@ def test_an_oracle_sees_the_goal(script, tiny, tmp_path):
     tiny.write_text(TINY.replace("horizon: 20", "horizon: 20, options: {goal_visible: true}"))
     assert script("train.py", tiny, "--run-dir", tmp_path / "run", "--iterations", 1) == 0
     assert params_of(tmp_path / "run")["w0"].shape[0] == 4
+
+
+def test_a_damaged_run_file_stops_a_resume_before_it_changes_anything(script, tiny, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert script("train.py", tiny, "--run-dir", run, "--iterations", 1) == 0
+    (run / "run.json").write_text("{torn")
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert script("train.py", "--run-dir", run, "--resume", "--iterations", 2) == 2
+    assert "run.json does not name the run" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_the_picture_of_an_evaluation_does_not_replace_its_numbers(script, tiny, tmp_path, capsys):
+    assert script("train.py", tiny, "--run-dir", tmp_path / "run", "--iterations", 1) == 0
+    assert script("evaluate.py", tmp_path / "run", "--json", tmp_path / "x.png") == 2
+    assert "the picture goes there" in capsys.readouterr().err
