@@ -11,6 +11,7 @@ demo: RUN := $(shell test -e runs/demo && date +runs/demo-%Y%m%d-%H%M%S || echo 
 demo: $(READY)  ## train, then adapt to tasks that were never trained on
 	$(BIN)/python scripts/train.py configs/demo.yaml --run-dir $(RUN)
 	$(BIN)/python scripts/evaluate.py $(RUN)
+	$(BIN)/python scripts/report.py $(RUN)
 
 test: $(READY)  ## the fast tests
 	$(BIN)/python -m pytest

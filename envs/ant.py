@@ -121,7 +121,10 @@ def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
 
 
 def direction(directions: int | None = None, survive: float = 1.0, control_cost: float = 0.5) -> Family:
-    """AntDir: run in a hidden direction, any one or one of so many `directions`."""
+    """AntDir: run in a hidden direction.
+
+    It is any one, or one of so many `directions`.
+    """
     return Family(
         name="AntDir",
         robot=robot(),

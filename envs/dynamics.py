@@ -24,7 +24,7 @@ model field is multiplied by 1.5^U(-3, 3), or 1.3^U(-3, 3) for damping, independ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
@@ -86,8 +86,12 @@ class DynamicsTask(Task):
 
     def nominal(self) -> Self:
         """The same goal with the robot as it is built: all multipliers 1."""
-        sizes = {item.name: item.metadata["size"] for item in fields(self) if "base" in item.metadata}
-        return replace(self, **{name: 1.0 if size is None else (1.0,) * size for name, size in sizes.items()})
+        return replace(self, **_multipliers(type(self), {}))
+
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Multipliers that are not given are 1, and one number for a vector of them stands for all."""
+        return {**given, **_multipliers(cls, given)}
 
     def coordinates(self) -> np.ndarray:
         """The chart coordinates (D,): exponents for multipliers, all other numbers as they are."""
@@ -101,6 +105,13 @@ class DynamicsTask(Task):
         """The task at the chart coordinates (D,); the inverse of `coordinates`."""
         bases = _bases(cls)
         return super().from_coordinates(np.where(bases > 0, np.abs(bases) ** coordinates, coordinates))
+
+
+def _multipliers(task_type: type[Task], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All multipliers of a task: those given, a number for a vector repeated, and 1 for the others."""
+    sizes = {item.name: item.metadata["size"] for item in fields(task_type) if "base" in item.metadata}
+    values = {name: given.get(name, 1.0) for name in sizes}
+    return {name: (v,) * sizes[name] if sizes[name] and np.ndim(v) == 0 else v for name, v in values.items()}
 
 
 def _bases(task_type: type[Task]) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -113,6 +114,32 @@ def resolve(family: Family | str, parameters: Mapping[str, Any]) -> Family:
     if not isinstance(built, Family):
         raise FamilyError(f"{family} returned a {type(built).__name__}, expected an envs.family.Family")
     return built
+
+
+def in_words(family: Family | str, parameters: Mapping[str, Any]) -> str:
+    """What the robot has to do, from the docstring of its family's function with the numbers of the parameters.
+
+    "HalfCheetahVel: run at a hidden velocity from `velocity_range` [m/s]." becomes "run at a hidden velocity from 0
+    to 2 m/s". Empty for a family without a function, or where the docstring does not say it after a colon.
+    """
+    if isinstance(family, Family):
+        return ""
+    function = _load(family)
+    first, *_ = (inspect.getdoc(function) or "").splitlines() or [""]
+    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    values = {**defaults, **parameters}
+    words = first.partition(": ")[2].rstrip(".")
+    words = re.sub(r"`(\w+)`", lambda name: _amount(values.get(name[1])) or name[1].replace("_", " "), words)
+    return re.sub(r"\[(.*?)\]", r"\1", words)
+
+
+def _amount(value: Any) -> str:
+    """A number, or a pair of them as a range; empty for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}"
+    if isinstance(value, Sequence) and len(value) == 2:
+        return " to ".join(map(_amount, value))
+    return ""
 
 
 def _load(path: str) -> Callable[..., Any]:

@@ -118,7 +118,10 @@ def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
 def direction(
     directions: int | None = None, forward: float = 1.25, survive: float = 5.0, control_cost: float = 0.1
 ) -> Family:
-    """HumanoidDir: walk in a hidden direction, any one or one of so many `directions`."""
+    """HumanoidDir: walk in a hidden direction.
+
+    It is any one, or one of so many `directions`.
+    """
     return Family(
         name="HumanoidDir",
         robot=robot(),

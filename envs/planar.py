@@ -12,9 +12,9 @@ the gaps, are straight lines: between unit vectors (the chord of their angle), a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -105,11 +105,23 @@ class DirectionTask(Task):
     def embedding(self) -> np.ndarray:
         return np.array(self.direction)
 
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        return on_circle(given, "direction")
+
 
 def refuse_off_circle(task: Task, vector: Sequence[float]) -> None:
     """Raise `TaskError` unless the vector has length 1."""
     if abs(math.hypot(*vector) - 1) > _UNIT_TOLERANCE:
         raise TaskError(f"{task}: expected a vector of length 1, got length {math.hypot(*vector):.6g}")
+
+
+def on_circle(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The fields with the vector of that name, if it is given and has a direction, brought to length 1."""
+    vector = given.get(name, 0.0)
+    length = float(np.linalg.norm(vector))
+    scaled = {name: np.divide(vector, length)} if np.shape(vector) == (2,) and 0 < length < math.inf else {}
+    return {**given, **scaled}
 
 
 def direction_space(directions: int | None = None) -> TaskSpace:

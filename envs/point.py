@@ -33,16 +33,16 @@ its distance from the goal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from envs.errors import FamilyError
 from envs.family import Arrays, Family, Sphere, State
-from envs.planar import angle_of, arcs, chord_angle, held_out_cells, refuse_off_circle
+from envs.planar import angle_of, arcs, chord_angle, held_out_cells, on_circle, refuse_off_circle
 from envs.robots import Camera, Robot
 from envs.tasks import (
     HELD_OUT,
@@ -160,6 +160,10 @@ class CircleGoalTask(Task):
     def embedding(self) -> np.ndarray:
         return np.array(self.goal)
 
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        return on_circle(given, "goal")
+
 
 def half_circle_space() -> TaskSpace:
     """Goals on the upper unit half circle, with held-out arcs and arcs behind its ends."""
@@ -196,7 +200,7 @@ def goal_markers(state: State, time: float, task: Task) -> list[Sphere]:
 
 
 def navigation() -> Family:
-    """PointNav."""
+    """PointNav: go to a hidden place in a square of 1 m side."""
     return Family(
         name="PointNav",
         robot=robot(),
@@ -215,7 +219,10 @@ def sparse_markers(state: State, time: float, task: Task) -> list[Sphere]:
 
 
 def sparse_navigation(dense: bool = False, radius: float = GOAL_RADIUS) -> Family:
-    """PointNavSparse: rewarded only within `radius` [m] of the goal, or with `dense` by the distance everywhere."""
+    """PointNavSparse: find a hidden place on a half circle of radius 1 m, which is felt within `radius` [m] of it.
+
+    With `dense`, the reward is the distance everywhere.
+    """
     if not 0 < radius <= 1:
         raise FamilyError(f"radius = {radius}: expected a number of meters in (0, 1]")
     reward: Callable[..., dict[str, np.ndarray]] = goal_reward if dense else partial(sparse_reward, radius=radius)

@@ -24,7 +24,8 @@ class Picture:
         self._renderer = _renderer(model)
         for flag in _COSTLY:
             self._renderer.scene.flags[flag] = False
-        self._camera = _mujoco_camera(model, camera)
+        self._camera = mujoco.MjvCamera()
+        point(self._camera, model, camera)
 
     @property
     def model(self) -> mujoco.MjModel:
@@ -35,7 +36,7 @@ class Picture:
         """The picture (SIZE, SIZE, 3), uint8."""
         self._renderer.update_scene(data, self._camera)
         for marker in markers:
-            _add(self._renderer.scene, marker)
+            add(self._renderer.scene, marker)
         return self._renderer.render()
 
     def close(self) -> None:
@@ -54,17 +55,17 @@ def _renderer(model: mujoco.MjModel) -> mujoco.Renderer:
         ) from error
 
 
-def _mujoco_camera(model: mujoco.MjModel, camera: Camera) -> mujoco.MjvCamera:
-    view = mujoco.MjvCamera()
+def point(view: mujoco.MjvCamera, model: mujoco.MjModel, camera: Camera) -> None:
+    """Let MuJoCo's camera look as a robot's does."""
     view.distance, view.azimuth, view.elevation = camera.distance, camera.azimuth, camera.elevation
     view.lookat[:] = camera.lookat
     if camera.body is not None:
         view.type = mujoco.mjtCamera.mjCAMERA_TRACKING
         view.trackbodyid = model.body(camera.body).id
-    return view
 
 
-def _add(scene: mujoco.MjvScene, marker: Marker) -> None:
+def add(scene: mujoco.MjvScene, marker: Marker) -> None:
+    """Put a marker into the scene."""
     geom = scene.geoms[scene.ngeom]
     scene.ngeom += 1
     if isinstance(marker, Text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -9,7 +10,7 @@ import mujoco
 import numpy as np
 
 from envs.errors import ArgumentError, unknown
-from envs.family import Family
+from envs.family import Family, Marker
 from envs.rendering import Picture
 from envs.tasks import Task, TaskSpace
 from envs.vector import RobotVectorEnv
@@ -21,6 +22,7 @@ class RobotEnv(gymnasium.Env):
     family: the `Family`, or "module:function" that returns it.
     render_mode: "rgb_array" for pictures with the goal marked, or None.
     goal_visible: append the task's numbers to the observation, scaled so that the family's range is [-1, 1].
+    task: what to pursue, as a task or in plain data such as {"velocity": 1.7}; see `reset` for None.
     parameters: keyword arguments of the family's function.
     """
 
@@ -31,6 +33,7 @@ class RobotEnv(gymnasium.Env):
         family: Family | str,
         render_mode: str | None = None,
         goal_visible: bool = False,
+        task: Task | Mapping[str, Any] | None = None,
         **parameters: Any,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
@@ -41,6 +44,8 @@ class RobotEnv(gymnasium.Env):
         self.observation_space = self._vector.single_observation_space
         self.action_space = self._vector.single_action_space
         self._picture: Picture | None = None
+        if task is not None:
+            self.set_task(self.task_space.from_dict(task) if isinstance(task, Mapping) else task)
 
     @property
     def family(self) -> Family:
@@ -90,14 +95,21 @@ class RobotEnv(gymnasium.Env):
             return None
         if self._picture is None:
             self._picture = Picture(self.family.robot.load(), self.family.robot.camera)
+        return self._picture.draw(*self.scene(into=self._picture.model))
+
+    def scene(self, into: mujoco.MjModel) -> tuple[mujoco.MjData, Sequence[Marker]]:
+        """What is to be drawn: the robot's data with the model's own goal body at the goal, and the task's markers.
+
+        into: a model of the robot, to which the task's dynamics are written.
+        """
         data, markers = self._vector.get_data(0), []
         if self.task is not None:
             markers = self.family.markers(self._vector.state_of(0), self._vector.time_of(0), self.task)
             if self.family.place_goal is not None:
                 data.qpos[:] = self.family.place_goal(data.qpos.copy(), self.task)
                 mujoco.mj_forward(self._vector.get_model(0), data)
-        self._vector.get_model(0, into=self._picture.model)
-        return self._picture.draw(data, markers)
+        self._vector.get_model(0, into=into)
+        return data, markers
 
     def close(self) -> None:
         """Free the graphics memory."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, Self
 
@@ -76,6 +76,11 @@ class Task:
                 for name, size in sizes.items()
             }
         )
+
+    @classmethod
+    def completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All fields of the task that is meant where a person gives these; as they are, if not said otherwise."""
+        return dict(given)
 
     def embedding(self) -> np.ndarray:
         """The point (k,) whose Euclidean distance from another task's is how far the two are apart."""
@@ -353,7 +358,8 @@ class TaskSpace:
         outside = np.min([region.distance(coordinates) for region in self.regions.values()], axis=0) > _ROUNDING
         if outside.any():
             m = int(np.argmax(outside))
-            raise TaskError(f"task {m} ({tasks[m].label}) lies in no split. The splits are\n{self.describe()}")
+            which = f"task {m}" if len(tasks) > 1 else "the task"
+            raise TaskError(f"{which} ({tasks[m].label}) lies in no split. The splits are\n{self.describe()}")
 
     def array(self, tasks: Sequence[Task]) -> dict[str, np.ndarray]:
         """The tasks field by field, name -> (M,) for numbers and (M, k) for vectors."""
@@ -394,11 +400,48 @@ class TaskSpace:
             raise TaskError(f"{dict(data)} lacks {', '.join(missing)} of {self.task_type.__name__}")
         return self.task_type(**data)
 
+    def parse(self, assignments: Sequence[str]) -> Task:
+        """The task that texts such as `velocity=1.7` and `goal=0.3,-0.2` describe, one for each field.
+
+        Raises `TaskError`, which lists the fields with their units and the splits, unless they describe one task of a
+        split.
+        """
+        try:
+            given = [_assignment(text) for text in assignments]
+            if len(names := [name for name, _ in given]) > len(set(names)):
+                raise TaskError(f"a field is given twice: {', '.join(names)}")
+            task = self.from_dict(self.task_type.completed(dict(given)))
+            self.validate([task])
+        except TaskError as error:
+            has = ", ".join(_field_in_words(item) for item in fields(self.task_type))
+            about = "" if "The splits are" in str(error) else f"\nThe splits are\n{self.describe()}"
+            raise TaskError(f"{error}{about}\nA task is given by {has}") from None
+        return task
+
     def _tasks(self, coordinates: np.ndarray) -> list[Task]:
         return [self.task_type.from_coordinates(row) for row in coordinates]
 
     def _names(self) -> str:
         return ", ".join(self.regions)
+
+
+def _assignment(text: str) -> tuple[str, float | list[float]]:
+    """The field and the value of `name=number` or `name=number,number`."""
+    name, equals, value = text.partition("=")
+    try:
+        numbers = [float(number) for number in value.split(",")]
+    except ValueError:
+        numbers = []
+    if not equals or not numbers:
+        raise TaskError(f"{text!r} is not of the form NAME=NUMBER or NAME=NUMBER,NUMBER")
+    return name.strip(), numbers if "," in value else numbers[0]
+
+
+def _field_in_words(item: Field[Any]) -> str:
+    """How a field is given, such as `goal=X,X [m]`, or `mass=X,X [1.5^exponent]` for multipliers."""
+    size, base = item.metadata.get("size"), item.metadata.get("base")
+    unit = f"{base:g}^exponent" if base else item.metadata.get("unit")
+    return f"{item.name}={','.join('X' * (size or 1))}{f' [{unit}]' if unit else ''}"
 
 
 def _count(n: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metarl import baselines
 from metarl.policies import log_prob
-from metarl.returns import discounted_returns, gae, standardize
+from metarl.returns import discounted_returns, gae, spread, standardize
 from metarl.types import Batch, Trajectories
 
 
@@ -29,6 +29,7 @@ def estimate(trajectories: Trajectories, gamma: float, lambda_: float) -> Batch:
     coefficients = baselines.fit(features[:, :, :-1], targets, trajectories.valid)
     values = baselines.predict(features, coefficients)
     advantages = gae(rewards, values, discounts, lambda_, trajectories.valid)
+    scale = spread(advantages, trajectories.valid) + 1e-8
     return Batch(
         observations=trajectories.observations[:, :, :-1],
         actions=trajectories.actions,
@@ -36,4 +37,5 @@ def estimate(trajectories: Trajectories, gamma: float, lambda_: float) -> Batch:
         valid=trajectories.valid,
         log_probs=log_prob(trajectories.policy, trajectories.actions),
         policy=trajectories.policy,
+        returns=(trajectories.returns.nanmean(-1).nan_to_num() / rewards.shape[-1] / scale).float(),
     )

@@ -38,8 +38,9 @@ _EXPECTED = {
 def load(path: Path | str, cls: type[T]) -> T:
     """The config in the YAML file at `path`: the defaults of `cls`, changed by what the file names.
 
-    A section that is named in part keeps the rest of its default; one that names another kind (`name: …`)
-    starts from that kind's defaults. Lists and free mappings are replaced as a whole.
+    A section that is named in part keeps the rest of its default; one that names another kind (`name: …`, or the name
+    alone, as in `algorithm: reptile`) starts from that kind's defaults.
+    Lists and free mappings are replaced as a whole.
 
     Errors: `UserError` when the file is missing, is not YAML, names an unknown key, or holds a wrong value.
     """
@@ -111,9 +112,16 @@ def _completed(data: Mapping[str, Any], cls: type, base: Any) -> dict[str, Any]:
     full.update(data)
     for key, info in fields_of(cls).items():
         default = info.get_default(call_default_factory=True) if base is None else getattr(base, key)
-        if key in data and (kind := _kind(info.annotation, data[key], default)):
-            full[key] = _completed(data[key], kind, default if isinstance(default, kind) else None)
+        if key in data:
+            full[key] = section = _spelled_out(data[key], info.annotation)
+            if kind := _kind(info.annotation, section, default):
+                full[key] = _completed(section, kind, default if isinstance(default, kind) else None)
     return full
+
+
+def _spelled_out(value: Any, annotation: Any) -> Any:
+    """The name of a kind alone stands for a section of that kind."""
+    return {NAME: value} if isinstance(value, str) and any(map(names_of, kinds(annotation))) else value
 
 
 def _checked(data: Mapping[str, Any], cls: type[T], base: T | None, source: str) -> T:

@@ -1,14 +1,15 @@
-"""What scripts share: how far a run is, on the terminal or in plain lines, and how arguments are read."""
+"""What scripts share: how far a run is, on the terminal or in plain lines, tables, and how arguments are read."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,6 +18,36 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+PATIENCE = 3.0  # [s] without a bar
+
+
+class PatientProgress:
+    """A bar for what may take long: it appears after a few seconds, on a terminal or in a notebook, and goes away."""
+
+    def __init__(self, what: str, total: int, console: Console | None = None) -> None:
+        console = console or Console()
+        self._shows = console.is_terminal or console.is_jupyter
+        self._bar = Progress(
+            TextColumn(what), BarColumn(bar_width=20), TimeRemainingColumn(), console=console, transient=True
+        )
+        self._task = self._bar.add_task("", total=total)
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar.live.is_started:
+            self._bar.stop()
+
+    def advance(self) -> None:
+        """One of the `total` parts is done."""
+        self._bar.advance(self._task)
+        if self._shows and not self._bar.live.is_started and time.monotonic() - self._began > PATIENCE:
+            self._bar.start()
 
 
 class TrainingProgress:
@@ -67,6 +98,14 @@ class TrainingProgress:
         self._bar.console.print(text, highlight=False, markup=False)
 
 
+def show(wide: RenderableType) -> None:
+    """Print what may be wider than the terminal; where there is none, on lines as long as it takes."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=max(console.width, Console(width=10_000).measure(wide).maximum))
+    console.print(wide)
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """A type of argument: an integer that is not less."""
 
@@ -76,3 +115,8 @@ def at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return integer
+
+
+def shown(path: Path) -> str:
+    """The path from here, if it lies below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

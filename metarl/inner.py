@@ -2,49 +2,127 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from metarl.losses import INNER_LOSSES
-from metarl.parameters import leaves
-from metarl.policies import GaussianMLP, log_prob
-from metarl.types import Batch, Params
+from metarl.parameters import chunk, detach, leaves
+from metarl.settings import settings
+from metarl.threads import map_tasks
+from metarl.types import Data, Model, Params
+
+LOG_STEP_SIZE = "log_step_size."
+"""Learned step sizes travel with theta: the logarithm of that of `w0` is the parameter `log_step_size.w0`."""
 
 
-def losses(policy: GaussianMLP, params: Params, batch: Batch, loss: str) -> Tensor:
-    """The inner loss of each task, (M,), at one set of parameters per task."""
-    distribution = policy.distribution(params, batch.observations)
-    log_probs = log_prob(distribution, batch.actions)
-    return INNER_LOSSES[loss](log_probs, batch.log_probs, batch.advantages, batch.valid)
+@settings
+class SGD:
+    """Plain gradient steps: theta'_i = theta_i - alpha grad L_i(theta_i)."""
+
+    name: Literal["sgd"] = "sgd"
+    steps: int = Field(1, ge=0)
+    """K, adaptation steps, each on fresh episodes."""
+    step_size: float = Field(0.1, gt=0)
+    """alpha; where step sizes are learned, what they start from."""
+    loss: Literal["ratio", "reinforce", "dice"] = "ratio"
+    """What a step descends. The step is the same for all three; they differ in the meta-gradient through it."""
+    learned_step_sizes: bool = False
+    """Learn an alpha for each parameter together with theta, by its logarithm so that it stays positive (Meta-SGD)."""
+    last_layer_only: bool = False
+    """Adapt the last layer and leave the rest as it was learned (ANIL)."""
+
+    def __post_init__(self) -> None:
+        if self.learned_step_sizes and not self.steps:
+            raise ValueError("learned_step_sizes with steps = 0: no step would teach them. Choose steps of at least 1")
+
+    def start(self, model: Model, params: Params, rng: torch.Generator | None = None) -> Params:
+        """All that is meta-learned before any training: theta, and the step sizes where they are learned."""
+        if not self.learned_step_sizes:
+            return params
+        log = math.log(self.step_size)
+        return params | {LOG_STEP_SIZE + name: torch.full_like(params[name], log) for name in self.adapted(model)}
+
+    def adapted(self, model: Model) -> tuple[str, ...]:
+        """The parameters that adaptation changes."""
+        return model.head if self.last_layer_only else model.names
+
+    def rates(self, model: Model, params: Params) -> Mapping[str, Tensor | float]:
+        """alpha of each parameter that adaptation changes."""
+        if self.learned_step_sizes:
+            return {name: params[LOG_STEP_SIZE + name].exp() for name in self.adapted(model)}
+        return dict.fromkeys(self.adapted(model), self.step_size)
+
+    def adapt(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:
+        """`step` of every task, on the threads: what to collect the next episodes with, (M, ...)."""
+        return by_shares(lambda part, own_batch: self.step(model, part, own_batch, scale), params, batch)
+
+    def step(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:
+        """theta'_i = theta_i - scale alpha grad L_i(theta_i), (M, ...), without history.
+
+        Args:
+            model: how parameters act.
+            params: one set per task, (M, ...), the one that collected `batch`.
+            batch: data of each task.
+            scale: of the step size, for steps beyond those that were trained.
+        """
+        slope = gradient(model, leaves(own(model, params)), batch, self.loss)
+        rates = self.rates(model, params)
+        return params | {name: params[name] - scale * rate * slope[name] for name, rate in rates.items()}
 
 
-def gradient(policy: GaussianMLP, params: Params, batch: Batch, loss: str, *, create_graph: bool = False) -> Params:
-    """The gradient of each task's loss at its own parameters, (M, ...).
+@settings
+class PPO:
+    """Epochs of Adam on the clipped surrogate (Schulman et al. 2017), anew in each step; without a derivative."""
+
+    name: Literal["ppo"] = "ppo"
+    steps: int = Field(1, ge=0)
+    """K, adaptation steps, each on fresh episodes."""
+    epochs: int = Field(5, ge=1)
+    """Steps of Adam on the same episodes."""
+    learning_rate: float = Field(3e-3, gt=0)
+    """Of Adam, whose moments start at zero in each adaptation step."""
+    clip_range: float = Field(0.2, gt=0, lt=1)
+    """The surrogate rewards no ratio beyond 1 - clip_range and 1 + clip_range."""
+
+    def start(self, model: Model, params: Params, rng: torch.Generator | None = None) -> Params:
+        """All that is meta-learned before any training: theta."""
+        return params
+
+    def adapt(self, model: Any, params: Params, batch: Any, scale: float = 1.0) -> Params:
+        """`step` of every task, on the threads: what to collect the next episodes with, (M, ...)."""
+        return by_shares(lambda part, own_batch: self.step(model, part, own_batch, scale), params, batch)
+
+    def step(self, model: Any, params: Params, batch: Any, scale: float = 1.0) -> Params:
+        """One adaptation step of each task; arguments as for `SGD.step`, where `scale` is that of the learning rate."""
+        at = leaves(own(model, params))
+        optimizer = torch.optim.Adam(list(at.values()), lr=scale * self.learning_rate)
+        for _ in range(self.epochs):
+            optimizer.zero_grad()
+            model.clipped_losses(at, batch, self.clip_range).sum().backward()
+            optimizer.step()
+        return params | detach(at)
+
+
+def own(model: Model, params: Params) -> Params:
+    """The parameters that the model acts with, without what else is meta-learned."""
+    return {name: params[name] for name in model.names}
+
+
+def gradient(model: Model, params: Params, batch: Data, loss: str, *, create_graph: bool = False) -> Params:
+    """The gradient of each task's loss at its own parameters, (M, ...), which are leaves.
 
     The sum over tasks separates: no task's gradient is divided by the number of tasks.
     """
-    total = losses(policy, params, batch, loss).sum()
+    total = model.inner_losses(params, batch, loss).sum()
     grads = torch.autograd.grad(total, list(params.values()), create_graph=create_graph)
     return dict(zip(params, grads, strict=True))
 
 
-def descend(params: Params, gradient: Params, step_size: float) -> Params:
-    """theta' = theta - alpha g."""
-    return {name: p - step_size * gradient[name] for name, p in params.items()}
-
-
-def adapt(policy: GaussianMLP, params: Params, batch: Batch, step_size: float, loss: str) -> Params:
-    """One adaptation step of each task, without history: what to collect the next episodes with.
-
-    Args:
-        policy: how parameters act.
-        params: one set per task, (M, ...), the policy that collected `batch`.
-        batch: episodes of each task.
-        step_size: alpha.
-        loss: a key of `INNER_LOSSES`.
-
-    Returns:
-        theta'_i = theta_i - alpha grad L_i(theta_i), (M, ...).
-    """
-    at = leaves(params)
-    return {name: p.detach() for name, p in descend(at, gradient(policy, at, batch, loss), step_size).items()}
+def by_shares(step: Callable[[Params, Any], Params], params: Params, batch: Data) -> Params:
+    """A step of every task, share by share on the threads, (M, ...)."""
+    parts = map_tasks(lambda share: step(chunk(params, share), batch.tasks(share)), batch.shares)
+    return {name: torch.cat([part[name] for part in parts]) for name in params}

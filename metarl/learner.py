@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import gymnasium
 import gymnasium.envs.registration
@@ -12,11 +12,15 @@ import torch
 from gymnasium.spaces.utils import flatdim
 
 from metarl.errors import UserError
-from metarl.experiment import Environment, Experiment
+from metarl.experiment import Environment, Experiment, Policy
 from metarl.policies import GaussianMLP
+from metarl.practice import Practising
 from metarl.seeding import Purpose, stream
 from metarl.tasks import TaskVectorEnv
 from metarl.types import Params
+
+if TYPE_CHECKING:
+    from metarl.sb3 import TaskLearner
 
 
 def make_batch(environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
@@ -64,20 +68,40 @@ def check_can_be_filmed(env_id: str) -> None:
 
 def make_policy(experiment: Experiment, env: TaskVectorEnv) -> GaussianMLP:
     """The policy that fits the environment's observations and actions."""
+    sizes = flatdim(env.single_observation_space), flatdim(env.single_action_space)
+    return policy_of_sizes(experiment.policy, *sizes)
+
+
+def policy_of_sizes(settings: Policy, observation_size: int, action_size: int) -> GaussianMLP:
+    """The policy of these settings for so many observed numbers and actions."""
     return GaussianMLP(
-        observation_size=flatdim(env.single_observation_space),
-        action_size=flatdim(env.single_action_space),
-        hidden_sizes=experiment.policy.hidden_sizes,
-        action_scale=experiment.policy.action_scale,
-        initial_std=experiment.policy.initial_std,
-        min_std=experiment.policy.min_std,
+        observation_size=observation_size,
+        action_size=action_size,
+        hidden_sizes=settings.hidden_sizes,
+        action_scale=settings.action_scale,
+        initial_std=settings.initial_std,
+        min_std=settings.min_std,
     )
 
 
-def initial_params(policy: GaussianMLP, seed: int) -> Params:
-    """theta before any training; a function of the seed."""
-    rng = torch.Generator().manual_seed(int(stream(seed, Purpose.INITIALIZATION).integers(2**62)))
-    return policy.init(rng)
+def make_task_learner(experiment: Experiment, policy: GaussianMLP, episodes: int) -> TaskLearner | None:
+    """The inner learner on simulations of its own, `episodes` of them, if it collects its own episodes; else None.
+
+    Errors: UserError where its settings do not fit the number of episodes and their length.
+    """
+    inner, sampling, environment = experiment.algorithm.inner, experiment.sampling, experiment.env
+    if not isinstance(inner, Practising):
+        return None
+    env = make_batch(environment, episodes, experiment.threads)
+    settings = {"horizon": environment.horizon, "gamma": sampling.gamma, "gae_lambda": sampling.gae_lambda}
+    return inner.learner(policy, env, **settings)
+
+
+def initial_params(policy: GaussianMLP, experiment: Experiment) -> Params:
+    """theta before any training, with what else the inner loop has to learn; a function of the seed."""
+    address = stream(experiment.seed, Purpose.INITIALIZATION)
+    rng = torch.Generator().manual_seed(int(address.integers(2**62)))
+    return experiment.algorithm.inner.start(policy, policy.init(rng), rng)
 
 
 def training_tasks(env: TaskVectorEnv, experiment: Experiment, iteration: int) -> Sequence[Any]:

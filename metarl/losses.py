@@ -35,4 +35,23 @@ def ratio(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid: T
     return -mean_over_steps(torch.exp(log_probs - old_log_probs) * advantages, valid)
 
 
-INNER_LOSSES: dict[str, InnerLoss] = {"ratio": ratio, "reinforce": reinforce}
+def clipped(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid: Tensor, clip_range: float) -> Tensor:
+    """-mean min(r A, clip(r, 1 - clip_range, 1 + clip_range) A) with r = pi / pi_old (Schulman et al. 2017, eq. 7)."""
+    ratio = torch.exp(log_probs - old_log_probs)
+    bounded = ratio.clamp(1 - clip_range, 1 + clip_range)
+    return -mean_over_steps(torch.minimum(ratio * advantages, bounded * advantages), valid)
+
+
+def dice(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid: Tensor) -> Tensor:
+    """-mean (w_t - w_{t-1}) A_t, with w_t the product of pi / pi_old up to step t: unbiased to any derivative.
+
+    The estimator of Foerster et al. 2018 in its form for advantages (Farquhar et al. 2019, eq. 11, at lambda = 1). An
+    action is credited with what its probability does to all later steps, so episodes must be whole; the variance of the
+    second derivative grows with their length.
+    """
+    log_ratio = (log_probs - old_log_probs).where(valid > 0, 0)
+    so_far = log_ratio.cumsum(-1)
+    return -mean_over_steps((torch.exp(so_far) - torch.exp(so_far - log_ratio)) * advantages, valid)
+
+
+INNER_LOSSES: dict[str, InnerLoss] = {"ratio": ratio, "reinforce": reinforce, "dice": dice}

@@ -12,7 +12,7 @@ from metarl.timing import Stopwatch
 
 def conjugate_gradient(
     product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-10
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Solve A x = b for a symmetric positive definite A that is known by its products with vectors.
 
     Args:
@@ -20,6 +20,9 @@ def conjugate_gradient(
         b: (P,).
         iterations: at most this many products.
         tolerance: stop once the squared residual falls below it, relative to that of b.
+
+    Returns:
+        x, and A x, which is b less the residual and costs no further product.
     """
     x = torch.zeros_like(b)
     residual, direction = b.clone(), b.clone()
@@ -32,7 +35,7 @@ def conjugate_gradient(
         x, residual = x + length * direction, residual - length * image
         previous, squared = squared, residual @ residual
         direction = residual + (squared / previous) * direction
-    return x
+    return x, b - residual
 
 
 def trust_region_step(
@@ -40,6 +43,7 @@ def trust_region_step(
     curvature: Callable[[Tensor], Tensor],
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
     surrogate: Tensor,
+    stopwatch: Stopwatch,
     *,
     max_kl: float,
     cg_iterations: int,
@@ -54,25 +58,24 @@ def trust_region_step(
         curvature: v -> H v, the Hessian of the mean KL at zero step times a vector (P,).
         evaluate: step (P,) -> exact surrogate and mean KL after it.
         surrogate: its value at zero step.
+        stopwatch: takes the time of the phases curvature and line_search.
         max_kl: delta, the radius of the trust region.
         cg_iterations, cg_damping: of the conjugate gradient; the damping is added to the diagonal of H.
         backtrack_ratio, max_backtracks: the k-th trial step is backtrack_ratio**k times the longest one.
 
     Returns:
-        The step (P,), exactly zero where no trial improves the surrogate within the trust region; and as metrics what
-        the line search found and the seconds that each phase took.
+        The step (P,), exactly zero where no trial improves the surrogate within the trust region, and what the line
+        search found.
     """
 
     def damped(v: Tensor) -> Tensor:
         return curvature(v) + cg_damping * v
 
-    stopwatch = Stopwatch()
     with stopwatch("curvature"):
-        direction = conjugate_gradient(damped, gradient, cg_iterations)
-        longest = direction * torch.sqrt(2 * max_kl / (direction @ damped(direction)).clamp(min=1e-20))
+        direction, image = conjugate_gradient(damped, gradient, cg_iterations)
+        longest = direction * torch.sqrt(2 * max_kl / (direction @ image).clamp(min=1e-20))
     with stopwatch("line_search"):
-        step, found = line_search(evaluate, surrogate, longest, max_kl, backtrack_ratio, max_backtracks)
-    return step, found | stopwatch.metrics()
+        return line_search(evaluate, surrogate, longest, max_kl, backtrack_ratio, max_backtracks)
 
 
 def line_search(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from metarl.errors import NonFinite
 from metarl.types import Params
 
 
@@ -28,6 +31,19 @@ def detach(params: Params) -> Params:
     return {name: p.detach() for name, p in params.items()}
 
 
+def require_finite(params: Params, after: str) -> None:
+    """Raise NonFinite before parameters that are not finite are acted on, or saved over the last good checkpoint."""
+    for name, p in params.items():
+        if not torch.isfinite(p).all():
+            raise NonFinite(f"{name} is not finite after {after}")
+
+
+def require_finite_tasks(params: Params, after: str) -> None:
+    """The same for one set of parameters per task, (M, ...): the first task that is not finite is named."""
+    for m in range(len(next(iter(params.values())))):
+        require_finite({f"{name} of task {m}": p[m] for name, p in params.items()}, after)
+
+
 def flatten(params: Params) -> Tensor:
     """All parameters as one vector (P,), in the order of the dictionary."""
     return torch.cat([p.reshape(-1) for p in params.values()])
@@ -42,3 +58,8 @@ def unflatten(vector: Tensor, like: Params) -> Params:
 def add(params: Params, step: Tensor) -> Params:
     """theta plus a step that is given as one vector (P,)."""
     return unflatten(flatten(params) + step, params)
+
+
+def total(parts: Sequence[Params]) -> Params:
+    """The sum of parameters, gradients or steps of one shape."""
+    return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}

@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from metarl.types import Gaussian, Params
+from metarl.losses import INNER_LOSSES, clipped
+from metarl.networks import init_mlp, layer_names, mlp
+from metarl.types import Batch, Gaussian, Params
+
+NEAREST_TO_FLOOR = 1e-3
+"""So near to the floor of its logarithm a standard deviation can be set; nearer, its gradient would vanish."""
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -36,32 +41,24 @@ class GaussianMLP:
     def layer_sizes(self) -> tuple[int, ...]:
         return (self.observation_size, *self.hidden_sizes, self.action_size)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that the policy acts with."""
+        return (*(name for layer in range(len(self.hidden_sizes) + 1) for name in layer_names(layer)), "log_std")
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """Those of the last layer."""
+        return layer_names(len(self.hidden_sizes))
+
     def init(self, rng: torch.Generator) -> Params:
         """Xavier-uniform weights, zero biases."""
-        params: Params = {}
-        for layer, (fan_in, fan_out) in enumerate(zip(self.layer_sizes, self.layer_sizes[1:], strict=False)):
-            limit = math.sqrt(6 / (fan_in + fan_out))
-            params[f"w{layer}"] = (2 * torch.rand(fan_in, fan_out, generator=rng) - 1) * limit
-            params[f"b{layer}"] = torch.zeros(fan_out)
-        params["log_std"] = torch.full((self.action_size,), self._initial_log_std())
-        return params
-
-    def _initial_log_std(self) -> float:
-        """The parameter at which the bent standard deviation is `initial_std`."""
-        if self.min_std == 0:
-            return math.log(self.initial_std)
-        return math.log(self.min_std) + math.log(math.expm1(math.log(self.initial_std / self.min_std)))
+        initial = torch.full((self.action_size,), math.log(self.initial_std), dtype=torch.float64)
+        return init_mlp(self.layer_sizes, rng) | {"log_std": self.raw_log_std(initial).float()}
 
     def mean(self, params: Params, observations: Tensor) -> Tensor:
         """(M, B, A) from observations (M, B, O)."""
-        hidden = observations
-        last = len(self.hidden_sizes)
-        for layer in range(last + 1):
-            w, b = params[f"w{layer}"], params[f"b{layer}"]
-            hidden = torch.baddbmm(b.unsqueeze(-2), hidden, w) if w.ndim == 3 else hidden @ w + b
-            if layer < last:
-                hidden = torch.tanh(hidden)
-        return hidden
+        return mlp(params, observations, len(self.hidden_sizes) + 1, torch.tanh)
 
     def log_std(self, params: Params) -> Tensor:
         """(A,) or (M, A): the parameter, bent smoothly so that it stays above log(min_std)."""
@@ -71,11 +68,48 @@ class GaussianMLP:
         floor = math.log(self.min_std)
         return floor + softplus(raw - floor)
 
+    def raw_log_std(self, log_std: Tensor) -> Tensor:
+        """The inverse of `log_std`: the parameter at which the bent logarithm is `log_std`.
+
+        No parameter reaches the floor. What lies below NEAREST_TO_FLOOR above it is taken to lie there.
+        """
+        if self.min_std == 0:
+            return log_std
+        floor = math.log(self.min_std)
+        above = (log_std - floor).clamp(min=NEAREST_TO_FLOOR)
+        return floor + above + torch.log(-torch.expm1(-above))
+
+    def command(self, params: Params, observations: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Actions of the environment in [-1, 1], (M, B, A), from observations (M, B, O).
+
+        noise: standard normal, (M, B, A); None for the deterministic action clip(action_scale * mean).
+        """
+        output = self.mean(params, observations)
+        if noise is not None:
+            output = output + self.log_std(params).exp().unsqueeze(-2) * noise
+        return (output * self.action_scale).clamp(-1, 1)
+
     def distribution(self, params: Params, observations: Tensor) -> Gaussian:
         """The distribution over outputs at observations (M, E, T, O)."""
         M, E, T, _ = observations.shape
         mean = self.mean(params, observations.flatten(1, 2)).unflatten(1, (E, T))
         return Gaussian(mean, self.log_std(params).expand(M, self.action_size))
+
+    def inner_losses(self, params: Params, batch: Batch, loss: str) -> Tensor:
+        """The policy-gradient loss that an inner step descends, (M,), at one set of parameters per task."""
+        return INNER_LOSSES[loss](self.log_probs(params, batch), batch.log_probs, batch.advantages, batch.valid)
+
+    def outer_losses(self, params: Params, batch: Batch) -> Tensor:
+        """Minus the surrogate mean[pi / pi_old A] of each task, (M,)."""
+        return self.inner_losses(params, batch, "ratio")
+
+    def clipped_losses(self, params: Params, batch: Batch, clip_range: float) -> Tensor:
+        """Minus the clipped surrogate of each task, (M,)."""
+        return clipped(self.log_probs(params, batch), batch.log_probs, batch.advantages, batch.valid, clip_range)
+
+    def log_probs(self, params: Params, batch: Batch) -> Tensor:
+        """Of the actions of a batch, (M, E, T)."""
+        return log_prob(self.distribution(params, batch.observations), batch.actions)
 
 
 def log_prob(policy: Gaussian, actions: Tensor) -> Tensor:

@@ -53,7 +53,18 @@ def standardize(advantages: Tensor, valid: Tensor) -> Tensor:
         advantages: (M, E, T).
         valid: (M, E, T).
     """
-    count = valid.sum((1, 2), keepdim=True).clamp(min=1)
-    centred = (advantages - (advantages * valid).sum((1, 2), keepdim=True) / count) * valid
-    std = (centred.square().sum((1, 2), keepdim=True) / count).sqrt()
-    return centred / (std + 1e-8)
+    centred, std = _centred(advantages, valid)
+    return centred / (std.view(-1, 1, 1) + 1e-8)
+
+
+def spread(advantages: Tensor, valid: Tensor) -> Tensor:
+    """The standard deviation over the valid steps of each task, (M,), from (M, E, T)."""
+    return _centred(advantages, valid)[1]
+
+
+def _centred(advantages: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Deviations from each task's mean, (M, E, T), and their root mean square, (M,)."""
+    count = valid.sum((1, 2)).clamp(min=1)
+    mean = (advantages * valid).sum((1, 2)) / count
+    centred = (advantages - mean.view(-1, 1, 1)) * valid
+    return centred, (centred.square().sum((1, 2)) / count).sqrt()

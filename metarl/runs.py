@@ -3,6 +3,7 @@
 RUN_DIR/config.yaml       every setting of the run
 RUN_DIR/run.json          the run's id for W&B; Python, packages and git commit it ran with
 RUN_DIR/checkpoint.pt     its state after the last whole iteration
+RUN_DIR/best.pt           its state when the repeated test gave the highest return after adaptation, and that return
 RUN_DIR/metrics.jsonl     one line per logged row of numbers
 RUN_DIR/wandb/            the W&B run
 """
@@ -11,9 +12,14 @@ from __future__ import annotations
 
 import fcntl
 import importlib.metadata
+import itertools
 import json
+import math
+import os
 import platform
+import re
 import subprocess
+import time
 import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -24,14 +30,19 @@ from typing import Any
 from torch import Tensor
 
 from metarl import checkpoints, config
+from metarl.algorithms import in_short
 from metarl.errors import UserError
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
-from metarl.types import Params
+from metarl.tracking import Tracker
+from metarl.types import AlgorithmState, Params
 
-CONFIG, CHECKPOINT, METRICS, ABOUT, LOCK = "config.yaml", "checkpoint.pt", "metrics.jsonl", "run.json", ".lock"
+CONFIG, METRICS, ABOUT, LOCK = "config.yaml", "metrics.jsonl", "run.json", ".lock"
+CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
+BEST_RETURN = "return_after_adaptation"
+"""What best.pt holds besides the state."""
 PACKAGES = ("metarl-suite", "torch", "mujoco", "gymnasium", "numpy", "wandb")
-MAY_CHANGE = ("iterations", "threads", "tracking.", "evaluation.videos")
+MAY_CHANGE = ("iterations", "threads", "tracking.", "evaluation.videos", "evaluation.film")
 """Settings that may differ when a run is continued: they do not change what an iteration computes."""
 
 
@@ -44,17 +55,29 @@ class State:
     environment_steps: int
     """Steps taken in training so far, all tasks together."""
     params: Params
-    """theta."""
+    """theta, and what else is meta-learned."""
+    algorithm_state: AlgorithmState
+    """What the algorithm remembers from one outer step to the next."""
     test_tasks: list[Mapping[str, Any]]
     """The fixed test tasks, as plain data."""
 
 
-def create(path: Path, experiment: Experiment) -> None:
-    """Start a run directory. The config comes last: where it lies, everything else does."""
+def create(path: Path, experiment: Any) -> None:
+    """Start a run directory. The config comes last: where it lies, everything else does.
+
+    The agent of a sweep has named the run already; without one, its id is new.
+    """
     refuse_used(path)
-    about = {"id": uuid.uuid4().hex[:12], "versions": versions()}
+    about = {"id": os.environ.get("WANDB_RUN_ID") or uuid.uuid4().hex[:12], "versions": versions()}
     write_atomically(path / ABOUT, json.dumps(about, indent=2).encode())
     config.save(experiment, path / CONFIG)
+
+
+def new_dir(name: str) -> Path:
+    """A folder for a new run below `runs`, named after it and the time; another one where that is taken."""
+    stamped = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    others = (stamped.with_name(f"{stamped.name}-{n}") for n in itertools.count(2))
+    return next(path for path in itertools.chain([stamped], others) if not path.exists())
 
 
 def refuse_used(path: Path) -> None:
@@ -75,6 +98,35 @@ def read_id(path: Path) -> str:
         ) from error
 
 
+def read_versions(path: Path) -> dict[str, str]:
+    """What the run ran with; empty where its files do not say."""
+    try:
+        return {str(name): str(version) for name, version in json.loads((path / ABOUT).read_text())["versions"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def open_tracker(path: Path, experiment: Experiment) -> Tracker:
+    """W&B and metrics.jsonl, under the run's own id; in W&B, runs that differ in their seed are a group."""
+    tracking, family, algorithm = experiment.tracking, experiment.env.id.split("/")[-1], in_short(experiment.algorithm)
+    return Tracker.open(
+        path,
+        config.to_dict(experiment),
+        mode=tracking.mode,
+        project=tracking.project,
+        group=tracking.group or f"{family}/{algorithm}",
+        name=named(path, experiment.seed),
+        run_id=read_id(path),
+        tags=(family, *algorithm.split(", "), experiment.evaluation.split, *tracking.tags),
+    )
+
+
+def named(path: Path, seed: int) -> str:
+    """The run in W&B: its folder's name, with the seed where that does not tell it."""
+    name = path.resolve().name
+    return name if re.search(rf"seed{seed}(?!\d)", name) else f"{name}-seed{seed}"
+
+
 def has_checkpoint(path: Path) -> bool:
     """Whether the run got as far as its first checkpoint."""
     return (path / CHECKPOINT).exists()
@@ -89,22 +141,49 @@ def read_experiment(path: Path) -> Experiment:
 
 def save(path: Path, experiment: Experiment, state: State) -> None:
     """Write the checkpoint, atomically."""
+    checkpoints.save(path / CHECKPOINT, _content(experiment, state))
+
+
+def keep_best(path: Path, experiment: Experiment, state: State, tested: float) -> float:
+    """Write best.pt, atomically, if the state's return after adaptation is at least that of any test before.
+
+    What was best before stands in best.pt, not in the metrics: of these a resumed run drops the last test if that
+    came only because a part of the run ended. A test that is repeated after a crash gives the same and is best again.
+
+    Returns:
+        The highest return so far; -inf where none was a number.
+    """
+    before = best_return(path)
+    if not tested >= before:  # NaN is not
+        return before
+    checkpoints.save(path / BEST, {**_content(experiment, state), BEST_RETURN: tested})
+    return tested
+
+
+def best_return(path: Path) -> float:
+    """The return after adaptation of best.pt; -inf without one. Errors: UserError where it is damaged."""
+    if not (path / BEST).exists():
+        return -math.inf
+    return checkpoints.load(path / BEST).get(BEST_RETURN, -math.inf)
+
+
+def _content(experiment: Experiment, state: State) -> dict[str, Any]:
+    """A state as a checkpoint holds it, with the settings it was made with."""
     fields = {name: getattr(state, name) for name in State.__dataclass_fields__}
     tasks = [dict(task) for task in state.test_tasks]
-    content = {**fields, "test_tasks": tasks, "experiment": config.to_dict(experiment)}
-    checkpoints.save(path / CHECKPOINT, content)
+    return {**fields, "test_tasks": tasks, "experiment": config.to_dict(experiment)}
 
 
-def load(path: Path, experiment: Experiment) -> State:
-    """The checkpoint of the run at `path`, which must fit the settings.
+def load(path: Path, experiment: Experiment, file: str = CHECKPOINT) -> State:
+    """The state in the checkpoint (or in best.pt) of the run at `path`, which must fit the settings.
 
     Errors: UserError where it is missing, damaged, foreign, or was made with other settings.
     """
-    content = checkpoints.load(path / CHECKPOINT)
+    content = checkpoints.load(path / file)
     if missing := sorted({"experiment", *State.__dataclass_fields__} - content.keys()):
-        raise UserError(f"{path / CHECKPOINT} is no training checkpoint: it lacks {', '.join(missing)}.")
-    _check_same(path / CHECKPOINT, content.pop("experiment"), experiment)
-    return State(**content)
+        raise UserError(f"{path / file} is no training checkpoint: it lacks {', '.join(missing)}.")
+    _check_same(path / file, content["experiment"], experiment)
+    return State(**{name: content[name] for name in State.__dataclass_fields__})
 
 
 def _check_same(path: Path, made_with: Mapping[str, Any], experiment: Experiment) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarl.errors import NonFinite, SimulationDiverged
 from metarl.policies import GaussianMLP
-from metarl.tasks import TaskVectorEnv
+from metarl.tasks import Simulations
 from metarl.types import Gaussian, Params, Trajectories
 
 MAX_DIVERGED_FRACTION = 0.1
@@ -24,11 +24,13 @@ NAMED = 3
 
 
 def rollout(
-    env: TaskVectorEnv,
+    env: Simulations,
     policy: GaussianMLP,
     params: Params,
     generators: Sequence[np.random.Generator],
     horizon: int,
+    *,
+    deterministic: bool = False,
 ) -> Trajectories:
     """One episode on each of the N = M*E simulations of `env`, whose tasks are set.
 
@@ -38,6 +40,8 @@ def rollout(
         params: one set of parameters per task, (M, ...).
         generators: one random stream per task; it draws the task's exploration noise and its initial states.
         horizon: T; shorter episodes are padded.
+        deterministic: act by the mean, from the same initial states. Such episodes measure a policy; there is nothing
+            to learn from them, as their actions were not drawn from the distribution that is recorded.
 
     Returns:
         Trajectories (M, E, T, ...).
@@ -49,9 +53,9 @@ def rollout(
     M, N, A = len(generators), env.num_envs, policy.action_size
     if N % M:
         raise ValueError(f"{M} tasks cannot share num_envs = {N} simulations evenly")
-    noise = exploration_noise(generators, N // M, horizon, A)
+    noise = exploration_noise(generators, N // M, horizon, A)  # drawn in any case: initial states come after it
     with torch.no_grad():
-        std = policy.log_std(params).exp().unsqueeze(1)  # (M, 1, A)
+        std = policy.log_std(params).exp().unsqueeze(1) * (not deterministic)  # (M, 1, A)
         observation, _ = env.reset(options={"generators": list(generators)})
         recording = Recording(observation, horizon, A)
         for t in range(horizon):

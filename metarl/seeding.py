@@ -20,6 +20,8 @@ class Purpose(IntEnum):
     EVALUATION = 3
     BOOTSTRAP = 4
     VIDEO = 5
+    PRACTICE = 6
+    ACTING = 7
 
 
 def stream(seed: int, purpose: Purpose, iteration: int = 0, phase: int = 0, task: int = 0) -> np.random.Generator:

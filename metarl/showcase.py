@@ -1,9 +1,10 @@
-"""What a finished run shows: videos before and after adaptation, summary numbers, the checkpoint as an artifact."""
+"""What a run shows: summary numbers and the checkpoint after each test, videos before and after adaptation."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,37 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from metarl import figures, runs
+from metarl import runs
 from metarl.evaluation import AdaptationReturns
 from metarl.experiment import Environment, Experiment
+from metarl.figures import adaptation
+from metarl.figures.style import Curve, Target
 from metarl.policies import GaussianMLP
 from metarl.runs import State
 from metarl.seeding import Purpose, stream
 from metarl.tracking import Tracker, read_metrics
 from metarl.types import Params
-from metarl.video import RenderingUnavailable, record_episode, side_by_side, write_mp4
+from metarl.video import record_episode, side_by_side, write_mp4
 
 VIDEOS, LEARNING = "videos", "learning.png"
 LONGEST_VIDEO = 300
 """Steps that are filmed at most: frames are kept in memory, 0.7 MB each."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """How returns grew in training so far: I iterations, and the fixed test J times in between."""
+
+    steps: NDArray[np.integer]
+    """(I,) environment steps before each iteration, all tasks together."""
+    before: NDArray[np.floating]
+    """(I,) mean return on training tasks before adaptation; NaN where it was not finite."""
+    after: NDArray[np.floating]
+    """(I,) and after it."""
+    tested_at: NDArray[np.integer]
+    """(J,) environment steps before each test."""
+    tested: Curve
+    """(J,) return on the test tasks after the last adaptation step, with its interval."""
 
 
 def publish(
@@ -36,19 +55,46 @@ def publish(
     result: AdaptationReturns,
     tracker: Tracker,
 ) -> None:
-    """Set the run's summary, keep its checkpoint as an artifact, draw its learning curve, film a few test tasks."""
+    """What a test leaves: the run's summary, the checkpoint as an artifact and, if it is the best so far, as best.pt.
+
+    Videos of a few test tasks come at the end or always, the learning curve at the end.
+    """
     at = {"iteration": state.iteration, "environment_steps": state.environment_steps}
     before, after = (float(np.nanmean(result.means[:, k])) for k in (0, -1))
-    tracker.summary({"return_before_adaptation": before, "return_after_adaptation": after, "gain": after - before})
-    tracker.artifact(run_dir / runs.CHECKPOINT, f"checkpoint-{runs.read_id(run_dir)}", "model")
-    if draw_learning(experiment, run_dir):
-        tracker.image("learning", run_dir / LEARNING, "return on training tasks and in the test", **at)
-    for path, label in film(experiment.env, policy, tasks, result, experiment.evaluation.videos, run_dir / VIDEOS):
-        tracker.video(f"rollouts/{path.stem}", path, f"before and after adaptation: {label}", **at)
+    best = runs.keep_best(run_dir, experiment, state, after)
+    tested = {"return_before_adaptation": before, "return_after_adaptation": after, "gain": after - before}
+    # W&B's own maximum would begin anew in each part of a run that is resumed.
+    tracker.summary({**tested, "best_return_after_adaptation": best})
+    aliases = ["latest", "best"] if after == best else ["latest"]
+    tracker.artifact(run_dir / runs.CHECKPOINT, f"checkpoint-{runs.read_id(run_dir)}", "model", aliases, at | tested)
+    ended = state.iteration == experiment.iterations
+    if ended and (learned := learning(experiment, run_dir)):
+        draw_learning(run_dir / LEARNING, experiment, learned, named(experiment))
+        tracker.image("figures/learning", run_dir / LEARNING, "return on training tasks and in the test", **at)
+    if ended or experiment.evaluation.film == "always":
+        made = film(experiment.env, policy, tasks, result, experiment.evaluation.videos, run_dir / VIDEOS)
+        show_films(made, tasks, result, tracker, at)
 
 
-def draw_learning(experiment: Experiment, run_dir: Path) -> bool:
-    """The learning curve of the run so far, from its metrics.jsonl; False where there is nothing to draw yet."""
+def show_films(
+    made: Sequence[tuple[int, Path]],
+    tasks: Sequence[Any],
+    result: AdaptationReturns,
+    tracker: Tracker,
+    at: Mapping[str, int],
+) -> None:
+    """Videos of test tasks in a table beside what the test found on them, and each by itself."""
+    rows = []
+    for m, path in made:
+        before, after = result.means[m, [0, -1]].tolist()
+        rows.append([tasks[m].label, before, after, after - before, path])
+        tracker.video(f"rollouts/{path.stem}", path, f"before and after adaptation: {tasks[m].label}", **at)
+    if rows:
+        tracker.table("rollouts/tasks", ["task", "return before", "return after", "gain", "video"], rows, **at)
+
+
+def learning(experiment: Experiment, run_dir: Path) -> Learning | None:
+    """What the run's metrics.jsonl says so far; None before there is training and a test to draw."""
     rows = read_metrics(run_dir / runs.METRICS)
 
     def columns(*names: str) -> list[NDArray[np.floating]]:
@@ -60,12 +106,26 @@ def draw_learning(experiment: Experiment, run_dir: Path) -> bool:
     name = f"{section_of(experiment)}/return_{experiment.evaluation.steps}_steps"
     low, mean, high, at = columns(f"{name}_low", name, f"{name}_high", "environment_steps")
     if not len(after) or not len(mean):
-        return False
-    title = f"{experiment.env.id.split('/')[-1]}, {experiment.algorithm.name}"
-    tested = (at.astype(int), figures.Curve(mean, low, high))
-    picture, split = run_dir / LEARNING, experiment.evaluation.split
-    figures.learning_curve(picture, steps.astype(int), before, after, title, tested=tested, tested_on=split)
-    return True
+        return None
+    return Learning(steps.astype(int), before, after, at.astype(int), Curve(mean, low, high))
+
+
+def draw_learning(target: Target, experiment: Experiment, learned: Learning, title: str) -> None:
+    """The learning curve of the run."""
+    adaptation.learning_curve(
+        target,
+        learned.steps,
+        learned.before,
+        learned.after,
+        title,
+        tested=(learned.tested_at, learned.tested),
+        tested_on=experiment.evaluation.split,
+    )
+
+
+def named(experiment: Experiment) -> str:
+    """Family and algorithm, as the title of a figure."""
+    return f"{experiment.env.id.split('/')[-1]}, {experiment.algorithm.name}"
 
 
 def section_of(experiment: Experiment) -> str:
@@ -80,27 +140,35 @@ def film(
     result: AdaptationReturns,
     count: int,
     folder: Path,
-) -> list[tuple[Path, str]]:
+) -> list[tuple[int, Path]]:
     """One video, before and after adaptation side by side, for each of `count` tasks spread over the test tasks.
 
     Returns:
-        Path and task label of each video; fewer, with one warning, where this machine cannot render.
+        Index of the task and path of each video; fewer, with one warning, where one cannot be made.
     """
-    made: list[tuple[Path, str]] = []
+    made: list[tuple[int, Path]] = []
     try:
-        for m in np.linspace(0, len(tasks) - 1, min(count, len(tasks))).round().astype(int):
+        for m in np.linspace(0, len(tasks) - 1, min(count, len(tasks))).round().astype(int).tolist():
             path = folder / f"task-{m:02d}.mp4"
             film_task(environment, policy, tasks[m], result.of_task(m), path)
-            made.append((path, tasks[m].label))
-    except RenderingUnavailable as error:
-        warnings.warn(f"no videos: {error}", stacklevel=2)
+            made.append((m, path))
+    except Exception as error:  # whatever a renderer raises, training is worth more
+        warnings.warn(f"no videos: {type(error).__name__}: {error}", stacklevel=2)
     return made
 
 
 def film_task(
-    environment: Environment, policy: GaussianMLP, task: Any, path_of_params: Sequence[Params], file: Path
+    environment: Environment,
+    policy: GaussianMLP,
+    task: Any,
+    path_of_params: Sequence[Params],
+    file: Path,
+    coarseness: int = 20,
 ) -> None:
-    """One task filmed with the parameters before and after adaptation, from the same start with the same noise."""
+    """One task filmed with the parameters before and after adaptation, from the same start with the same noise.
+
+    `coarseness` is that of `metarl.video.write_mp4`.
+    """
     env = gymnasium.make(
         environment.id, render_mode="rgb_array", max_episode_steps=environment.horizon, **environment.options
     )
@@ -120,18 +188,17 @@ def film_task(
         before.captions("before adaptation", task.label),
         after.captions(f"after {steps} step{'s' * (steps != 1)}", task.label),
     )
-    write_mp4(file, frames, fps)
+    write_mp4(file, frames, fps, coarseness)
 
 
 def acting(policy: GaussianMLP, params: Params) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
     """The stochastic policy of one task as a function from an observation (O,) to an action (A,)."""
     rng = stream(0, Purpose.VIDEO)
-    std = policy.log_std(params).exp().reshape(-1)
 
     def act(observation: NDArray[np.floating]) -> NDArray[np.floating]:
         with torch.inference_mode():
-            mean = policy.mean(params, torch.as_tensor(observation, dtype=torch.float32).view(1, 1, -1)).view(-1)
-            noise = torch.from_numpy(rng.standard_normal(policy.action_size, dtype=np.float32))
-            return ((mean + std * noise) * policy.action_scale).clamp(-1, 1).numpy()
+            noise = torch.from_numpy(rng.standard_normal((1, 1, policy.action_size), dtype=np.float32))
+            observed = torch.as_tensor(observation, dtype=torch.float32).view(1, 1, -1)
+            return policy.command(params, observed, noise).view(-1).numpy()
 
     return act

@@ -38,32 +38,41 @@ class TaskSpace(Protocol):
         """The task in plain data."""
         ...
 
+    def parse(self, assignments: Sequence[str]) -> Any:
+        """The task that texts such as `velocity=1.7` describe."""
+        ...
 
-class TaskVectorEnv(Protocol):
-    """A Gymnasium vector environment without autoreset whose N = M*E simulations play M tasks."""
+
+class Simulations(Protocol):
+    """What episodes are collected from: N = M*E simulations that start together. None is looked at behind its end."""
 
     num_envs: int
-    single_observation_space: gymnasium.Space[Any]
-    single_action_space: gymnasium.Space[Any]
-
-    @property
-    def task_space(self) -> TaskSpace: ...
 
     @property
     def tasks(self) -> Sequence[Any]:
         """The M tasks in force."""
         ...
 
-    def set_tasks(self, tasks: Sequence[Any]) -> None:
-        """Give each of M tasks N/M neighbouring simulations."""
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """As in Gymnasium; `options["generators"]` are the random streams of the M tasks, instead of a seed."""
         ...
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]: ...
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """As in Gymnasium; `info["diverged"]` (N,) marks simulations that blew up."""
+        ...
+
+
+class TaskVectorEnv(Simulations, Protocol):
+    """A Gymnasium vector environment without autoreset whose N = M*E simulations play M tasks."""
+
+    single_observation_space: gymnasium.Space[Any]
+    single_action_space: gymnasium.Space[Any]
+
+    @property
+    def task_space(self) -> TaskSpace: ...
+
+    def set_tasks(self, tasks: Sequence[Any]) -> None:
+        """Give each of M tasks N/M neighbouring simulations."""
         ...
 
     def close(self) -> None: ...

@@ -7,13 +7,13 @@ Python's lock while it computes. Results are combined in the order of the tasks:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 
-Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _pool = ThreadPoolExecutor(os.cpu_count())
@@ -27,11 +27,20 @@ def set_threads(count: int) -> None:
     _pool = ThreadPoolExecutor(count or os.cpu_count())
 
 
-def map_tasks(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """[function(item) for item in items], on the threads; the first exception is raised here."""
-    return list(_pool.map(function, items))
+@contextmanager
+def on_one_thread() -> Generator[None]:
+    """For networks and batches this small, PyTorch's second thread costs more than it does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
-def each_task(num_tasks: int) -> list[slice]:
-    """A slice for each task, to work on one at a time."""
-    return [slice(m, m + 1) for m in range(num_tasks)]
+def map_tasks(function: Callable[..., Result], *items: Iterable[Any]) -> list[Result]:
+    """[function(*item) for item in zip(*items)], on the threads; the first exception is raised here.
+
+    The function must not itself call `map_tasks`: it would wait for threads that all wait.
+    """
+    return list(_pool.map(function, *items))

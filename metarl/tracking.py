@@ -3,6 +3,25 @@
 Every row of numbers goes to `RUN_DIR/metrics.jsonl` and, unless switched off, to a W&B run under
 `RUN_DIR/wandb`. Without a W&B login the run is recorded offline: look at it with `wandb leet DIR`, upload it
 with `wandb sync DIR`.
+
+What runs log, by the sections that W&B makes of the part before the slash. SPLIT is that of the test, such as held_out.
+
+    train/return_before, train/return_after    mean return of an iteration's episodes before and after adaptation
+    SPLIT/return_k_steps                       mean return on the test tasks after k = 0, 1, … adaptation steps
+    SPLIT/gain                                 return after the last step less that before adaptation
+    SPLIT/…_low, SPLIT/…_high                  of the gain and of the last return: 95% interval over tasks
+    SPLIT/returns                              table: the return on each test task after each step
+    rollouts/tasks                             table: the filmed test tasks with returns, gain and video
+    rollouts/task-00, …                        one video each; render.py adds others
+    figures/learning, figures/sinusoid         pictures at the end
+    update/…                                   what the outer step tells, such as kl
+    time/…_s, time/environment_steps_per_s     seconds of the parts of an iteration, and of all of it; its speed
+    test/error_after_k_steps                   of few-shot regression: mean squared error after k steps
+    sb3/…                                      what Stable-Baselines3 logs
+
+A table of runs sorts by the summary. There, without a slash, stand `return_before_adaptation`,
+`return_after_adaptation` and `gain` of the last test, `best_return_after_adaptation` of all tests, also of those before
+a run was resumed, and `iteration` and `environment_steps`, which every row has.
 """
 
 from __future__ import annotations
@@ -24,7 +43,9 @@ if TYPE_CHECKING:
     import wandb
 
 Mode = Literal["auto", "online", "offline", "disabled"]
+Axis = Literal["environment_steps", "iteration"]
 Cell = str | float | int | bool | None
+"""What a table holds besides videos, and a summary."""
 
 METRICS_FILE = "metrics.jsonl"
 INIT_TIMEOUT = 20.0  # [s] an unreachable server is given up after this long
@@ -36,7 +57,7 @@ class Tracker:
 
     A failure of W&B or of the disk is reported once, as a RuntimeWarning, and the run goes on: without W&B
     after its first exception, while lines for `metrics.jsonl` are tried again each time. Every row names its
-    `iteration` and its `environment_steps` (of all tasks together, since the start).
+    `iteration` and, where there is an environment, its `environment_steps` (of all tasks together, since the start).
 
     As a context manager it closes at the end, and an exception marks the run as failed.
     """
@@ -60,6 +81,7 @@ class Tracker:
         name: str | None,
         run_id: str,
         tags: Sequence[str] = (),
+        axis: Axis = "environment_steps",
     ) -> Self:
         """Start tracking into `run_dir`, which is created if missing; nothing here ever prompts.
 
@@ -69,6 +91,7 @@ class Tracker:
                 offline without. `online` without a login or network is recorded offline, with a warning.
             run_id: Names the run for W&B. The same id again continues the run: at once when online, else when
                 its parts meet in `wandb sync`. A sweep agent's WANDB_RUN_ID takes precedence.
+            axis: What W&B draws everything against.
 
         Raises:
             UserError: `mode` or WANDB_MODE is not one of the modes.
@@ -81,17 +104,18 @@ class Tracker:
             "project": project,
             "group": group,
             "name": name,
-            "id": os.environ.get("WANDB_RUN_ID", run_id),
-            "tags": tuple(tags),
+            "id": os.environ.get("WANDB_RUN_ID") or run_id,
+            "tags": tuple(dict.fromkeys(tags)),
+            "job_type": "train",
         }
-        return cls(run_dir, None if wanted == "disabled" else _start(wanted, arguments))
+        return cls(run_dir, None if wanted == "disabled" else _start(wanted, arguments, axis))
 
     @property
     def wandb_dir(self) -> Path | None:
         """W&B's directory for this run, for `wandb leet` and `wandb sync`; None where W&B never started."""
         return self._wandb_dir
 
-    def log(self, metrics: Mapping[str, float], *, iteration: int, environment_steps: int) -> None:
+    def log(self, metrics: Mapping[str, float], *, iteration: int, environment_steps: int | None = None) -> None:
         """Record scalars, e.g. `{"train/return": 212.5}`, of Python or NumPy, or one-element tensors.
 
         JSON has no NaN or infinity, so `metrics.jsonl` holds null in their place.
@@ -105,41 +129,70 @@ class Tracker:
         self,
         key: str,
         columns: Sequence[str],
-        rows: Sequence[Sequence[Cell]],
+        rows: Sequence[Sequence[Cell | Path]],
         *,
         iteration: int,
-        environment_steps: int,
+        environment_steps: int | None = None,
     ) -> None:
-        """Record a table, its cells in the order of `columns`; in JSON `{"columns": …, "rows": …}`."""
+        """Record a table, its cells in the order of `columns`; in JSON `{"columns": …, "rows": …}`.
+
+        The path of an MP4 shows the video, of which W&B takes its own copy; in JSON it is the path from the run.
+        """
         at = _at(iteration, environment_steps)
-        cells = [[_plain(cell) for cell in row] for row in rows]
-        self._append({**at, key: {"columns": list(columns), "rows": cells}})
-        self._show(key, lambda wandb: wandb.Table(columns=list(columns), data=cells), at)
+        written = [[self._named(cell) if isinstance(cell, Path) else _plain(cell) for cell in row] for row in rows]
+        self._append({**at, key: {"columns": list(columns), "rows": written}})
+
+        def shown(wandb: Any) -> object:
+            cells = [[_video(wandb, cell) if isinstance(cell, Path) else _plain(cell) for cell in row] for row in rows]
+            return wandb.Table(columns=list(columns), data=cells)
+
+        self._show(key, shown, at)
 
     def image(
-        self, key: str, png_path: Path, caption: str | None = None, *, iteration: int, environment_steps: int
+        self,
+        key: str,
+        png_path: Path,
+        caption: str | None = None,
+        *,
+        iteration: int,
+        environment_steps: int | None = None,
     ) -> None:
         """Show a PNG in W&B, which takes its own copy of the file."""
         at = _at(iteration, environment_steps)
         self._show(key, lambda wandb: wandb.Image(str(png_path), caption=caption), at)
 
     def video(
-        self, key: str, mp4_path: Path, caption: str | None = None, *, iteration: int, environment_steps: int
+        self,
+        key: str,
+        mp4_path: Path,
+        caption: str | None = None,
+        *,
+        iteration: int,
+        environment_steps: int | None = None,
     ) -> None:
         """Show an MP4 in W&B, which takes its own copy of the file, as encoded."""
         at = _at(iteration, environment_steps)
-        self._show(key, lambda wandb: wandb.Video(str(mp4_path), caption=caption, format="mp4"), at)
+        self._show(key, lambda wandb: _video(wandb, mp4_path, caption), at)
 
-    def artifact(self, path: Path, name: str, kind: str, aliases: Sequence[str] = ("latest",)) -> None:
+    def artifact(
+        self,
+        path: Path,
+        name: str,
+        kind: str,
+        aliases: Sequence[str] = ("latest",),
+        metadata: Mapping[str, Cell] | None = None,
+    ) -> None:
         """Keep a version of a file, e.g. a checkpoint, as the W&B artifact `name` of type `kind`.
 
-        W&B takes its own copy at once, so the file may be overwritten before an offline run is uploaded.
+        W&B takes its own copy at once, so the file may be overwritten before an offline run is uploaded; the copies
+        stay below RUN_DIR/wandb/data. An alias names one version, the last that it was given to.
         """
 
         def publish(run: wandb.Run) -> None:
             import wandb
 
-            artifact = wandb.Artifact(name, kind)
+            about = {key: _plain(value) for key, value in (metadata or {}).items()}
+            artifact = wandb.Artifact(name, kind, metadata=about)
             artifact.add_file(str(path))
             run.log_artifact(artifact, aliases=list(aliases))
 
@@ -172,6 +225,11 @@ class Tracker:
             if not self._metrics_failed:
                 _warn(f"cannot write {self._metrics_path} ({error}); lines are lost until that is possible")
             self._metrics_failed = True
+
+    def _named(self, file: Path) -> str:
+        """A file by its path from the run directory, where it lies below."""
+        run_dir = self._metrics_path.parent
+        return str(file.relative_to(run_dir) if file.is_relative_to(run_dir) else file)
 
     def _show(self, key: str, make: Callable[[Any], object], at: Mapping[str, int]) -> None:
         """Log what `make` builds from the wandb module; a run without W&B never imports it."""
@@ -258,7 +316,7 @@ def _logged_in() -> bool:
         return False
 
 
-def _start(mode: Mode, arguments: Mapping[str, Any]) -> wandb.Run | None:
+def _start(mode: Mode, arguments: Mapping[str, Any], axis: Axis) -> wandb.Run | None:
     """Start a W&B run, online if wanted and possible, else offline; if not even that, warn and give None."""
     # W&B copies tables and artifacts into the home directory, unless told: an offline run needs them until it
     # is uploaded, and a home directory may be small or read-only.
@@ -268,18 +326,18 @@ def _start(mode: Mode, arguments: Mapping[str, Any]) -> wandb.Run | None:
         _warn("there is no W&B login (`wandb login` makes one); the run is recorded offline")
     if online:
         try:
-            return _init("online", arguments)
+            return _init("online", arguments, axis)
         except Exception as error:
             _warn(f"W&B did not start online ({_describe(error)}); the run is recorded offline")
             _forget_failed_start()
     try:
-        return _init("offline", arguments)
+        return _init("offline", arguments, axis)
     except Exception as error:
         _warn(f"W&B did not start ({_describe(error)}); metrics go on in {arguments['dir'] / METRICS_FILE}")
         return None
 
 
-def _init(mode: Literal["online", "offline"], arguments: Mapping[str, Any]) -> wandb.Run:
+def _init(mode: Literal["online", "offline"], arguments: Mapping[str, Any], axis: Axis) -> wandb.Run:
     """Start a W&B run of its own, whatever other runs this process has; any exception is W&B's."""
     import wandb
 
@@ -299,7 +357,7 @@ def _init(mode: Literal["online", "offline"], arguments: Mapping[str, Any]) -> w
     run.define_metric("environment_steps")
     # Methods differ in what an iteration costs, and W&B's own step counts calls: environment steps are the
     # axis on which runs compare. Every row names its iteration too, so any plot can be switched to it.
-    run.define_metric("*", step_metric="environment_steps")
+    run.define_metric("*", step_metric=axis)
     return run
 
 
@@ -313,8 +371,14 @@ def _forget_failed_start() -> None:
         _warn(f"W&B did not shut down ({_describe(error)})")
 
 
-def _at(iteration: int, environment_steps: int) -> dict[str, int]:
-    return {"iteration": int(iteration), "environment_steps": int(environment_steps)}
+def _at(iteration: int, environment_steps: int | None) -> dict[str, int]:
+    """Where a row belongs; without an environment there are no steps to name."""
+    steps = {} if environment_steps is None else {"environment_steps": int(environment_steps)}
+    return {"iteration": int(iteration), **steps}
+
+
+def _video(wandb: Any, mp4_path: Path, caption: str | None = None) -> object:
+    return wandb.Video(str(mp4_path), caption=caption, format="mp4")
 
 
 def _finite(value: float) -> float | None:

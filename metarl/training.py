@@ -7,28 +7,35 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
 from metarl import runs, showcase
-from metarl.advantages import estimate
-from metarl.errors import NonFinite, RunFailed
+from metarl.collection import Collected, collect
+from metarl.errors import RunFailed
 from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.experiment import Experiment
-from metarl.learner import check_can_be_filmed, fixed_tasks, initial_params, make_batch, make_policy, training_tasks
-from metarl.parameters import expand
+from metarl.learner import (
+    check_can_be_filmed,
+    fixed_tasks,
+    initial_params,
+    make_batch,
+    make_policy,
+    make_task_learner,
+    training_tasks,
+)
+from metarl.parameters import require_finite
 from metarl.policies import GaussianMLP
 from metarl.runs import State
-from metarl.sampling import rollout
-from metarl.seeding import Purpose, streams
 from metarl.statistics import estimate as interval
 from metarl.tasks import TaskVectorEnv
 from metarl.threads import set_threads
-from metarl.timing import Stopwatch
 from metarl.tracking import Tracker
-from metarl.types import Batch, Params
+from metarl.types import Params
+
+if TYPE_CHECKING:
+    from metarl.sb3 import TaskLearner
 
 
 class Progress(Protocol):
@@ -44,21 +51,6 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
-class Collected:
-    """The episodes of one iteration."""
-
-    support: list[Batch]
-    """K batches, before each adaptation step."""
-    query: Batch
-    """The batch after the last one."""
-    returns: list[float]
-    """K + 1 mean returns, after 0..K adaptation steps."""
-    environment_steps: int
-    seconds: dict[str, float]
-    """What sampling, advantages and adaptation took."""
-
-
-@dataclass(frozen=True)
 class Setup:
     """What training needs, built and checked before anything is written."""
 
@@ -68,6 +60,8 @@ class Setup:
     test: FixedTest
     first_params: Params
     """theta before any training."""
+    task_learner: TaskLearner | None
+    """The inner learner, if it is one that collects its own episodes."""
 
 
 def prepare(experiment: Experiment) -> Setup:
@@ -81,7 +75,8 @@ def prepare(experiment: Experiment) -> Setup:
         check_can_be_filmed(experiment.env.id)
     training_tasks(env, experiment, 0)
     policy = make_policy(experiment, env)
-    return Setup(experiment, env, policy, FixedTest(experiment, policy), initial_params(policy, experiment.seed))
+    test, learner = FixedTest(experiment, policy), make_task_learner(experiment, policy, experiment.sampling.episodes)
+    return Setup(experiment, env, policy, test, initial_params(policy, experiment), learner)
 
 
 def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, progress: Progress) -> State:
@@ -96,18 +91,21 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
         RunFailed: training cannot go on; the last checkpoint stays.
     """
     experiment, env, policy, test = setup.experiment, setup.env, setup.policy, setup.test
-    state = state or State(iteration=0, environment_steps=0, params=setup.first_params, test_tasks=test.as_data)
+    state = state or State(0, 0, setup.first_params, algorithm_state={}, test_tasks=test.as_data)
     runs.save(run_dir, experiment, state)
 
     for iteration in range(state.iteration, experiment.iterations):
         with failures_named(iteration):
             if iteration % experiment.evaluation.every == 0:
-                test.run(state, tracker, progress)
+                result = test.run(state, tracker, progress)
+                showcase.publish(experiment, run_dir, state, policy, test.tasks, result, tracker)
 
             began = time.perf_counter()
             env.set_tasks(training_tasks(env, experiment, iteration))
-            collected = collect(env, policy, state.params, experiment, iteration)
-            params, metrics = experiment.algorithm.update(policy, state.params, collected.support, collected.query)
+            collected = collect(env, policy, state.params, experiment, iteration, setup.task_learner)
+            params, algorithm_state, metrics = experiment.algorithm.update(
+                policy, state.params, state.algorithm_state, collected.experience
+            )
             require_finite(params, "the outer step")
 
         metrics = describe(collected, metrics, time.perf_counter() - began)
@@ -117,13 +115,14 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
             iteration=iteration + 1,
             environment_steps=state.environment_steps + collected.environment_steps,
             params=params,
+            algorithm_state=algorithm_state,
         )
         runs.save(run_dir, experiment, state)
         progress.show(state.iteration, metrics)
 
     with failures_named(state.iteration):
         result = test.run(state, tracker, progress)
-    showcase.publish(experiment, run_dir, state, policy, test.tasks, result, tracker)
+        showcase.publish(experiment, run_dir, state, policy, test.tasks, result, tracker)
     return state
 
 
@@ -135,29 +134,8 @@ def failures_named(iteration: int) -> Generator[None]:
     except RunFailed as error:
         raise type(error)(
             f"iteration {iteration}: {error}. The checkpoint of {iteration} iterations is kept. "
-            "Smaller steps may help: inner_step_size, max_kl, action_scale."
+            "Smaller steps may help: the step sizes of the algorithm, of its inner loop, or policy.action_scale."
         ) from error
-
-
-def collect(
-    env: TaskVectorEnv, policy: GaussianMLP, params: Params, experiment: Experiment, iteration: int
-) -> Collected:
-    """Episodes of every task before, between and after its K adaptation steps: support and query batches."""
-    algorithm, sampling, stopwatch = experiment.algorithm, experiment.sampling, Stopwatch()
-    adapted, batches, returns, steps = expand(params, sampling.tasks), [], [], 0
-    for k in range(algorithm.inner_steps + 1):
-        with stopwatch("sampling"):
-            generators = streams(experiment.seed, Purpose.TRAINING, iteration, k, sampling.tasks)
-            trajectories = rollout(env, policy, adapted, generators, experiment.env.horizon)
-        with stopwatch("advantages"):
-            batches.append(estimate(trajectories, sampling.gamma, sampling.gae_lambda))
-        if k < algorithm.inner_steps:
-            with stopwatch("adaptation"):
-                adapted = algorithm.adapt(policy, adapted, batches[k])
-            require_finite(adapted, f"adaptation step {k + 1}")
-        returns.append(trajectories.returns.nanmean().item())
-        steps += trajectories.environment_steps
-    return Collected(batches[:-1], batches[-1], returns, steps, stopwatch.metrics())
 
 
 def describe(collected: Collected, update: dict[str, float], seconds: float) -> dict[str, float]:
@@ -172,13 +150,6 @@ def describe(collected: Collected, update: dict[str, float], seconds: float) -> 
     }
 
 
-def require_finite(params: Params, after: str) -> None:
-    """Stop before parameters that are not finite are acted on, or saved over the last good checkpoint."""
-    for name, p in params.items():
-        if not torch.isfinite(p).all():
-            raise NonFinite(f"{name} is not finite after {after}")
-
-
 class FixedTest:
     """The evaluation that is repeated during training: fixed tasks, fixed randomness."""
 
@@ -187,6 +158,7 @@ class FixedTest:
         self._experiment, self._policy = experiment, policy
         self._env = make_batch(experiment.env, settings.tasks * settings.episodes, experiment.threads)
         self.tasks: Sequence[Any] = fixed_tasks(self._env, settings.split, settings.tasks)
+        self._task_learner = make_task_learner(experiment, policy, settings.episodes)
 
     @property
     def as_data(self) -> list[Mapping[str, Any]]:
@@ -209,6 +181,7 @@ class FixedTest:
             horizon=experiment.env.horizon,
             steps=experiment.evaluation.steps,
             later_steps=experiment.evaluation.later_steps,
+            task_learner=self._task_learner,
         )
         section, means = showcase.section_of(experiment), result.means
         gain, last = interval(means[:, -1] - means[:, 0]), f"{section}/return_{means.shape[1] - 1}_steps"

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
 Params = dict[str, Tensor]
 """Parameters are values: a name for each tensor. Shared by all tasks `(...)`, or one set per task `(M, ...)`."""
+
+AlgorithmState = dict[str, Any]
+"""What an algorithm remembers from one outer step to the next, such as the moments of Adam: tensors and plain data."""
 
 
 def _check_shapes(owner: object, axes: Mapping[str, str], sizes: dict[str, int]) -> None:
@@ -26,6 +30,44 @@ def _check_shapes(owner: object, axes: Mapping[str, str], sizes: dict[str, int])
         for letter, size in zip(letters, tensor.shape, strict=True):
             if sizes.setdefault(letter, size) != size:
                 raise ValueError(f"{spelled} with {letter} = {sizes[letter]}")
+
+
+class Data(Protocol):
+    """What the losses of M tasks are computed from: episodes (`Batch`) or labelled examples."""
+
+    @property
+    def num_tasks(self) -> int: ...
+
+    @property
+    def shares(self) -> list[slice]:
+        """How to cut the tasks into pieces of work."""
+        ...
+
+    def tasks(self, chosen: slice) -> Self:
+        """The part that belongs to the chosen tasks."""
+        ...
+
+
+class Model(Protocol):
+    """What adapts. Its losses are functions of one set of parameters per task, (M, ...), and of their data: (M,)."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that the losses depend on; what else is meta-learned may travel in the same dictionary."""
+        ...
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """Those of the last layer."""
+        ...
+
+    def inner_losses(self, params: Params, batch: Any, loss: str) -> Tensor:
+        """What an adaptation step descends; where there are several, `loss` names one."""
+        ...
+
+    def outer_losses(self, params: Params, batch: Any) -> Tensor:
+        """What is to be low after adaptation."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -94,6 +136,8 @@ class Batch:
     """(M, E, T): log-probability of the actions under the policy that drew them."""
     policy: Gaussian
     """That policy's distribution."""
+    returns: Tensor
+    """(M,): mean return per step of the horizon, in the unit of the advantages: their deviation before scaling."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
@@ -103,6 +147,7 @@ class Batch:
             "log_probs": "MET",
             "actions": "META",
             "observations": "METO",
+            "returns": "M",
         }
         _check_shapes(self, axes, sizes)
         _check_shapes(self.policy, {"mean": "META", "log_std": "MA"}, sizes)
@@ -110,6 +155,11 @@ class Batch:
     @property
     def num_tasks(self) -> int:
         return self.advantages.shape[0]
+
+    @property
+    def shares(self) -> list[slice]:
+        """The tasks one by one: the activations of one fit a processor's cache."""
+        return [slice(m, m + 1) for m in range(self.num_tasks)]
 
     def tasks(self, chosen: slice) -> Batch:
         """The part of the batch that belongs to the chosen tasks."""
@@ -120,5 +170,39 @@ class Batch:
     def every(self, stride: int) -> Batch:
         """Every `stride`-th step of each episode, for estimates on a subsample."""
         policy = replace(self.policy, mean=self.policy.mean[:, :, ::stride])
-        own = {f.name: getattr(self, f.name)[:, :, ::stride] for f in fields(self) if f.name != "policy"}
-        return Batch(**own, policy=policy)
+        whole = ("policy", "returns")
+        own = {f.name: getattr(self, f.name)[:, :, ::stride] for f in fields(self) if f.name not in whole}
+        return Batch(**own, policy=policy, returns=self.returns)
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What one outer step learns from."""
+
+    support: tuple[Any, ...]
+    """K batches of M tasks, each collected before one of the adaptation steps."""
+    adapted: Params
+    """(M, ...): the parameters after the last of them."""
+    query: Any = None
+    """The batch that was collected with the adapted parameters; None for an algorithm that does not use it."""
+
+    @property
+    def num_tasks(self) -> int:
+        return len(next(iter(self.adapted.values())))
+
+    @property
+    def cuts(self) -> list[slice]:
+        """The tasks of each piece of work."""
+        return (self.query or self.support[0]).shares
+
+    @property
+    def shares(self) -> list[Experience]:
+        """The same by pieces of work."""
+        return [
+            Experience(
+                tuple(batch.tasks(cut) for batch in self.support),
+                {name: p[cut] for name, p in self.adapted.items()},
+                self.query and self.query.tasks(cut),
+            )
+            for cut in self.cuts
+        ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import gymnasium
@@ -17,7 +17,9 @@ from PIL.ImageFont import FreeTypeFont
 MARGIN = 6  # [px] around a caption
 SMALLEST = 8  # [px] font size of a caption in a tiny frame
 GAP = 4  # [px] between two panels
+ENDING = 2.0  # [s] of a video that is searched for its last frame
 SHADE = 0.35  # brightness left of the picture behind a caption
+SMOOTHED = 10  # steps that a velocity in a caption is the mean of: a gait sways too much to be read step by step
 
 
 class RenderingUnavailable(RuntimeError):
@@ -32,6 +34,8 @@ class Episode:
     """(F, H, W, 3) uint8, RGB; frame 0 shows the start."""
     rewards: np.ndarray
     """(F - 1,) float."""
+    velocities: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What the environment measured of its velocity in each step, by name, (F - 1,) or (F - 1, k) [m/s]."""
 
     def __post_init__(self) -> None:
         _check_frames(self.frames)
@@ -40,6 +44,9 @@ class Episode:
                 f"an episode of {len(self.frames)} frames has {len(self.frames) - 1} rewards,"
                 f" got shape {self.rewards.shape}"
             )
+        for name, values in self.velocities.items():
+            if len(values) != len(self.rewards):
+                raise ValueError(f"{len(self.rewards)} steps need as many values of {name}, got {len(values)}")
 
     @property
     def running_return(self) -> np.ndarray:
@@ -47,8 +54,12 @@ class Episode:
         return np.concatenate([[0.0], np.cumsum(self.rewards)])
 
     def captions(self, *lines: str) -> list[str]:
-        """One caption for each frame: `lines`, then the return so far."""
-        return ["\n".join([*lines, f"return {value:.1f}"]) for value in self.running_return]
+        """One caption for each frame: `lines`, the return so far, and velocities as means of the last few steps."""
+        columns = [[f"return {value:.1f}" for value in self.running_return]]
+        for name, values in self.velocities.items():
+            words = ("–", *map(_in_words, trailing_mean(values)))
+            columns.append([f"{name.replace('_', ' ')} {value}" for value in words])
+        return ["\n".join([*lines, ", ".join(measured)]) for measured in zip(*columns, strict=True)]
 
 
 def record_episode(env: gymnasium.Env, act: Callable[[np.ndarray], np.ndarray], seed: int, max_steps: int) -> Episode:
@@ -61,14 +72,36 @@ def record_episode(env: gymnasium.Env, act: Callable[[np.ndarray], np.ndarray], 
         RenderingUnavailable: The environment gives no picture.
     """
     observation, _ = env.reset(seed=seed)
-    frames, rewards = [_first_frame(env)], []
+    frames, rewards, velocities = [_first_frame(env)], [], {}
     for _ in range(max_steps):
-        observation, reward, terminated, truncated, _ = env.step(act(observation))
+        observation, reward, terminated, truncated, info = env.step(act(observation))
         rewards.append(float(reward))
+        for name in filter(_is_velocity, info):
+            velocities.setdefault(name, []).append(info[name])
         frames.append(np.array(env.render()))
         if terminated or truncated:
             break
-    return Episode(np.stack(frames), np.array(rewards, dtype=np.float64))
+    measured = {name: np.array(values, dtype=np.float64) for name, values in velocities.items()}
+    return Episode(np.stack(frames), np.array(rewards, dtype=np.float64), measured)
+
+
+def trailing_mean(values: np.ndarray) -> np.ndarray:
+    """The mean of the last SMOOTHED values up to each, or of as many as there are; (F, …) from (F, …)."""
+    sums = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
+    end = np.arange(1, len(values) + 1)
+    start = np.maximum(end - SMOOTHED, 0)
+    return (sums[end] - sums[start]) / (end - start).reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _is_velocity(name: str) -> bool:
+    """Whether a measurement in `info` is one [m/s]; terms of the reward are named after what they are for."""
+    return name.endswith("velocity") and not name.startswith("reward_")
+
+
+def _in_words(velocity: np.ndarray) -> str:
+    """Such as `0.52 m/s` or `(0.31, -0.20) m/s`."""
+    numbers = ", ".join(f"{component:.2f}" for component in np.atleast_1d(velocity))
+    return f"({numbers}) m/s" if np.ndim(velocity) else f"{numbers} m/s"
 
 
 def side_by_side(
@@ -115,7 +148,7 @@ def caption(frames: np.ndarray, text: str | Sequence[str]) -> np.ndarray:
     return _draw(frames, texts, _lettering(texts, *frames.shape[1:3]))
 
 
-def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
+def write_mp4(path: Path, frames: np.ndarray, fps: float, coarseness: int = 20) -> None:
     """Encode as H.264 (yuv420p, index first), which every browser plays; `path` appears only when complete.
 
     H.264 halves the resolution of colour, so an odd height or width grows by one repeated row or column.
@@ -123,6 +156,7 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
     Args:
         frames: (F, H, W, 3) uint8, RGB.
         fps: Frames per second [1/s]; for real time, 1 / (environment time step).
+        coarseness: x264's constant rate factor, 0 to 51; 6 more halve the file.
 
     Raises:
         RenderingUnavailable: There is no ffmpeg, or it cannot encode to `path`.
@@ -136,25 +170,38 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
     try:
-        _encode(draft, np.ascontiguousarray(frames), fps)
+        _encode(draft, np.ascontiguousarray(frames), fps, coarseness)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
-def _encode(path: Path, frames: np.ndarray, fps: float) -> None:
+def last_frame(path: Path) -> bytes:
+    """The picture that the video at `path` ends with, as JPEG. Errors: RenderingUnavailable where ffmpeg fails."""
+    ending = ["-sseof", str(-ENDING), "-i", str(path), "-vf", "reverse", "-frames:v", "1"]
+    picture = ["-f", "image2", "-c:v", "mjpeg", "-q:v", "5", "-"]
+    return _run_ffmpeg([*ending, *picture], f"show the last frame of {path}")
+
+
+def _encode(path: Path, frames: np.ndarray, fps: float, coarseness: int) -> None:
     """Pipe contiguous frames of even size through ffmpeg."""
     height, width = frames.shape[1:3]
     source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
-    codec = ["-c:v", "libx264", "-preset", "fast", "-crf", "20", "-pix_fmt", "yuv420p"]
-    command = [_ffmpeg(), "-loglevel", "error", *source, *codec, "-movflags", "+faststart", "-y", str(path)]
+    codec = ["-c:v", "libx264", "-preset", "fast", "-crf", str(coarseness), "-pix_fmt", "yuv420p"]
+    command = [*source, *codec, "-movflags", "+faststart", "-y", str(path)]
+    _run_ffmpeg(command, f"encode H.264 to {path.parent}", frames.data.cast("B"))
+
+
+def _run_ffmpeg(arguments: Sequence[str], purpose: str, given: memoryview | None = None) -> bytes:
+    """What ffmpeg writes to its output. Errors: RenderingUnavailable where it is missing or fails at its purpose."""
+    command = [_ffmpeg(), "-loglevel", "error", *arguments]
     try:
-        subprocess.run(command, input=frames.data.cast("B"), capture_output=True, check=True)
+        return subprocess.run(command, input=given or b"", capture_output=True, check=True).stdout
     except OSError as error:
         raise RenderingUnavailable(f"ffmpeg does not run ({error}): pip install imageio-ffmpeg") from error
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip()
-        raise RenderingUnavailable(f"ffmpeg cannot encode H.264 to {path.parent}: {reason}") from error
+        raise RenderingUnavailable(f"ffmpeg cannot {purpose}: {reason}") from error
 
 
 def _ffmpeg() -> str:
@@ -173,6 +220,8 @@ def _first_frame(env: gymnasium.Env) -> np.ndarray:
         raise RenderingUnavailable(f'{name} has render_mode {env.render_mode!r}: make it with "rgb_array"')
     try:
         frame = env.render()
+    except gymnasium.error.Error as error:  # it says itself what is missing
+        raise RenderingUnavailable(f"{name}: {error}") from error
     except Exception as error:  # each renderer fails in its own way
         raise RenderingUnavailable(
             f"{name} cannot render ({type(error).__name__}: {error}). Without a display, set MUJOCO_GL=egl"
@@ -204,7 +253,7 @@ def _lettering(texts: Sequence[str], height: int, width: int) -> tuple[FreeTypeF
     """The largest font in which every text fits the width, and the height of the strip for it [px]."""
     # Pillow's own font lacks the signs of units and mathematics (², θ, →); Matplotlib ships one with them.
     file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    fonts = [ImageFont.truetype(file, size) for size in range(max(12, height // 20), SMALLEST - 1, -1)]
+    fonts = [ImageFont.truetype(file, size) for size in range(max(12, height // 26), SMALLEST - 1, -1)]
     font = next((font for font in fonts if _extent(texts, font)[0] <= width), fonts[-1])
     return font, min(_extent(texts, font)[1], height)
 

@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py sampling  [--json FILE]   the sampler against the bare physics with the same actions
 python scripts/benchmark.py iteration [--json FILE]   one MAML-TRPO iteration, part by part, against the physics
+python scripts/benchmark.py algorithms [--json FILE]  one iteration of every algorithm: sampling, and what comes on top
 python scripts/benchmark.py envs      [--json FILE]   every task family, beside Gymnasium's own vector environments
 python scripts/benchmark.py dynamics  [--json FILE]   800 robots that all differ, against 800 equal ones
 """
@@ -29,24 +30,31 @@ from torch import Tensor
 from envs.family import resolve
 from envs.half_cheetah import robot
 from envs.vector import RobotVectorEnv
+from metarl.algorithms.maml_sgd import MAMLSGD
+from metarl.algorithms.maml_trpo import MAMLTRPO
+from metarl.algorithms.promp import MAMLPPO, ProMP
+from metarl.algorithms.reptile import Reptile
+from metarl.collection import collect
 from metarl.console import at_least
 from metarl.errors import exits_cleanly
 from metarl.experiment import Experiment, Sampling
 from metarl.files import write_atomically
+from metarl.inner import PPO, SGD
 from metarl.learner import initial_params, make_batch, make_policy, training_tasks
 from metarl.parameters import expand
+from metarl.policies import GaussianMLP
 from metarl.runs import versions
 from metarl.sampling import rollout
 from metarl.seeding import Purpose, streams
+from metarl.tasks import TaskVectorEnv
 from metarl.threads import set_threads
-from metarl.training import collect
 
 
 @exits_cleanly
 def main() -> None:
     """Parse, measure, save."""
     arguments = parse()
-    measure = {"sampling": sampling, "iteration": iteration, "envs": families, "dynamics": dynamics}[arguments.what]
+    measure = MEASURES[arguments.what]
     result = measure(arguments.threads, arguments.repeats)
     if arguments.json:
         conditions = {"threads": arguments.threads or os.cpu_count(), "versions": versions()}
@@ -56,7 +64,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["sampling", "iteration", "envs", "dynamics"])
+    parser.add_argument("what", choices=MEASURES)
     parser.add_argument("--threads", type=at_least(0), default=0, help="0: all cores (default)")
     parser.add_argument("--repeats", type=at_least(1), default=9, help="the median is reported (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="where the numbers go, single repetitions included")
@@ -71,7 +79,7 @@ def sampling(threads: int, repeats: int) -> dict[str, Any]:
     set_threads(threads)
     env = make_batch(experiment.env, N, threads)
     policy = make_policy(experiment, env)
-    params = expand(initial_params(policy, seed=0), M)
+    params = expand(initial_params(policy, experiment), M)
     env.set_tasks(training_tasks(env, experiment, 0))
     seconds: dict[str, list[float]] = {"sampler": [], "physics": []}
     for i in range(repeats + 1):
@@ -99,17 +107,17 @@ def iteration(threads: int, repeats: int) -> dict[str, Any]:
     set_threads(threads)
     env = make_batch(experiment.env, 20 * experiment.sampling.episodes, threads)
     policy = make_policy(experiment, env)
-    params = initial_params(policy, seed=0)
+    params = initial_params(policy, experiment)
     seconds: dict[str, list[float]] = {}
     for i in range(repeats + 1):
         began = time.perf_counter()
         env.set_tasks(training_tasks(env, experiment, i))
         collected = collect(env, policy, params, experiment, i)
-        params, metrics = experiment.algorithm.update(policy, params, collected.support, collected.query)
+        params, _, metrics = experiment.algorithm.update(policy, params, {}, collected.experience)
         whole = time.perf_counter() - began
         physics = sum(
             physics_seconds(batch.observations, batch.actions, policy.action_scale, threads)
-            for batch in (*collected.support, collected.query)
+            for batch in (*collected.experience.support, collected.experience.query)
         )
         parts = {**collected.seconds, **metrics, "whole iteration_s": whole, "physics alone_s": physics}
         for name, value in parts.items():
@@ -126,6 +134,62 @@ def iteration(threads: int, repeats: int) -> dict[str, Any]:
         ],
     )
     return {"median_seconds": medians, "times_physics": ratio, "seconds": seconds}
+
+
+SGD3 = SGD(steps=3)
+ALGORITHMS = {
+    "maml_trpo": MAMLTRPO(),
+    "maml_trpo, first order": MAMLTRPO(first_order=True),
+    "maml_trpo, Meta-SGD": MAMLTRPO(inner=SGD(learned_step_sizes=True)),
+    "maml_trpo, ANIL": MAMLTRPO(inner=SGD(last_layer_only=True)),
+    "maml_ppo": MAMLPPO(),
+    "promp": ProMP(),
+    "maml_sgd": MAMLSGD(),
+    "maml_sgd, first order": MAMLSGD(first_order=True),
+    "reptile, 3 steps": Reptile(inner=SGD3),
+    "reptile, 3 steps of ppo": Reptile(inner=PPO(steps=3)),
+}
+
+
+def algorithms(threads: int, repeats: int) -> dict[str, Any]:
+    """HalfCheetahVel, M = 40, E = 20, T = 100: one iteration of every algorithm, all from the same theta."""
+    experiment = replace(Experiment(), threads=threads)
+    set_threads(threads)
+    env = make_batch(experiment.env, 40 * experiment.sampling.episodes, threads)
+    policy = make_policy(experiment, env)
+    seconds: dict[str, dict[str, list[float]]] = {name: {} for name in ALGORITHMS}
+    for i in range(repeats + 1):
+        for name, algorithm in ALGORITHMS.items():
+            parts = parts_of_iteration(replace(experiment, algorithm=algorithm), env, policy, i)
+            for part, value in parts.items():
+                if i:  # the first one warms up
+                    seconds[name].setdefault(part, []).append(value)
+    medians = {name: {part: median(values) for part, values in parts.items()} for name, parts in seconds.items()}
+    whole = {name: sum(parts.values()) for name, parts in medians.items()}
+    show(
+        f"one iteration, HalfCheetahVel, M=40 E=20 T=100, median of {repeats}, seconds",
+        ("", "sampling", "adaptation", "outer step", "outer / sampling", "whole / maml_trpo"),
+        [
+            (
+                name,
+                *(f"{parts[part]:.2f}" for part in ("sampling", "adaptation", "outer")),
+                f"{parts['outer'] / parts['sampling']:.1%}",
+                f"{whole[name] / whole['maml_trpo']:.2f}",
+            )
+            for name, parts in medians.items()
+        ],
+    )
+    return {"median_seconds": medians, "seconds": seconds}
+
+
+def parts_of_iteration(experiment: Experiment, env: TaskVectorEnv, policy: GaussianMLP, i: int) -> dict[str, float]:
+    """Seconds of sampling (episodes and their advantages), of adaptation, and of the outer step."""
+    params = initial_params(policy, experiment)
+    env.set_tasks(training_tasks(env, experiment, i))
+    collected = collect(env, policy, params, experiment, i)
+    outer, _ = timed(partial(experiment.algorithm.update, policy, params, {}, collected.experience))
+    sampling = collected.seconds["sampling_s"] + collected.seconds["advantages_s"]
+    return {"sampling": sampling, "adaptation": collected.seconds["adaptation_s"], "outer": outer}
 
 
 PEERS = {
@@ -226,6 +290,15 @@ def speed_of(env: gymnasium.vector.VectorEnv, repeats: int) -> float:
             speeds.append(steps * env.num_envs / (time.perf_counter() - began))
     env.close()
     return median(speeds)
+
+
+MEASURES = {
+    "sampling": sampling,
+    "iteration": iteration,
+    "algorithms": algorithms,
+    "envs": families,
+    "dynamics": dynamics,
+}
 
 
 def physics_seconds(observations: Tensor, actions: Tensor, action_scale: float, threads: int) -> float:

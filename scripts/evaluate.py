@@ -1,6 +1,10 @@
 """Measure how a trained run adapts to tasks it never trained on, against a random initialization.
 
+Adaptation learns from stochastic episodes. After each step, returns are recorded of the stochastic policy and, from the
+same initial states, of the deterministic one, which acts by its mean.
+
 python scripts/evaluate.py RUN_DIR [--split held-out] [--tasks 40] [--steps 3] [--episodes 20] [--json FILE]
+                                   [--checkpoint latest|best]
 """
 
 import argparse
@@ -11,16 +15,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from metarl import config, runs
+from metarl import config, records, report, runs
 from metarl.console import at_least
 from metarl.errors import UserError, exits_cleanly
 from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment
 from metarl.files import write_atomically
-from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy
-from metarl.report import META, RANDOM, Report
+from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy, make_task_learner
+from metarl.records import META, RANDOM, Record, Training
 from metarl.runs import State
 from metarl.threads import set_threads
+
+FILES = {"latest": runs.CHECKPOINT, "best": runs.BEST}
 
 
 @exits_cleanly
@@ -28,17 +34,16 @@ def main() -> None:
     """Parse, measure, tell."""
     arguments = parse()
     experiment = runs.read_experiment(arguments.run_dir)
-    state = runs.load(arguments.run_dir, experiment)
+    state = runs.load(arguments.run_dir, experiment, FILES[arguments.checkpoint])
     experiment = replace(experiment, evaluation=requested(arguments, experiment.evaluation))
-    name = f"evaluation-{experiment.evaluation.split}"
-    numbers = arguments.json or arguments.run_dir / f"{name}.json"
+    numbers = arguments.json or records.file_of(arguments.run_dir, experiment.evaluation.split, arguments.checkpoint)
     if numbers.suffix == ".png":
         raise UserError(f"--json {numbers}: the picture goes there. Give the numbers another ending, such as .json")
-    report = measure(arguments, experiment, state)
-    Console().print(report.table())
-    write_atomically(numbers, json.dumps(report.to_json(), indent=1, allow_nan=False).encode())
+    record = measure(arguments, experiment, state)
+    Console().print(report.table(record))
+    write_atomically(numbers, json.dumps(record.to_json(), indent=1, allow_nan=False).encode())
     picture = numbers.with_suffix(".png")
-    report.draw(picture)
+    report.draw(record, picture)
     print(f"picture   {picture}\nnumbers   {numbers}")
 
 
@@ -46,6 +51,13 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote")
+    parser.add_argument(
+        "--checkpoint",
+        choices=tuple(FILES),
+        default="latest",
+        help="latest, or best: the one whose return after adaptation was highest in the test repeated during training, "
+        "and so too high to be expected on other tasks (default: %(default)s)",
+    )
     parser.add_argument("--split", help="held-out, out-of-range, train or iid (default: the run's)")
     parser.add_argument("--tasks", type=at_least(1), help="number of test tasks (default: the run's, 40 as a rule)")
     parser.add_argument("--steps", type=at_least(0), default=3, help="adaptation steps K (default: %(default)s)")
@@ -63,19 +75,20 @@ def requested(arguments: argparse.Namespace, own: Evaluation) -> Evaluation:
     return config.from_dict(config.to_dict(own) | named, Evaluation, source="the command line")
 
 
-def measure(arguments: argparse.Namespace, experiment: Experiment, state: State) -> Report:
+def measure(arguments: argparse.Namespace, experiment: Experiment, state: State) -> Record:
     """Adapt the trained parameters and the run's own random initialization to the same tasks, in the same way."""
     set_threads(experiment.threads)
     test = experiment.evaluation
     env = make_batch(experiment.env, test.tasks * test.episodes, experiment.threads)
     policy, tasks = make_policy(experiment, env), fixed_tasks(env, test.split, test.tasks)
-    random = initial_params(policy, experiment.seed)
-    runs.check_shapes(arguments.run_dir / runs.CHECKPOINT, state.params, random)
-    returns = {}
+    random = initial_params(policy, experiment)
+    learner = make_task_learner(experiment, policy, test.episodes)
+    runs.check_shapes(arguments.run_dir / FILES[arguments.checkpoint], state.params, random)
+    results = {}
     with Progress(transient=True) as progress:
         bar = progress.add_task("adapting", total=2 * (test.steps + 1))
         for name, params in {META: state.params, RANDOM: random}.items():
-            returns[name] = evaluate(
+            results[name] = evaluate(
                 env,
                 tasks,
                 policy,
@@ -85,26 +98,28 @@ def measure(arguments: argparse.Namespace, experiment: Experiment, state: State)
                 horizon=experiment.env.horizon,
                 steps=test.steps,
                 later_steps=test.later_steps,
+                task_learner=learner,
                 seed=arguments.seed,
+                deterministic=True,
                 after_each=lambda: progress.advance(bar),
-            ).means
-    about = {
-        "run": str(arguments.run_dir),
-        "environment": experiment.env.id,
-        "algorithm": experiment.algorithm.name,
-        "split": test.split,
-        "episodes": test.episodes,
-        "horizon": experiment.env.horizon,
-        "later_steps": test.later_steps,
-        "seed": arguments.seed,
-        "training": {
-            "seed": experiment.seed,
-            "iterations": state.iteration,
-            "environment_steps": state.environment_steps,
-        },
-        "versions": runs.versions(),
-    }
-    return Report(about, env.task_space, tasks, returns)
+            )
+    return Record(
+        run=str(arguments.run_dir),
+        environment=experiment.env.id,
+        algorithm=experiment.algorithm.name,
+        split=test.split,
+        episodes=test.episodes,
+        horizon=experiment.env.horizon,
+        later_steps=test.later_steps,
+        seed=arguments.seed,
+        checkpoint=arguments.checkpoint,
+        training=Training(seed=experiment.seed, iterations=state.iteration, environment_steps=state.environment_steps),
+        versions=runs.versions(),
+        tasks=tuple(dict(env.task_space.to_dict(task)) for task in tasks),
+        units=dict(env.task_space.units),
+        returns={name: result.means for name, result in results.items()},
+        deterministic={name: result.deterministic_means for name, result in results.items()},
+    )
 
 
 if __name__ == "__main__":

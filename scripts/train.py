@@ -1,6 +1,6 @@
 """Meta-train a policy, test it on held-out tasks, and record everything in one folder.
 
-    python scripts/train.py configs/half_cheetah_vel.yaml [--run-dir DIR] [--iterations N] [--seed S] [--FLAG VALUE …]
+    python scripts/train.py configs/point_nav/maml_trpo.yaml [--run-dir DIR] [--iterations N] [--FLAG VALUE …]
     python scripts/train.py --run-dir DIR --resume [--iterations N]
 
 Every setting can be given as a flag. A resumed run goes on exactly as if it had never stopped.
@@ -9,11 +9,10 @@ Every setting can be given as a flag. A resumed run goes on exactly as if it had
 import argparse
 import shlex
 import sys
-import time
 from pathlib import Path
 
 from metarl import config, runs
-from metarl.console import TrainingProgress
+from metarl.console import TrainingProgress, shown
 from metarl.errors import UserError, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.runs import State
@@ -35,7 +34,7 @@ def main() -> None:
         else:
             state = None
             runs.create(run_dir, experiment)
-        with open_tracker(experiment, run_dir) as tracker:
+        with runs.open_tracker(run_dir, experiment) as tracker:
             try:
                 with TrainingProgress(experiment.iterations, state.iteration if state else 0) as progress:
                     train(setup, run_dir, state, tracker, progress)
@@ -72,10 +71,15 @@ def chosen(arguments: argparse.Namespace, flags: list[str]) -> tuple[Experiment,
         known = ", ".join(sorted(str(path) for path in Path("configs").rglob("*.yaml")))
         raise UserError(f"no config given: name one first, as in train.py configs/NAME.yaml. There are: {known}")
     experiment = config.override(config.load(arguments.config, Experiment), flags)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    run_dir = arguments.run_dir or Path("runs") / f"{arguments.config.stem}-seed{experiment.seed}-{stamp}"
+    run_dir = arguments.run_dir or runs.new_dir(f"{named(arguments.config)}-seed{experiment.seed}")
     runs.refuse_used(run_dir)
     return experiment, run_dir
+
+
+def named(config_file: Path) -> str:
+    """A config by its folder and its own name: half_cheetah_vel-promp."""
+    folder = config_file.resolve().parent.name
+    return config_file.stem if folder == "configs" else f"{folder}-{config_file.stem}"
 
 
 def continued(setup: Setup, run_dir: Path) -> State | None:
@@ -87,6 +91,7 @@ def continued(setup: Setup, run_dir: Path) -> State | None:
         print("there is no checkpoint yet: starting from the beginning")
         return None
     state = runs.load(run_dir, setup.experiment)
+    runs.best_return(run_dir)  # damaged, it would stop the first test
     runs.check_fits(run_dir, state, setup.first_params, setup.test.as_data)
     if setup.experiment.iterations < state.iteration:
         raise UserError(
@@ -95,21 +100,6 @@ def continued(setup: Setup, run_dir: Path) -> State | None:
     config.save(setup.experiment, run_dir / runs.CONFIG)
     truncate_metrics(run_dir / runs.METRICS, state.iteration - 1)
     return state
-
-
-def open_tracker(experiment: Experiment, run_dir: Path) -> Tracker:
-    """W&B and metrics.jsonl, under the run's own id."""
-    tracking, family = experiment.tracking, experiment.env.id.split("/")[-1]
-    return Tracker.open(
-        run_dir,
-        config.to_dict(experiment),
-        mode=tracking.mode,
-        project=tracking.project,
-        group=tracking.group or f"{family}/{experiment.algorithm.name}",
-        name=run_dir.name,
-        run_id=runs.read_id(run_dir),
-        tags=tracking.tags,
-    )
 
 
 def tell(run_dir: Path, tracker: Tracker) -> None:
@@ -121,18 +111,15 @@ def tell(run_dir: Path, tracker: Tracker) -> None:
         wandb = shown(Path(sys.executable).parent / "wandb")
         print(f"W&B run        {shown(tracker.wandb_dir)}")
         print(f"  look at it   {shlex.join([wandb, 'leet', shown(tracker.wandb_dir)])}")
-        print(f"  upload it    {shlex.join([wandb, 'sync', shown(tracker.wandb_dir)])}")
+        parts = sorted(tracker.wandb_dir.parent.glob("offline-run-*")) or [tracker.wandb_dir]  # each resume adds one
+        print(f"  upload it    {shlex.join([wandb, 'sync', *map(shown, parts)])}")
     print(f"evaluate       {command('evaluate.py', shown(run_dir))}")
+    print(f"film           {command('render.py', shown(run_dir))}")
 
 
 def command(script: str, *args: str) -> str:
     """A command line that calls a script beside this one, as it was called itself."""
     return shlex.join([shown(Path(sys.executable)), shown(Path(__file__).resolve().with_name(script)), *args])
-
-
-def shown(path: Path) -> str:
-    """The path from here, if it lies below."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 if __name__ == "__main__":

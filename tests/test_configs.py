@@ -7,12 +7,24 @@ import pytest
 
 from metarl import config
 from metarl.experiment import Experiment
+from metarl.few_shot import FewShot
 from metarl.learner import fixed_tasks, make_batch, make_policy, training_tasks
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONFIGS)))
+OTHER = ("sinusoid", "sweeps")
+
+
+def configs(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (CONFIGS / folder).rglob("*.yaml"))
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(CONFIGS))
+
+
+@pytest.mark.parametrize("path", [p for p in configs(".") if p.parent.name not in OTHER], ids=name)
 def test_a_config_builds_what_it_names(path):
     experiment = config.load(path, Experiment)
     env = make_batch(experiment.env, 2, threads=1)
@@ -22,3 +34,8 @@ def test_a_config_builds_what_it_names(path):
     )
     assert make_policy(experiment, env).observation_size == env.reset(seed=0)[0].shape[1]
     env.close()
+
+
+@pytest.mark.parametrize("path", configs("sinusoid"), ids=name)
+def test_a_config_of_few_shot_regression_builds_what_it_names(path):
+    assert config.load(path, FewShot).iterations > 0

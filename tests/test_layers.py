@@ -1,6 +1,8 @@
 """Imports only point down."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +12,12 @@ ROOT = Path(__file__).parents[1]
 
 MODULES = {
     "values": "errors files settings strict_yaml types seeding returns losses baselines policies "
-    "parameters advantages tasks threads timing",
-    "steps": "sampling inner outer meta_gradient",
+    "parameters advantages tasks threads timing networks optimizers regression",
+    "steps": "sampling episodes inner outer meta_gradient exploration practice sb3",
     "algorithms": "algorithms",
-    "around": "checkpoints config console figures flags report statistics tracking video",
-    "loop": "evaluation experiment learner runs showcase training",
+    "around": "checkpoints config console figures flags records report statistics tracking video",
+    "loop": "campaign collection comparison evaluation experiment few_shot learner meta_policy page runs showcase "
+    "sweeps training",
 }
 """The modules of metarl by layer."""
 
@@ -41,16 +44,17 @@ def sources(folder: str) -> list[Path]:
     return sorted((ROOT / folder).rglob("*.py"))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """The dotted names that a file imports, inside functions too."""
+def imports(path: Path, inside_functions: bool = True) -> Iterator[str]:
+    """The dotted names that a file imports."""
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(module) if inside_functions else module.body:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             start = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join([*start, *filter(None, [node.module])])
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            origin = ".".join([*start, *filter(None, [node.module])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
 
 
 def module_of(path: Path) -> str:
@@ -81,8 +85,26 @@ def test_modules_import_from_their_layer_and_below():
     assert upward == []
 
 
+def test_stable_baselines_is_imported_only_by_those_who_use_it():
+    """Its import takes a second or two: other modules import the bridge inside the function that needs it."""
+    at_import = {
+        (path.name, name)
+        for path in sources("metarl")
+        if module_of(path) != "sb3"
+        for name in imports(path, inside_functions=False)
+    }
+    assert {(file, name) for file, name in at_import if name.startswith(("metarl.sb3", "stable_baselines3"))} == set()
+
+
 def test_the_package_itself_imports_nothing():
-    assert list(imports(ROOT / "metarl" / "__init__.py")) == []
+    """What `metarl.load` needs is imported when it is called."""
+    assert [*imports(ROOT / "metarl" / "__init__.py", inside_functions=False)] == [
+        "__future__.annotations",
+        "typing.TYPE_CHECKING",
+    ]
+    code = "import sys; before = {*sys.modules}; import metarl; print(*{*sys.modules} - before)"
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {name.split(".")[0] for name in process.stdout.split()} - sys.stdlib_module_names == {"metarl"}
 
 
 def test_relative_imports_are_resolved(tmp_path, monkeypatch):

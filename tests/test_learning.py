@@ -31,7 +31,7 @@ def returns_on_held_out_tasks(experiment: Experiment, params: Params | None) -> 
     """(tasks, 2): before and after one step, from `params` or (None) from the random initialization."""
     env = make_batch(experiment.env, 20 * 10, experiment.threads)
     policy = make_policy(experiment, env)
-    params = params or initial_params(policy, experiment.seed)
+    params = params or initial_params(policy, experiment)
     tasks = fixed_tasks(env, "held-out", 20)
     settings = (experiment.algorithm, experiment.sampling)
     return evaluate(env, tasks, policy, params, *settings, horizon=experiment.env.horizon, steps=1).means
@@ -55,7 +55,7 @@ def short(name: str, seed: int, iterations: int, tasks: int) -> Experiment:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_point_navigation(tmp_path, seed):
-    experiment = short("point_nav.yaml", seed, iterations=12, tasks=10)
+    experiment = short("point_nav/maml_trpo.yaml", seed, iterations=12, tasks=10)
     before = returns_on_held_out_tasks(experiment, None)
     after = returns_on_held_out_tasks(experiment, trained(experiment, tmp_path / "run"))
     assert gain(after).low > 5
@@ -65,7 +65,7 @@ def test_point_navigation(tmp_path, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_half_cheetah_velocity(tmp_path, seed):
-    experiment = short("half_cheetah_vel.yaml", seed, iterations=40, tasks=20)
+    experiment = short("half_cheetah_vel/maml_trpo.yaml", seed, iterations=40, tasks=20)
     before = returns_on_held_out_tasks(experiment, None)
     after = returns_on_held_out_tasks(experiment, trained(experiment, tmp_path / "run"))
     assert gain(after).low > 0

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -10,10 +12,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import imageio.v2 as imageio
+import numpy as np
 import pytest
 import torch
+from wandb.sdk.launch.sweeps import utils as wandb_sweeps
+from wandb.sdk.lib import config_util
 
-from metarl import checkpoints
+import metarl
+from envs.hopper import params
+from envs.point import GoalTask, goal_space
+from metarl import checkpoints, runs, tracking
+from metarl.learner import make_batch
+from metarl.page import films, story
+from metarl.page.tasks import tasks_of
+from metarl.sweeps import Sweep
+from metarl.video import GAP
 
 ROOT = Path(__file__).parents[1]
 TINY = """
@@ -141,8 +155,9 @@ def test_evaluating_a_run(script, tiny, tmp_path, capsys):
     report = json.loads((run / "evaluation-held-out.json").read_text())
     assert len(report["tasks"]) == 4
     assert set(report["returns"]) == {"meta-learned", "random init"}
-    for returns in report["returns"].values():
-        assert torch.tensor(returns).shape == (4, 3)
+    for policy in ("returns", "deterministic"):
+        for returns in report[policy].values():
+            assert torch.tensor(returns).shape == (4, 3)
     for summary in report["summary"].values():
         gain = summary[1]["gain"]
         assert gain["low"] <= gain["value"] <= gain["high"]
@@ -152,29 +167,83 @@ def test_evaluating_a_run(script, tiny, tmp_path, capsys):
     assert json.loads((tmp_path / "again.json").read_text()) == report
 
 
-def history(wandb_run: Path, kind: str) -> list[dict]:
-    """What W&B's own reader finds in a recorded run."""
-    reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(wandb_run)]
-    lines = subprocess.run(reader, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
-    return [record[kind] for record in map(json.loads, lines) if record["type"] == kind]
-
-
-def test_a_run_is_recorded_in_wandb(script, tiny, tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+def test_evaluating_the_best_checkpoint(script, tiny, tmp_path, capsys):
+    """It is the one of the highest return in the test; to be sure which, the latest one is another."""
     run = tmp_path / "run"
-    arguments = ("--iterations", 2, "--evaluation.videos", 2, "--tracking.mode", "auto", "--env.horizon", 5)
-    assert script("train.py", tiny, "--run-dir", run, *arguments) == 0
+    assert script("train.py", tiny, "--run-dir", run) == 0
+    best = checkpoints.load(run / "best.pt")
+    tested = [row["held_out/return_1_steps"] for row in metrics_of(run) if "held_out/return_1_steps" in row]
+    assert best["return_after_adaptation"] == max(tested)
+    assert best["iteration"] == (0, 2, 3)[tested.index(max(tested))]
+    checkpoints.save(run / "best.pt", checkpoints.load(run / "checkpoint.pt") | {"iteration": 1})
+    capsys.readouterr()
+    small = (run, "--tasks", 2, "--steps", 1, "--episodes", 2)
+    assert script("evaluate.py", *small) == 0
+    assert "latest checkpoint, after 3 iterations" in capsys.readouterr().out
+    assert script("evaluate.py", *small, "--checkpoint", "best") == 0
+    output = capsys.readouterr().out
+    assert "best checkpoint, after 1 iterations" in output
+    assert "it looks better than it is" in output
+    for file, checkpoint, iterations in (("held-out", "latest", 3), ("held-out-best", "best", 1)):
+        record = json.loads((run / f"evaluation-{file}.json").read_text())
+        assert (record["checkpoint"], record["training"]["iterations"]) == (checkpoint, iterations)
+    (run / "best.pt").unlink()
+    assert script("evaluate.py", *small, "--checkpoint", "best") == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+
+
+def test_a_run_is_recorded_in_wandb(script, tiny, tmp_path, recorded):
+    """Two iterations with a test before the first and after the last, two of its three tasks filmed in each."""
+    run = tmp_path / "some-run"
+    filmed = ("--evaluation.videos", 2, "--evaluation.film", "always")
+    arguments = ("--iterations", 2, *filmed, "--tracking.mode", "auto", "--env.horizon", 5, "--seed", 3)
+    own = ("--algorithm.first_order", True, "--tracking.tags", "mine")
+    assert script("train.py", tiny, "--run-dir", run, *arguments, *own) == 0
     (wandb_run,) = (run / "wandb").glob("offline-run-*")
-    rows = [row["item"] for row in history(wandb_run, "history")]
-    logged = {key.split("._")[0] for row in rows for key in row}
+    (about,) = recorded(wandb_run, "run")
+    assert about["run_group"] == "PointNav-v0/maml_trpo, first order"
+    assert (about["display_name"], about["job_type"]) == ("some-run-seed3", "train")
+    assert about["tags"] == ["PointNav-v0", "maml_trpo", "first order", "held-out", "mine"]
+
+    rows = [row["item"] for row in recorded(wandb_run, "history")]
+    logged = {key.split(".")[0] for row in rows for key in row if not key.startswith("_")}
     assert {"train/return_before", "train/return_after", "held_out/gain", "held_out/returns"} <= logged
-    assert {"rollouts/task-00", "rollouts/task-02", "update/kl", "time/sampling_s"} <= logged
+    assert {"rollouts/task-00", "rollouts/task-02", "update/kl", "time/sampling_s", "figures/learning"} <= logged
+    documented = {name.replace("SPLIT", "held_out") for name in re.findall(r"(\S+)/\S", tracking.__doc__)}
+    assert {key.split("/")[0] for key in logged} <= documented | {"iteration", "environment_steps"}
     assert all({"iteration", "environment_steps"} <= row.keys() for row in rows)
     trained = [row for row in rows if "train/return_after" in row]
     assert [row["iteration"] for row in trained] == [0, 1]
     assert [row["environment_steps"] for row in trained] == [0, 2 * 3 * 4 * 5]
-    assert len(list((wandb_run / "files").rglob("*.mp4"))) == 2
-    assert history(wandb_run, "artifact")
+
+    films = [row["rollouts/tasks"] for row in metrics_of(run) if "rollouts/tasks" in row]
+    assert films[0]["columns"] == ["task", "return before", "return after", "gain", "video"]
+    tested = [row["held_out/returns"]["rows"] for row in metrics_of(run) if "held_out/returns" in row]
+    for film, test in zip(films, tested, strict=True):
+        numbers = [[task, before, after, after - before] for task, before, after in (test[0], test[2])]
+        assert [row[:4] for row in film["rows"]] == numbers
+        assert [row[4] for row in film["rows"]] == ["videos/task-00.mp4", "videos/task-02.mp4"]
+    assert [row["iteration"] for row in rows if "rollouts/tasks._type" in row] == [0, 2]
+    assert len(list((wandb_run / "files").rglob("*.mp4"))) == 2 * 2
+    assert len(list((run / "videos").iterdir())) == 2
+
+
+def test_a_resumed_run_goes_on_in_wandb(script, tiny, tmp_path, recorded, capsys):
+    """Offline in a second part that W&B joins to the first, because it has the same id; the clock of steps goes on."""
+    run = tmp_path / "run"
+    assert script("train.py", tiny, "--run-dir", run, "--tracking.mode", "offline", "--iterations", 2) == 0
+    capsys.readouterr()
+    time.sleep(1.1)  # W&B names the parts of a run after the second
+    assert script("train.py", "--run-dir", run, "--resume", "--iterations", 4) == 0
+    parts = sorted((run / "wandb").glob("offline-run-*"))
+    assert shlex.join(["sync", *map(str, parts)]) in capsys.readouterr().out
+    first, second = ([record for record in recorded(part, "run")] for part in parts)
+    same = ("run_id", "run_group", "display_name", "job_type", "tags", "project")
+    assert [[record[key] for key in same] for record in first] == [[record[key] for key in same] for record in second]
+    trained = [[row["item"] for row in recorded(part, "history") if "update/kl" in row["item"]] for part in parts]
+    each = 2 * 3 * 4 * 20
+    assert [[row["iteration"] for row in rows] for rows in trained] == [[0, 1], [2, 3]]
+    assert [[row["environment_steps"] for row in rows] for rows in trained] == [[0, each], [2 * each, 3 * each]]
 
 
 def test_the_number_of_threads_changes_nothing(script, tiny, tmp_path):
@@ -191,8 +260,8 @@ def test_a_misspelt_key_in_a_config(script, tiny, tmp_path, capsys):
 
 
 def test_a_config_that_does_not_exist(script, capsys):
-    assert script("train.py", ROOT / "configs" / "point_naw.yaml") == 2
-    assert "Did you mean 'point_nav.yaml'?" in capsys.readouterr().err
+    assert script("train.py", ROOT / "configs" / "point_nav" / "maml_trop.yaml") == 2
+    assert "Did you mean 'maml_trpo.yaml'?" in capsys.readouterr().err
 
 
 def test_a_run_without_a_checkpoint(script, tiny, tmp_path, capsys):
@@ -247,10 +316,10 @@ def test_two_processes_do_not_train_one_run(script, tiny, tmp_path, capsys):
         (["--env.options.velocity_rnage", "1"], "velocity_rnage"),
         (["--sampling.tasks", "0"], "sampling.tasks = 0"),
         (["--env.horizon", "0"], "env.horizon = 0"),
-        (["--algorithm.inner_step_size", "0"], "algorithm.inner_step_size = 0"),
-        (["--algorithm.inner_step_size", "nan"], "algorithm.inner_step_size"),
+        (["--algorithm.inner.step_size", "0"], "algorithm.inner.step_size = 0"),
+        (["--algorithm.inner.step_size", "nan"], "algorithm.inner.step_size"),
         (["--algorithm.max_kl", "-1"], "algorithm.max_kl = -1"),
-        (["--algorithm.inner_steps", "-1"], "algorithm.inner_steps = -1"),
+        (["--algorithm.inner.steps", "-1"], "algorithm.inner.steps = -1"),
         (["--iterations", "many"], "iterations"),
         (["--evaluation.split", "heldout"], "held-out"),
         (["--sampling.split", "test"], "train"),
@@ -295,7 +364,7 @@ def test_resuming_with_other_settings_is_refused(script, tiny, tmp_path, capsys)
     resume = ("--run-dir", tmp_path / "run", "--resume")
     assert script("train.py", *resume, "--algorithm.max_kl", 0.5) == 2
     assert "algorithm.max_kl: the checkpoint has 0.01, the config 0.5" in capsys.readouterr().err
-    assert script("train.py", *resume, "--iterations", 2, "--threads", 1) == 0
+    assert script("train.py", *resume, "--iterations", 2, "--threads", 1, "--evaluation.film", "always") == 0
 
 
 @pytest.mark.parametrize("script_name", ["train.py", "evaluate.py"])
@@ -316,7 +385,7 @@ def test_evaluating_what_is_no_run(script, tmp_path, capsys):
 
 
 def test_training_that_diverges_keeps_the_checkpoint(script, tiny, tmp_path, capsys):
-    tiny.write_text(TINY.replace("sampling:", "algorithm: {inner_step_size: 1.0e+60}\nsampling:"))
+    tiny.write_text(TINY.replace("sampling:", "algorithm: {inner: {step_size: 1.0e+60}}\nsampling:"))
     assert script("train.py", tiny, "--run-dir", tmp_path / "wild", "--evaluation.steps", 0) == 1
     error = capsys.readouterr().err
     assert "is not finite" in error
@@ -370,3 +439,373 @@ def test_the_picture_of_an_evaluation_does_not_replace_its_numbers(script, tiny,
     assert script("train.py", tiny, "--run-dir", tmp_path / "run", "--iterations", 1) == 0
     assert script("evaluate.py", tmp_path / "run", "--json", tmp_path / "x.png") == 2
     assert "the picture goes there" in capsys.readouterr().err
+
+
+def test_reporting_a_run(script, tiny, tmp_path, capsys):
+    """The page grows with what is known of the run; what was filmed is not filmed again."""
+    run = tmp_path / "<img src=x onerror=alert(1)>"
+    assert script("train.py", tiny, "--run-dir", run, "--env.horizon", 5) == 0
+    assert script("report.py", run) == 0
+    assert capsys.readouterr().out.endswith(f"report    {run / 'report.html'}\n")
+    assert "no evaluation yet" in (run / "report.html").read_text()
+
+    assert script("evaluate.py", run, "--tasks", 4, "--steps", 2, "--episodes", 3) == 0
+    assert script("report.py", run) == 0
+    page = (run / "report.html").read_text()
+    assert "go to a hidden place in a square of 1 m side" in page
+    assert "<img" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert page.count("<video") == 3
+    assert len(page) < 10_000_000
+    filmed = {path: path.stat().st_mtime_ns for path in (run / "videos").glob("report-held-out-*.mp4")}
+    assert len(filmed) == 3
+
+    assert script("report.py", run) == 0
+    assert (run / "report.html").read_text() == page
+    assert {path: path.stat().st_mtime_ns for path in filmed} == filmed
+    assert script("evaluate.py", run, "--tasks", 4, "--steps", 1, "--episodes", 3) == 0
+    assert script("report.py", run) == 0
+    assert all(path.stat().st_mtime_ns > before for path, before in filmed.items())
+
+
+@pytest.mark.parametrize("algorithm", ["maml_trpo", "{name: reptile, inner: sb3_ppo}"])
+def test_what_is_filmed_is_what_was_measured(script, tiny, tmp_path, algorithm):
+    tiny.write_text(f"{TINY}\nalgorithm: {algorithm}\n")
+    run = tmp_path / "run"
+    assert script("train.py", tiny, "--run-dir", run) == 0
+    assert script("evaluate.py", run, "--tasks", 4, "--steps", 2, "--episodes", 3, "--seed", 5) == 0
+    found = story.read(run)
+    assert found.record
+    tasks = tasks_of(found.record, make_batch(found.experiment.env, 1, 1))
+    _, result = films.adapt_again(found, found.record, tasks)
+    assert result.means.tolist() == found.record.returns["meta-learned"].tolist()
+
+
+def test_a_report_on_a_machine_that_cannot_film(script, tiny, tmp_path):
+    run = tmp_path / "run"
+    assert script("train.py", tiny, "--run-dir", run, "--iterations", 1) == 0
+    assert script("evaluate.py", run) == 0
+    alone = {**os.environ, "PYTHONPATH": str(ROOT), "MUJOCO_GL": "disable"}  # is read when mujoco is imported
+    done = subprocess.run(command("report.py", run), env=alone, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    page = (run / "report.html").read_text()
+    assert "<video" not in page
+    assert page.count("No videos: ") == done.stdout.count("No videos: ") == 1
+    assert "libegl1" in page
+
+
+def test_a_report_of_what_is_no_run(script, tiny, tmp_path, capsys):
+    assert script("report.py", tmp_path / "nothing") == 2
+    assert "holds no run" in capsys.readouterr().err
+    run = tmp_path / "run"
+    assert script("train.py", tiny, "--run-dir", run, "--iterations", 1) == 0
+    (run / "evaluation-held-out.json").write_text("{torn")
+    assert script("report.py", run) == 2
+    assert "evaluation-held-out.json is no evaluation: it cannot be read" in capsys.readouterr().err
+    (run / "checkpoint.pt").unlink()
+    assert script("report.py", run) == 2
+    assert "there is no checkpoint" in capsys.readouterr().err
+    assert not (run / "report.html").exists()
+
+
+@pytest.fixture
+def trained(script, tiny, tmp_path) -> Path:
+    """A run of one iteration."""
+    assert script("train.py", tiny, "--run-dir", tmp_path / "run", "--iterations", 1) == 0
+    return tmp_path / "run"
+
+
+def test_a_task_is_filmed_before_and_after_adaptation(script, trained, tmp_path, capsys):
+    file = trained / "videos" / "goal-0.3_-0.2.mp4"
+    assert script("render.py", trained, "--task", "goal=0.3,-0.2", "--steps", 2) == 0
+    assert str(file) in capsys.readouterr().out
+    frames = np.stack(imageio.mimread(file, memtest=False))
+    assert frames.shape == (21, 480, 2 * 480 + GAP, 3)
+    assert not np.array_equal(frames[-1, 100:, :480], frames[-1, 100:, -480:])
+    assert script("render.py", trained, "--task", "goal=0.3,-0.2", "--steps", 0, "--out", tmp_path / "mine.mp4") == 0
+    same = np.stack(imageio.mimread(tmp_path / "mine.mp4", memtest=False)).astype(int)
+    assert np.abs(same[-1, 100:, :480] - same[-1, 100:, -480:]).mean() < 1
+
+
+def test_without_a_task_a_few_of_the_test_are_filmed(script, trained):
+    assert script("render.py", trained) == 0
+    assert len(list((trained / "videos").glob("goal-*.mp4"))) == 3
+
+
+def test_the_film_shows_what_the_adaptation_leads_to(trained):
+    render, policy = runpy.run_path(str(ROOT / "scripts" / "render.py")), metarl.load(trained)
+    env, task = make_batch(policy.experiment.env, 4, threads=1), GoalTask((0.3, -0.2))
+    path = render["adapted"](policy, env, task, 2, seed=5)
+    assert [each.adaptation_steps for each in path] == [0, 1, 2]
+    for name, p in policy.adapt(env, steps=2, episodes=4, seed=5).params.items():
+        assert torch.equal(p, path[2].params[name])
+
+
+def test_a_video_is_named_after_its_task():
+    named = runpy.run_path(str(ROOT / "scripts" / "render.py"))["named"]
+    assert named(goal_space(), GoalTask((0.25, -0.123456))) == "goal-0.25_-0.1235"
+    space = params().task_space
+    assert named(space, space.parse(["mass=2"])) == "mass-x-2.00-inertia-x-1.00-friction-x-1.00-damping-x-1.00"
+
+
+def test_videos_are_added_to_the_run_in_wandb(script, tiny, tmp_path, recorded, capsys):
+    run, tracked = tmp_path / "run", ("--iterations", 2, "--tracking.mode", "auto")
+    assert script("train.py", tiny, "--run-dir", run, *tracked) == 0
+    [trained] = (run / "wandb").glob("offline-run-*")
+    metrics = (run / "metrics.jsonl").read_bytes()
+    time.sleep(1.1)  # W&B names the parts of a run after the second
+    assert script("render.py", run, "--task", "goal=0.3,-0.2", "--steps", 1, "--wandb") == 0
+    [added] = {*(run / "wandb").glob("offline-run-*")} - {trained}
+    assert str(added) in capsys.readouterr().out
+    assert recorded(added, "run")[0]["run_id"] == recorded(trained, "run")[0]["run_id"] == runs.read_id(run)
+    [row] = [row["item"] for row in recorded(added, "history")]
+    assert any(key.startswith("rollouts/goal-0.3_-0.2") for key in row)
+    assert (row["iteration"], row["environment_steps"]) == (2, 2 * 2 * 3 * 4 * 20)
+    [video] = (added / "files").rglob("*.mp4")
+    assert video.read_bytes() == (run / "videos" / "goal-0.3_-0.2.mp4").read_bytes()
+    assert (run / "metrics.jsonl").read_bytes() == metrics
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--task", "gaol=0.3,0"], "Did you mean 'goal'(.*\n)+held-out: (.*\n)+.*goal=X,X \\[m\\]"),
+        (["--task", "goal=3,0"], "lies in no split"),
+        (["--out", "x.mp4"], "choose it with --task"),
+        (["--out", "x.avi"], "name it x.mp4"),
+        (["--viewer", "--wandb"], "--viewer makes none"),
+        (["--task", "goal=0.3,0", "--wandb"], "tracking is disabled"),
+        (["--task", "goal=0.3,0", "--viewer"], "neither DISPLAY nor WAYLAND_DISPLAY is set.*a video instead"),
+    ],
+)
+def test_what_cannot_be_filmed_ends_in_one_message(script, trained, capsys, monkeypatch, flags, message):
+    for display in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(display, raising=False)
+    assert script("render.py", trained, *flags) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert "Traceback" not in error
+    assert not (trained / "videos").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="EGL is how Linux renders")
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"IMAGEIO_FFMPEG_EXE": "/nowhere/ffmpeg"}, "pip install imageio-ffmpeg"),
+        ({"MUJOCO_GL": "disable"}, "libegl1, libgl1 and libgl1-mesa-dri"),
+    ],
+)
+def test_a_machine_that_makes_no_videos_says_what_to_install(trained, broken, message):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **broken}
+    film = command("render.py", trained, "--task", "goal=0.3,-0.2")
+    process = subprocess.run(film, env=environment, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 2
+    assert message in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_filming_a_run_that_is_being_trained_leaves_its_wandb_run_alone(script, tiny, tmp_path, capsys):
+    tiny.write_text(TINY.replace("disabled", "offline"))
+    process = start_and_wait(tiny, tmp_path / "run", 1)
+    assert script("render.py", tmp_path / "run", "--task", "goal=0.3,-0.2", "--steps", 0, "--wandb") == 2
+    assert "another process" in capsys.readouterr().err
+    process.kill()
+    process.communicate()
+
+
+ALGORITHMS = {
+    "maml_ppo": "algorithm: maml_ppo",
+    "maml_sgd": "algorithm: {name: maml_sgd, exploration_credit: 0.01, inner: {loss: reinforce}}",
+    "promp": "algorithm: {name: promp, adaptive_kl_penalty: true, inner: {steps: 2}}",
+    "reptile": "algorithm: {name: reptile, optimizer: adam, anneal_iterations: 4}",
+    "reptile over ppo": "algorithm: {name: reptile, inner: ppo}",
+    "reptile over sb3's ppo": "algorithm: {name: reptile, inner: sb3_ppo}",
+    "reptile over sb3's a2c": "algorithm: {name: reptile, inner: {name: sb3_a2c, steps: 2}}",
+    "meta-sgd": "algorithm: {inner: {learned_step_sizes: true}}",
+    "anil, fomaml": "algorithm: {first_order: true, inner: {last_layer_only: true}}",
+    "dice": "algorithm: {inner: {loss: dice}}",
+}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
+def test_every_algorithm_trains_resumes_bit_exactly_and_is_evaluated(script, tiny, tmp_path, algorithm):
+    """What an algorithm remembers (moments of Adam, penalties, epsilon) comes back with the checkpoint."""
+    tiny.write_text(f"{TINY}\n{algorithm}\n")
+    assert script("train.py", tiny, "--run-dir", tmp_path / "whole", "--iterations", 4) == 0
+    assert script("train.py", tiny, "--run-dir", tmp_path / "parts", "--iterations", 2) == 0
+    assert script("train.py", "--run-dir", tmp_path / "parts", "--resume", "--iterations", 4) == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert script("evaluate.py", tmp_path / "whole", "--steps", 2, "--tasks", 2) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("algorithm: {name: reptile, inner: {loss: dice}}", "dice differs from ratio in the second derivative alone"),
+        ("algorithm: {name: promp, inner: ppo}", "'ppo' cannot be differentiated through"),
+        (
+            "algorithm: {inner: {last_layer_only: true}}\npolicy: {hidden_sizes: []}",
+            "a linear policy has no layer below",
+        ),
+        ("algorithm: {first_order: true, inner: {loss: dice}}", "Choose inner.loss ratio, or first_order: false"),
+        ("algorithm: {exploration_credit: 1}", "would count twice. Choose inner.loss reinforce"),
+        ("algorithm: prompt", "Did you mean 'promp'?"),
+    ],
+)
+def test_settings_that_make_no_sense_together_end_in_one_message(script, tiny, tmp_path, capsys, settings, message):
+    own = TINY.replace("policy: {hidden_sizes: [16]}\n", "") if "policy" in settings else TINY
+    tiny.write_text(f"{own}\n{settings}\n")
+    assert script("train.py", tiny, "--run-dir", tmp_path / "run") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+SHORT = ("--iterations", 30, "--test_every", 10, "--tracking.mode", "disabled")
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "fomaml", "reptile"])
+def test_the_lesson_on_sinusoids(script, tmp_path, capsys, algorithm):
+    run = tmp_path / "run"
+    assert script("sinusoid.py", "--algorithm", algorithm, *SHORT, "--run-dir", run) == 0
+    output = capsys.readouterr().out
+    assert f"{algorithm}, step size 0.01" in output
+    assert "pretrained, step size" in output
+    assert (run / "sinusoid.png").read_bytes().startswith(b"\x89PNG")
+    rows = metrics_of(run)
+    assert [row["iteration"] for row in rows] == [10, 20, 30]
+    assert {"test/error_after_1_steps", "test/error_after_10_steps"} <= rows[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--algorithm", "mamal"], "Did you mean 'maml'?"),
+        (["--algorithm.inner.step_size", "-1"], "algorithm.inner.step_size = -1"),
+        (["--algorithm.innr.step_size", "1"], "algorithm.inner.step_size"),
+    ],
+)
+def test_a_wrong_setting_of_the_lesson_ends_in_one_message(script, tmp_path, capsys, flags, message):
+    assert script("sinusoid.py", *SHORT, "--run-dir", tmp_path / "run", *flags) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_is_drawn_from_runs_that_are_done_once(script, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    sweep = tmp_path / "sweep.yaml"
+    text = (ROOT / "configs" / "sweeps" / "sinusoid.yaml").read_text()
+    text = text.replace("[0.0003, 0.001, 0.003, 0.01, 0.03]", "[0.001, 0.01]").replace("seed: {values: [0, 1]}", "")
+    sweep.write_text(text.replace("[0.0001, 0.0003, 0.001, 0.003, 0.01]", "[0.01]"))
+    few = ("--iterations=6", "--test_every=2", "--tracking.mode=disabled")
+    assert script("sweep.py", sweep, "--out", tmp_path / "out", *few) == 0
+    assert "test/error_after_10_steps at the end" in capsys.readouterr().out
+    assert (tmp_path / "out" / "heat-map.png").read_bytes().startswith(b"\x89PNG")
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/metrics.jsonl")}
+    assert len(done) == 2
+    assert script("sweep.py", sweep, "--out", tmp_path / "out", *few) == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert script("sweep.py", sweep, "--out", tmp_path / "out", "--iterations=7") == 2
+    assert "was filled by other commands" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_results_at_equal_environment_steps(script, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    asked = ("--families", "point_nav", "--algorithms", "maml_trpo", "reptile", "--budget", 120_000, "--seeds", 1)
+    assert script("results.py", *asked, "--out", tmp_path) == 0
+    assert "reptile" in capsys.readouterr().out
+    table = (tmp_path / "results.md").read_text().splitlines()
+    assert table[0].startswith("| PointNav-v0, 0.2 M environment steps, 40 held-out tasks, 1 seed | 0 steps | 1 step |")
+    assert [row.split(" |")[0] for row in table[2:]] == ["| `maml_trpo`", "| `reptile`", "| random initialization"]
+    reports = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("point_nav/*/evaluation-held-out.json"))]
+    assert [report["training"]["environment_steps"] for report in reports] == [160_000, 120_000]  # whole iterations
+    mean = torch.tensor(reports[0]["returns"]["meta-learned"]).mean(0)
+    assert f"| {mean[0]:.1f} | {mean[1]:.1f} [" in table[2]
+    assert (tmp_path / "figures" / "point_nav" / "adaptation.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--families", "point_naw"], "Did you mean 'point_nav'?"),
+        (["--algorithms", "reptil"], "Did you mean 'reptile'?"),
+    ],
+)
+def test_results_of_what_does_not_exist(script, tmp_path, capsys, flags, message):
+    assert script("results.py", *flags, "--out", tmp_path / "out") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_how_alike_tasks_may_be(script, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert script("breadth.py", "--seeds", 1, "--iterations", 1, "--out", tmp_path) == 0
+    assert "one policy for all tasks" in capsys.readouterr().out
+    assert (tmp_path / "breadth.png").read_bytes().startswith(b"\x89PNG")
+    joint, adapting = (
+        json.loads((tmp_path / f"wide-{kind}-seed0" / "evaluation-held-out.json").read_text())
+        for kind in ("joint", "adapting")
+    )
+    assert joint["training"]["environment_steps"] == adapting["training"]["environment_steps"]
+
+
+def agent_command(sweep: dict, values: dict[str, object]) -> list[str]:
+    """What a W&B agent runs for one choice of values: its own parts, put in where its documentation says."""
+    macros = wandb_sweeps.create_sweep_command_args({"args": {name: {"value": v} for name, v in values.items()}})
+    macros |= {"env": ["/usr/bin/env"], "interpreter": ["python"], "program": [sweep["program"]]}
+    words = wandb_sweeps.create_sweep_command(sweep["command"])
+    return [part for word in words for part in (macros[word[2:-1]] if word.startswith("${") else [word])]
+
+
+def agent_environment(sweep: dict, values: dict[str, object], folder: Path) -> dict[str, str]:
+    """What a W&B agent tells a run beside its command; offline here."""
+    chosen = folder / "config-of-agent.yaml"
+    config_util.save_config_file_from_dict(str(chosen), {name: {"value": v} for name, v in values.items()})
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    own = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "ofagent", "WANDB_SWEEP_PARAM_PATH": str(chosen)}
+    return {**os.environ, **own, "WANDB_PROJECT": sweep["project"], "PATH": path, "PYTHONPATH": str(ROOT)}
+
+
+FEW = {
+    "point_nav": [
+        "--iterations=2",
+        "--evaluation.every=1",
+        "--evaluation.tasks=2",
+        "--sampling.tasks=2",
+        "--threads=1",
+    ],
+    "sinusoid": ["--iterations=2", "--test_every=1"],
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_an_agent_of_wandb_can_run_a_sweep(tmp_path, recorded, monkeypatch, name):
+    """The command that it forms is accepted, the run is the agent's, and what the sweep compares is in it."""
+    sweep = wandb_sweeps.load_sweep_config(str(ROOT / "configs" / "sweeps" / f"{name}.yaml"))
+    values = {key: parameter["values"][-1] for key, parameter in sweep["parameters"].items()}
+    ours = Sweep.read(ROOT / "configs" / "sweeps" / f"{name}.yaml")
+    assert [values[axis] for axis in ours.axes] == [axis[-1] for axis in ours.values]  # 1e-3 is a word in W&B's YAML
+    for folder in ("scripts", "configs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    command = [*agent_command(sweep, values), *FEW[name], "--tracking.mode=offline"]
+    assert f"--algorithm.inner.step_size={values['algorithm.inner.step_size']}" in command
+    environment = agent_environment(sweep, values, tmp_path)
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert process.returncode == 0, process.stderr
+
+    (wandb_run,) = (tmp_path / "runs").glob("*/wandb/offline-run-*")
+    (about,) = recorded(wandb_run, "run")
+    group = {"point_nav": "PointNav-v0/maml_sgd", "sinusoid": "sinusoid/maml_sgd"}[name]
+    own = {"run_id": "ofagent", "sweep_id": "sweep1", "project": "metarl", "run_group": group}
+    assert own.items() <= about.items()
+    assert about["tags"][:2] == [group.split("/")[0], "maml_sgd"]
+    assert f"seed{values['seed']}" in about["display_name"]
+    found = about["config"]["update"]
+    assert {key: found[key] for key in values} == values
+    assert found["seed"] == values["seed"]
+    assert found["algorithm"]["step_size"] == values["algorithm.step_size"]
+    assert found["algorithm"]["inner"]["step_size"] == values["algorithm.inner.step_size"]
+    compared = [row["item"] for row in recorded(wandb_run, "history") if sweep["metric"]["name"] in row["item"]]
+    assert len(compared) >= 2

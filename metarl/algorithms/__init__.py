@@ -1,5 +1,30 @@
-"""The table of algorithms: each is frozen settings and `update(policy, params, support, query)`."""
+"""The table of algorithms: each is frozen settings, an inner loop, and `update(model, params, state, experience)`."""
 
-from metarl.algorithms.maml import MAML
+from typing import Annotated
 
-Algorithm = MAML
+from pydantic import Field
+
+from metarl.algorithms.maml_sgd import MAMLSGD
+from metarl.algorithms.maml_trpo import MAMLTRPO
+from metarl.algorithms.promp import MAMLPPO, ProMP
+from metarl.algorithms.reptile import Reptile
+from metarl.inner import SGD
+
+Algorithm = Annotated[MAMLTRPO | MAMLPPO | MAMLSGD | ProMP | Reptile, Field(discriminator="name")]
+
+
+def in_short(algorithm: Algorithm) -> str:
+    """An algorithm by its name and what is notable about it: `maml_trpo, first order`."""
+    inner = algorithm.inner
+    notable = {
+        "first order": getattr(algorithm, "first_order", False),
+        "E-MAML": getattr(algorithm, "exploration_credit", 0) > 0,
+        f"{inner.name} inside": inner.name != SGD().name,
+    }
+    if isinstance(inner, SGD):
+        notable |= {
+            "Meta-SGD": inner.learned_step_sizes,
+            "ANIL": inner.last_layer_only,
+            inner.loss: inner.loss != SGD().loss,
+        }
+    return ", ".join([algorithm.name, *(words for words, is_so in notable.items() if is_so)])

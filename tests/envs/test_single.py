@@ -31,6 +31,27 @@ def test_a_task_given_at_reset_stays():
     assert env.task == VelocityTask(1.0)
 
 
+@pytest.mark.parametrize("task", [VelocityTask(1.7), {"velocity": 1.7}])
+def test_a_task_given_when_it_is_made_stays(task):
+    env = gymnasium.make("metarl/HalfCheetahVel-v0", task=task).unwrapped
+    assert env.task == VelocityTask(1.7)
+    env.reset(seed=1)
+    assert env.task == VelocityTask(1.7)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"velocity": 9}, "lies in no split"),
+        ({"speed": 1}, "unknown field.*velocity"),
+        (1.7, "expected a VelocityTask"),
+    ],
+)
+def test_a_task_that_does_not_exist_is_refused(task, message):
+    with pytest.raises(TaskError, match=message):
+        gymnasium.make("metarl/HalfCheetahVel-v0", task=task)
+
+
 PICTURE = """
 import gymnasium
 env = gymnasium.make("envs:metarl/PointNav-v0", render_mode="rgb_array").unwrapped

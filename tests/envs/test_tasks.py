@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from envs.errors import FamilyError, TaskError
 from envs.half_cheetah import DirectionTask, direction_space
-from envs.point import GoalTask, goal_space
+from envs.hopper import params
+from envs.planar import direction_space as planar_directions
+from envs.point import GoalTask, goal_space, half_circle_space
 from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, Boxes, Points, additive_recurrence, carve
 from envs.velocity import VelocityTask, velocity_space
 
@@ -165,7 +168,7 @@ def test_an_absent_split_gives_the_reason():
     ("tasks", "message"),
     [
         ([], "no tasks given"),
-        ([VelocityTask(3.5)], r"task 0 \(velocity = 3\.50 m/s\) lies in no split.*\n.*train: \[0, 0\.1675\]"),
+        ([VelocityTask(3.5)], r"the task \(velocity = 3\.50 m/s\) lies in no split.*\n.*train: \[0, 0\.1675\]"),
         ([VelocityTask(1.0), DirectionTask(1)], "is a DirectionTask, expected a VelocityTask"),
         (VelocityTask(1.0), "expected a sequence of tasks"),
     ],
@@ -206,3 +209,46 @@ def test_malformed_regions_are_refused():
         Boxes(np.array([[1.0]]), np.array([[0.0]]))
     with pytest.raises(TaskError, match=r"\(P, D\)"):
         Points(np.array([1.0, 2.0]))
+
+
+# ---------------------------------------------------------------------------------------- tasks from words
+def test_a_task_is_read_from_its_fields():
+    assert velocity_space().parse(["velocity=1.7"]) == VelocityTask(1.7)
+    assert goal_space().parse(["goal=0.3,-0.2"]) == GoalTask((0.3, -0.2))
+
+
+def test_a_direction_is_brought_to_length_1():
+    assert planar_directions().parse(["direction=-3,4"]).direction == pytest.approx((-0.6, 0.8), abs=1e-15)
+    assert half_circle_space().parse(["goal=0.7,0.7"]).goal == pytest.approx((math.sqrt(0.5), math.sqrt(0.5)))
+
+
+def test_multipliers_that_are_not_given_are_1_and_one_number_stands_for_all():
+    task = params().task_space.parse(["mass=2", "damping=0.9,1.1,1"])
+    assert (task.mass, task.damping) == ((2.0,) * 4, (0.9, 1.1, 1.0))
+    assert set(task.inertia + task.friction) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("space", "texts", "message"),
+    [
+        (velocity_space(), ["velocty=1"], "unknown field of VelocityTask 'velocty'.*Did you mean 'velocity'"),
+        (velocity_space(), ["velocity=9"], "9.00 m/s.* lies in no split"),
+        (velocity_space(), ["velocity=fast"], "'velocity=fast' is not of the form NAME=NUMBER"),
+        (velocity_space(), ["velocity"], "'velocity' is not of the form"),
+        (velocity_space(), ["velocity=1", "velocity=2"], "given twice"),
+        (velocity_space(), ["velocity=nan"], "expected a finite number"),
+        (velocity_space(), [], "lacks velocity"),
+        (goal_space(), ["goal=0.3"], "expected 2 finite numbers"),
+        (half_circle_space(), ["goal=0,0"], "length 1"),
+        (half_circle_space(), ["goal=0,-1"], "lies in no split"),
+        (params().task_space, ["mass=0"], "must be above 0"),
+    ],
+)
+def test_words_that_describe_no_task_get_the_fields_and_ranges(space, texts, message):
+    with pytest.raises(TaskError, match=message) as error:
+        space.parse(texts)
+    text = str(error.value)
+    assert text.count("The splits are") == 1
+    assert space.describe() in text
+    fields = {"velocity": "velocity=X [m/s]", "goal": "goal=X,X [m]", "mass": "mass=X,X,X,X [1.5^exponent], inertia="}
+    assert fields[next(iter(space.units))] in text

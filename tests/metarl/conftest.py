@@ -36,6 +36,7 @@ def collect(policy):
         actions = drawn_from.mean + drawn_from.log_std.exp()[:, None, None] * normal(policy.action_size)
         valid = torch.ones(shape, dtype=torch.float64)
         valid[:, ::3, horizon // 2 :] = 0
-        return Batch(observations, actions, normal(), valid, log_prob(drawn_from, actions), drawn_from)
+        advantages, returns = normal(), normal()[:, 0, 0]
+        return Batch(observations, actions, advantages, valid, log_prob(drawn_from, actions), drawn_from, returns)
 
     return collect

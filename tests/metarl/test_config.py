@@ -115,6 +115,8 @@ def test_a_file_is_a_difference_from_the_defaults(tmp_path):
 
 def test_another_kind_starts_from_its_own_defaults(tmp_path):
     assert load(tmp_path, "algorithm: {name: drift, step: 2}") == Run(algorithm=Drift(step=2.0))
+    assert load(tmp_path, "algorithm: drift") == Run(algorithm=Drift())
+    assert load(tmp_path, "algorithm: trust") == Run()
 
 
 def test_the_same_kind_keeps_the_default_of_its_field(tmp_path):
@@ -170,6 +172,7 @@ def test_words_are_read_as_they_look(text, value):
         ({"algorithm": {"detla": 1}}, "algorithm.detla: no such setting. Did you mean 'delta'?"),
         ({"algorithm": {"name": "drift", "delta": 1}}, "algorithm.delta: no such setting. "),
         ({"algorithm": {"name": "drif"}}, "algorithm.name = 'drif': no such name. Did you mean 'drift'?"),
+        ({"algorithm": "drif"}, "algorithm.name = 'drif': no such name. Did you mean 'drift'?"),
         ({"algorithm": {"name": 3}}, "algorithm.name = "),
         ({"algorithm": 3}, "algorithm = 3: should be a mapping"),
         ({"algorithm": None}, "algorithm = None: should be a mapping"),

@@ -58,17 +58,21 @@ class Echo(VectorEnv):
 class Climb:
     """An inner step raises the output of task m by m + 1, times the scale; it keeps the batches it learned from."""
 
-    inner_steps: int = 1
+    steps: int = 1
     batches: list = field(default_factory=list)
 
-    def adapt(self, policy, params, batch, scale=1.0):
+    @property
+    def inner(self):
+        return self
+
+    def adapt(self, model, params, batch, scale=1.0):
         self.batches.append(batch)
         return params | {"b0": params["b0"] + scale * RISE[:, None]}
 
 
-def parameters(output=0.0):
+def parameters(output=0.0, log_std=-20.0):
     """The policy whose output is one number, all but without noise."""
-    return {"w0": torch.zeros(1, 1), "b0": torch.tensor([output]), "log_std": torch.tensor([-20.0])}
+    return {"w0": torch.zeros(1, 1), "b0": torch.tensor([output]), "log_std": torch.tensor([log_std])}
 
 
 def adapted(env=None, algorithm=None, params=None, **changes):
@@ -102,9 +106,29 @@ def test_each_return_is_of_its_task_step_and_episode(trained, scales):
     np.testing.assert_allclose(learned_from, outputs[:, :-1])
 
 
+def test_deterministic_episodes_start_alike_and_change_nothing_else():
+    env, learned, learned_without = Echo(), Climb(), Climb()
+    with_them = adapted(env, learned, parameters(7.0, log_std=0.0), deterministic=True)
+    without = adapted(Echo(), learned_without, parameters(7.0, log_std=0.0))
+    assert env.rounds[::2] == env.rounds[1::2]
+    assert len(env.rounds) == 2 * (K + 1)
+    outputs = 7.0 + np.arange(K + 1) * RISE.numpy()[:, None]  # (M, K+1)
+    n = np.arange(M * E).reshape(M, 1, E)
+    np.testing.assert_allclose(with_them.deterministic, T * (100 * n + outputs[..., None]), rtol=1e-6)
+    noise = with_them.returns - with_them.deterministic
+    assert 0.5 < noise.std() / np.sqrt(T) < 2
+    np.testing.assert_array_equal(with_them.returns, without.returns)
+    for batch, other in zip(learned.batches, learned_without.batches, strict=True):
+        assert torch.equal(batch.actions, other.actions)
+    with pytest.raises(ValueError, match="deterministic=True"):
+        _ = without.deterministic_means
+
+
 def test_means_count_the_episodes_that_were_finished():
     returns = np.array([[[1.0, 3.0], [5.0, np.nan]], [[np.nan, np.nan], [-2.0, 0.0]]])
-    np.testing.assert_array_equal(AdaptationReturns(returns, ()).means, [[2, 5], [np.nan, -1]])
+    result = AdaptationReturns(returns, (), 10 * returns)
+    np.testing.assert_array_equal(result.means, [[2, 5], [np.nan, -1]])
+    np.testing.assert_array_equal(result.deterministic_means, [[20, 50], [np.nan, -10]])
 
 
 OWN = Evaluation(split="iid", tasks=2, episodes=3, later_steps=0.75, steps=1)
@@ -124,10 +148,10 @@ def test_the_script_compares_the_trained_with_the_first_parameters(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     env = make_batch(TINY.env, test.tasks * test.episodes, 1)
     policy, tasks = make_policy(TINY, env), fixed_tasks(env, test.split, test.tasks)
-    first = initial_params(policy, TINY.seed)
+    first = initial_params(policy, TINY)
     trained = {name: p + 0.5 for name, p in first.items()}
     runs.create(tmp_path / "run", TINY)
-    runs.save(tmp_path / "run", TINY, State(iteration=6, environment_steps=99, params=trained, test_tasks=[]))
+    runs.save(tmp_path / "run", TINY, State(6, 99, trained, algorithm_state={}, test_tasks=[]))
 
     monkeypatch.setattr(sys, "argv", ["evaluate.py", "run", "--json", "report.json", *flags.split()])
     runpy.run_path(str(SCRIPTS / "evaluate.py"), run_name="__main__")
@@ -139,6 +163,9 @@ def test_the_script_compares_the_trained_with_the_first_parameters(tmp_path, mon
     assert about.items() <= report.items()
     for name, params in {"meta-learned": trained, "random init": first}.items():
         settings = {"horizon": 5, "steps": test.steps, "later_steps": test.later_steps, "seed": seed}
+        settings["deterministic"] = True
         expected = evaluate(env, tasks, policy, params, TINY.algorithm, TINY.sampling, **settings)
         assert report["returns"][name] == expected.means.tolist()
+        assert report["deterministic"][name] == expected.deterministic_means.tolist()
+        assert report["returns"][name] != report["deterministic"][name]
     assert report["returns"]["meta-learned"] != report["returns"]["random init"]

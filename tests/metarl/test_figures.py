@@ -2,22 +2,25 @@
 
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from metarl import figures
-from metarl.figures import (
-    Curve,
+from metarl.figures import adaptation, breadth, comparison, grids, regression, style
+from metarl.figures.adaptation import (
     TaskReturns,
     adaptation_curve,
     evaluation_figure,
+    learners,
     learning_curve,
     return_per_task,
 )
+from metarl.figures.style import Curve
 
 
 def curve(start: float, gain: float, points: int = 4) -> Curve:
@@ -30,6 +33,11 @@ PAIRS = TaskReturns(np.linspace(-90, -60, 12), np.linspace(-30, -20, 12))
 LINE = TaskReturns(PAIRS.before, PAIRS.after, np.linspace(0, 3, 12), "goal [m/s]", {"training": (0, 2)})
 PLANE = TaskReturns(PAIRS.before, PAIRS.after, np.random.default_rng(0).normal(size=(12, 2)), ("x [m]", "y [m]"))
 STEPS = np.arange(1, 201) * 8000
+LOSS = Curve(*[np.array([1.0, 0.1])] * 3)
+LEARNERS = {
+    "meta-learned": (np.arange(4) * 2000, curve(-80, 60)),
+    "from scratch": (2000 * 2 ** np.arange(12), curve(-90, 70, 12)),
+}
 
 
 @pytest.fixture
@@ -55,6 +63,7 @@ def texts(figure: Figure) -> set[str]:
         (lambda path: evaluation_figure(path, CURVES, LINE, "title"), (1560, 570)),
         (lambda path: evaluation_figure(path, CURVES, PLANE, "title"), (1872, 570)),
         (lambda path: learning_curve(path, STEPS, STEPS * 1e-5, STEPS * 2e-5, "title"), (840, 540)),
+        (lambda path: learners(path, LEARNERS, "title"), (840, 540)),
     ],
 )
 def test_a_png_of_its_size(tmp_path, draw, size):
@@ -115,16 +124,98 @@ def test_learning_curve_shows_the_held_out_interval(tmp_path, drawn):
     np.testing.assert_allclose(smooth, np.stack([STEPS, np.full(200, 3.0)], axis=1))
 
 
+def test_learners_lie_at_the_steps_that_each_took(tmp_path, drawn):
+    """The axis is logarithmic above the first step that was taken, and 0 has a place on it."""
+    learners(tmp_path / "a.png", LEARNERS, "title")
+    [axes] = drawn[0].axes
+    for line, (steps, expected) in zip(axes.lines, LEARNERS.values(), strict=True):
+        np.testing.assert_array_equal(line.get_xydata(), np.stack([steps, expected.mean], axis=1))
+    left, right = (axes.transAxes.inverted().transform(axes.transData.transform((x, 0)))[0] for x in (0, 4_096_000))
+    assert (left, right) == pytest.approx((0.05, 0.95), abs=0.02)
+    places = [axes.transData.transform((x, 0))[0] for x in (4000, 8000, 16000)]
+    assert np.diff(places)[0] == pytest.approx(np.diff(places)[1])
+    assert {"meta-learned", "from scratch", "environment steps"} <= texts(drawn[0])
+
+
+def test_a_figure_as_svg_is_its_drawing_with_letters_as_text():
+    text = style.svg(adaptation_curve, CURVES, "the title", ylabel="a < b")
+    assert text == style.svg(adaptation_curve, CURVES, "the title", ylabel="a < b")
+    root = ElementTree.fromstring(text)
+    assert root.get("viewBox") == "0 0 403.2 259.2"
+    written = {"".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"the title", "a < b", "gradient steps", *CURVES} <= written
+    assert "the title" not in style.svg(adaptation_curve, CURVES, "")
+
+
+@pytest.mark.parametrize(
+    ("draw", "args"),
+    [
+        (comparison.return_per_parameter, (np.arange(4.0), CURVES, "title", "goal [m]", "return", "remark")),
+        (comparison.performance_profile, (np.arange(4.0), CURVES, "title", "return", "remark")),
+        (comparison.in_and_out_of_range, ({"ours": curve(0, 1, 2)}, ("held-out", "far"), "title", "return", "remark")),
+        (breadth.draw, (("a", "b", "c", "d"), CURVES, "title")),
+        (grids.heat_maps, ([grids.Grid("gain", np.eye(2), True)], (1, 2), (3, 4), ("rows", "columns"), "title")),
+        (
+            regression.sinusoids,
+            ({"net": regression.Fit(*[np.arange(3.0)] * 2, (np.zeros(1),) * 2, [np.ones(3)])}, {"net": LOSS}, "title"),
+        ),
+    ],
+)
+def test_every_figure_can_be_svg(draw, args):
+    root = ElementTree.fromstring(style.svg(draw, *args))
+    assert "title" in {"".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")}
+
+
+def test_a_dozen_and_a_half_curves_can_be_told_apart():
+    assert [style.stroke(i)[0] for i in range(6)] == list(style.CURVES)
+    assert len({style.stroke(i) for i in range(18)}) == 18
+
+
+def test_a_profile_and_its_key_have_the_same_strokes(tmp_path, drawn):
+    shares = {f"algorithm {i}": Curve(*[np.array([1.0, 0.5, 0.0])] * 3) for i in range(8)}
+    comparison.performance_profile(tmp_path / "a.png", np.arange(3.0), shares, "title", "return", "remark")
+    [axes] = drawn[0].axes
+    entries = zip(axes.lines, axes.get_legend().get_lines(), axes.get_legend().get_texts(), shares, strict=True)
+    for line, sample, text, label in entries:
+        assert (line.get_color(), line.get_linestyle()) == (sample.get_color(), sample.get_linestyle())
+        assert (text.get_text(), to_hex(text.get_color()).upper()) == (label, line.get_color())
+
+
+def test_the_first_split_is_filled_and_the_second_hollow(tmp_path, drawn):
+    pair = Curve(np.array([5.0, -5.0]), np.array([4.0, -7.0]), np.array([8.0, -4.0]))
+    comparison.in_and_out_of_range(
+        tmp_path / "a.png", {"ours": pair, "theirs": pair}, ("held-out", "far"), "title", "return", "remark"
+    )
+    [axes] = drawn[0].axes
+    faces = {line.get_xdata()[0]: line.get_markerfacecolor() for line in axes.lines[:2]}
+    assert faces == {5.0: style.BLUE, -5.0: "white"}
+    reach = [(segment[0, 0], segment[1, 0]) for bar in axes.collections[:2] for segment in bar.get_segments()]
+    np.testing.assert_allclose(reach, [(4, 8), (-7, -4)])
+    [legend] = drawn[0].legends
+    dots = zip(legend.get_texts(), legend.legend_handles, strict=True)
+    keys = {text.get_text(): dot.get_markerfacecolor() for text, dot in dots}
+    assert keys == {"held-out": style.INK, "far": "white"}
+
+
 def test_running_mean_by_hand():
-    smooth = figures._running_mean(np.array([1.0, 3.0, np.nan, 7.0]), 2)
+    smooth = adaptation._running_mean(np.array([1.0, 3.0, np.nan, 7.0]), 2)
     np.testing.assert_allclose(smooth, [1, 2, 3, 7])
 
 
 def test_labels_that_would_overlap_are_moved_apart_evenly():
-    gap = figures.LINE_HEIGHT
-    np.testing.assert_allclose(figures._spread([0.2, 0.5], [1, 1]), [0.2, 0.5])
-    np.testing.assert_allclose(figures._spread([0.5, 0.5], [1, 1]), [0.5 - gap / 2, 0.5 + gap / 2])
-    assert np.diff(figures._spread([0.5, 0.5, 0.52], [1, 2, 1])).min() > 1.4 * gap
+    gap = style.LINE_HEIGHT
+    np.testing.assert_allclose(style.spread([0.2, 0.5], [1, 1]), [0.2, 0.5])
+    np.testing.assert_allclose(style.spread([0.5, 0.5], [1, 1]), [0.5 - gap / 2, 0.5 + gap / 2])
+    assert np.diff(style.spread([0.5, 0.5, 0.52], [1, 2, 1])).min() > 1.4 * gap
+
+
+@pytest.mark.parametrize("height", [-0.2, 0.0, 0.4, 1.0, 1.1])
+@pytest.mark.parametrize("lines", [[1], [1, 1, 2], [2, 3, 1, 2, 1]])
+def test_labels_stay_beside_the_axes_without_touching(height, lines):
+    middles, halves = np.array(style.spread([height] * len(lines), lines)), np.array(lines) * style.LINE_HEIGHT / 2
+    assert (middles - halves).min() >= -1e-3
+    assert (middles + halves).max() <= 1 + 1e-3
+    assert (np.diff(middles) >= halves[1:] + halves[:-1] - 1e-3).all()
 
 
 def test_values_that_are_not_finite_leave_gaps(tmp_path):
@@ -153,10 +244,12 @@ def test_pyplot_is_never_loaded_and_settings_stay(tmp_path):
     program = f"""
 import sys, pathlib, matplotlib, numpy as np
 settings = matplotlib.rcParams.copy()
-from metarl.figures import *
+from metarl.figures.adaptation import *
+from metarl.figures.style import Curve, svg
 flat = Curve(*[np.zeros(2)] * 3)
 returns = TaskReturns(np.zeros(2), np.ones(2))
 evaluation_figure(pathlib.Path({str(tmp_path)!r}) / "a.png", {{"a": flat}}, returns, "t")
+svg(evaluation_figure, {{"a": flat}}, returns, "t")
 assert matplotlib.rcParams.copy() == settings
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -64,8 +64,8 @@ def test_the_policy_has_all_its_settings():
 def test_the_first_parameters_are_a_function_of_the_seed():
     policy = GaussianMLP(observation_size=3, action_size=2, hidden_sizes=(4,))
     torch.manual_seed(0)
-    one = initial_params(policy, 1)
+    one = initial_params(policy, Experiment(seed=1))
     torch.manual_seed(1)
-    again, other = initial_params(policy, 1), initial_params(policy, 2)
+    again, other = (initial_params(policy, Experiment(seed=seed)) for seed in (1, 2))
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["w0"], other["w0"])

@@ -8,8 +8,8 @@ H1 + H2 + H12 + H12^T:
     H1 = sum_t E[grad log pi_t grad log pi_t^T Q_t]    H2 = sum_t E[hess log pi_t Q_t]
     H12 = sum_t E[grad log pi_t grad Q_t^T]            as Q_t depends on the later policy
 
-`ratio` has H1 + H2, `reinforce` H2 alone. H12 vanishes where actions do not move the state: grad Q_t is then
-the same for all actions, and the expectation of a score is 0.
+`dice` has all of it, `ratio` has H1 + H2, `reinforce` H2 alone. H12 vanishes where actions do not move the state:
+grad Q_t is then the same for all actions, and the expectation of a score is 0.
 """
 
 import itertools
@@ -124,7 +124,7 @@ def test_the_enumeration_is_complete(process):
 
 @processes
 @advantages
-@pytest.mark.parametrize("loss", ["ratio", "reinforce"])
+@pytest.mark.parametrize("loss", ["ratio", "reinforce", "dice"])
 def test_the_gradient_is_the_policy_gradient(process, advantage, loss):
     surrogate = process.surrogate(loss, THETA, advantage(process))
     assert_equal(jacobian(surrogate, THETA), true_gradient(process, THETA))
@@ -154,6 +154,24 @@ def test_reinforce_lacks_the_outer_product_of_the_scores_too(process, advantage)
     h1 = expectation(process, score[..., :, None] * score[..., None, :] * estimates[..., None, None])
     assert_equal(ratio - reinforce, h1)
     assert h1.abs().max() > 0.1
+
+
+@processes
+@advantages
+def test_dice_has_the_true_hessian(process, advantage):
+    surrogate = process.surrogate("dice", THETA, advantage(process))
+    assert_equal(hessian(surrogate, THETA), hessian(process.expected_return, THETA))
+
+
+def test_dice_credits_later_steps_of_its_own_episode_only():
+    """By hand, for two steps with ratios a, b in one episode: a A_1 + (a b - a) A_2, and nothing of padding."""
+    old = torch.zeros(1, 2, 3)
+    log_probs = torch.tensor([[[0.1, -0.3, 5.0], [0.2, 0.4, -7.0]]])
+    advantages = torch.tensor([[[2.0, -1.0, 9.0], [0.5, 3.0, 9.0]]])
+    valid = torch.tensor([[[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]]])
+    a, b = log_probs[0, :, 0].exp(), log_probs[0, :, 1].exp()
+    rewards = (a - 1) * advantages[0, :, 0] + (a * b - a) * advantages[0, :, 1]
+    torch.testing.assert_close(INNER_LOSSES["dice"](log_probs, old, advantages, valid), -rewards.sum().view(1) / 4)
 
 
 def adapted(process: Process, loss: str, theta: Tensor) -> Tensor:
@@ -189,6 +207,13 @@ def test_the_meta_gradient_through_reinforce_lacks_the_outer_product():
     bias = ALPHA * h1 @ true_gradient(GENERAL, after)
     assert_equal(meta_gradient(BANDIT, GENERAL, "reinforce") + bias, true_meta_gradient(BANDIT, GENERAL))
     assert bias.norm() > 0.05 * true_meta_gradient(BANDIT, GENERAL).norm()
+
+
+def test_the_meta_gradient_through_dice_is_unbiased():
+    assert_equal(meta_gradient(GENERAL, GENERAL, "dice"), true_meta_gradient(GENERAL, GENERAL))
+    for biased in ("ratio", "reinforce"):
+        wrong = meta_gradient(GENERAL, GENERAL, biased) - true_meta_gradient(GENERAL, GENERAL)
+        assert wrong.norm() > 0.01 * true_meta_gradient(GENERAL, GENERAL).norm()
 
 
 def test_mean_over_steps_counts_each_tasks_own_valid_steps():

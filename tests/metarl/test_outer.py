@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metarl.outer import conjugate_gradient, trust_region_step
+from metarl.timing import Stopwatch
 
 SETTINGS = {"cg_iterations": 20, "cg_damping": 1e-6, "backtrack_ratio": 0.8, "max_backtracks": 15}
 
@@ -22,8 +23,9 @@ problems = given(st.integers(1, 10), st.integers(0, 2**32))
 @problems
 def test_conjugate_gradient_is_a_direct_solve(size, seed):
     matrix, b = positive_definite(size, seed)
-    x = conjugate_gradient(lambda v: matrix @ v, b, iterations=3 * size, tolerance=1e-26)
+    x, image = conjugate_gradient(lambda v: matrix @ v, b, iterations=3 * size, tolerance=1e-26)
     torch.testing.assert_close(x, torch.linalg.solve(matrix, b), rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(image, matrix @ x, rtol=1e-7, atol=1e-7)
 
 
 def test_conjugate_gradient_stops_at_the_tolerance_and_at_the_number_of_iterations():
@@ -39,10 +41,11 @@ def test_conjugate_gradient_stops_at_the_tolerance_and_at_the_number_of_iteratio
         conjugate_gradient(product, b, iterations)
         assert len(products) == iterations
     products.clear()
-    x = conjugate_gradient(product, b, 1000, tolerance=1e-4)
+    x, image = conjugate_gradient(product, b, 1000, tolerance=1e-4)
+    torch.testing.assert_close(image, matrix @ x)
     assert len(products) < 30
     assert 0 < (matrix @ x - b).norm() <= 1e-2 * b.norm()
-    assert not conjugate_gradient(product, torch.zeros(30), 10).any()
+    assert not conjugate_gradient(product, torch.zeros(30), 10)[0].any()
 
 
 @problems
@@ -54,6 +57,7 @@ def test_the_step_on_a_quadratic_model_is_the_natural_gradient(size, seed):
         lambda v: matrix @ v,
         lambda x: (7 + g @ x, x @ matrix @ x / 2),
         torch.tensor(7.0),
+        Stopwatch(),
         max_kl=0.02,
         **SETTINGS | {"cg_iterations": 40},
     )
@@ -77,7 +81,7 @@ def test_an_accepted_step_improves_within_the_trust_region(size, seed):
         return g @ x - strength * (x @ x) ** 2, (x @ matrix @ x / 2) * (1 + strength * x.norm())
 
     start, _ = evaluate(torch.zeros_like(g))
-    step, metrics = trust_region_step(g, lambda v: matrix @ v, evaluate, start, max_kl=0.05, **SETTINGS)
+    step, metrics = trust_region_step(g, lambda v: matrix @ v, evaluate, start, Stopwatch(), max_kl=0.05, **SETTINGS)
     surrogate, kl = evaluate(step)
     if metrics["accepted"]:
         assert 0 < metrics["kl"] == kl <= 0.05
@@ -90,7 +94,7 @@ def test_backtracking_takes_the_longest_step_of_its_grid_within_the_trust_region
     """Where the KL is four times its model, half the longest step fits: 0.8^4, but not 0.8^3."""
     g = torch.tensor([1.0], dtype=torch.float64)
     step, metrics = trust_region_step(
-        g, lambda v: v, lambda x: (g @ x, 4 * x @ x / 2), torch.tensor(0.0), max_kl=0.02, **SETTINGS
+        g, lambda v: v, lambda x: (g @ x, 4 * x @ x / 2), torch.tensor(0.0), Stopwatch(), max_kl=0.02, **SETTINGS
     )
     assert metrics["backtracks"] == 4
     assert step.item() == pytest.approx(0.2 * 0.8**4, rel=1e-4)
@@ -108,7 +112,7 @@ def test_backtracking_takes_the_longest_step_of_its_grid_within_the_trust_region
 )
 def test_a_failed_search_is_no_step_at_all(evaluate):
     g = torch.ones(3, dtype=torch.float64)
-    step, metrics = trust_region_step(g, lambda v: v, evaluate, torch.tensor(0.0), max_kl=0.01, **SETTINGS)
+    step, metrics = trust_region_step(g, lambda v: v, evaluate, torch.tensor(0.0), Stopwatch(), max_kl=0.01, **SETTINGS)
     assert torch.equal(step, torch.zeros_like(g))
     assert metrics["accepted"] == metrics["kl"] == metrics["improvement"] == 0
     assert metrics["backtracks"] == 15
@@ -118,7 +122,7 @@ def test_a_failed_search_is_no_step_at_all(evaluate):
 def test_a_gradient_without_direction_is_no_step(value):
     g = torch.full((3,), value)
     step, metrics = trust_region_step(
-        g, lambda v: v, lambda x: (g @ x, x @ x), torch.tensor(0.0), max_kl=0.01, **SETTINGS
+        g, lambda v: v, lambda x: (g @ x, x @ x), torch.tensor(0.0), Stopwatch(), max_kl=0.01, **SETTINGS
     )
     assert torch.equal(step, torch.zeros(3))
     assert metrics["accepted"] == 0

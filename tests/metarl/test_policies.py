@@ -106,6 +106,15 @@ def test_without_a_floor_the_parameter_is_the_logarithm(policy, theta):
     assert replace(policy, min_std=0.0).log_std(theta) is theta["log_std"]
 
 
+def test_the_floor_can_be_unbent():
+    policy = GaussianMLP(observation_size=1, action_size=4, min_std=0.1)
+    raw = torch.tensor([math.log(0.1) - 6, -2.0, 0.0, 50.0], dtype=torch.float64)
+    torch.testing.assert_close(policy.raw_log_std(policy.log_std({"log_std": raw})), raw)
+    below = policy.log_std({"log_std": policy.raw_log_std(torch.tensor([-5.0, -math.inf, math.log(0.1)]))})
+    torch.testing.assert_close(below.exp(), torch.full((3,), 0.1001), rtol=1e-5, atol=0)
+    assert torch.equal(replace(policy, min_std=0.0).raw_log_std(raw), raw)
+
+
 def test_the_ratio_is_one_at_the_sampling_parameters(policy, collect):
     params = stacked(policy)
     batch = collect(params, seed=0)

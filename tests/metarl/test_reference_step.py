@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.meta_gradient import Adaptation, KLCurvature, follow, surrogate_gradient
+from metarl.inner import SGD
+from metarl.meta_gradient import Adaptation, KLCurvature, follow, meta_gradient
 from metarl.parameters import chunk, expand, flatten, unflatten
 from metarl.policies import GaussianMLP, log_prob
 from metarl.types import Batch, Params
@@ -35,14 +36,29 @@ def batch(reference: dict[str, Tensor], kind: str, params: Params) -> Batch:
     actions = reference[f"{kind}_actions"].unsqueeze(1)
     advantages = reference[f"{kind}_advantages"].unsqueeze(1)
     policy = POLICY.distribution(params, observations)
-    return Batch(observations, actions, advantages, torch.ones_like(advantages), log_prob(policy, actions), policy)
+    return Batch(
+        observations,
+        actions,
+        advantages,
+        torch.ones_like(advantages),
+        log_prob(policy, actions),
+        policy,
+        torch.zeros(TASKS),
+    )
+
+
+def sgd(reference: dict[str, Tensor], loss: str) -> SGD:
+    return SGD(step_size=reference["inner_lr"].item(), loss=loss)
 
 
 def adaptation(reference: dict[str, Tensor], loss: str, *, first_order: bool = False) -> Adaptation:
     params = theta(reference)
     support = [batch(reference, "support", expand(params, TASKS))]
-    step_size = reference["inner_lr"].item()
-    return follow(POLICY, params, TASKS, support, step_size, loss, first_order=first_order)
+    return follow(sgd(reference, loss), POLICY, params, TASKS, support, first_order=first_order)
+
+
+def gradient_after(adaptation: Adaptation, query: Batch) -> tuple[Tensor, Params]:
+    return meta_gradient(POLICY, adaptation, lambda adapted: -POLICY.outer_losses(adapted, query))
 
 
 def assert_equal(actual: Tensor, expected: Tensor) -> None:
@@ -59,13 +75,13 @@ def test_adapted_parameters(reference, loss):
 @pytest.mark.parametrize("loss", ["ratio", "reinforce"])
 def test_meta_gradient(reference, loss):
     adapted = adaptation(reference, loss)
-    _, gradient = surrogate_gradient(POLICY, adapted, batch(reference, "query", adapted.adapted))
+    _, gradient = gradient_after(adapted, batch(reference, "query", adapted.adapted))
     assert_equal(flatten(gradient) / TASKS, reference[f"meta_gradient_{loss}"])
 
 
 def test_first_order_gradient(reference):
     adapted = adaptation(reference, "ratio", first_order=True)
-    _, gradient = surrogate_gradient(POLICY, adapted, batch(reference, "query", adapted.adapted))
+    _, gradient = gradient_after(adapted, batch(reference, "query", adapted.adapted))
     assert_equal(flatten(gradient) / TASKS, reference["first_order_gradient"])
 
 
@@ -84,12 +100,12 @@ def test_tasks_are_independent(reference):
         batch(reference, "support", expand(params, TASKS)),
         batch(reference, "query", together.adapted),
     )
-    _, expected = surrogate_gradient(POLICY, together, query)
+    _, expected = gradient_after(together, query)
     total = torch.zeros(140, dtype=torch.float64)
     for m in range(TASKS):
         task = slice(m, m + 1)
-        alone = follow(POLICY, params, 1, [support.tasks(task)], reference["inner_lr"].item(), "ratio")
+        alone = follow(sgd(reference, "ratio"), POLICY, params, 1, [support.tasks(task)])
         for name, value in chunk(together.adapted, task).items():
             assert_equal(alone.adapted[name], value)
-        total += flatten(surrogate_gradient(POLICY, alone, query.tasks(task))[1])
+        total += flatten(gradient_after(alone, query.tasks(task))[1])
     assert_equal(total, flatten(expected))

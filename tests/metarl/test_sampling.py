@@ -71,8 +71,8 @@ def generators(*seeds):
     return [np.random.default_rng(seed) for seed in seeds]
 
 
-def play(env, params=None, seeds=(0, 1, 2)):
-    return rollout(env, POLICY, params or parameters(len(seeds)), generators(*seeds), T)
+def play(env, params=None, seeds=(0, 1, 2), **options):
+    return rollout(env, POLICY, params or parameters(len(seeds)), generators(*seeds), T, **options)
 
 
 def last(n):
@@ -158,6 +158,18 @@ def test_the_noise_of_a_task_is_that_of_its_own_generator():
     for mine, other in zip(fields_of(episodes), fields_of(beside_others), strict=True):
         assert torch.equal(mine[1], other[1])
     assert not torch.equal(episodes.actions[0], beside_others.actions[0])
+
+
+def test_a_deterministic_rollout_acts_by_the_mean_from_the_same_initial_states():
+    params, stochastic = parameters(), play(Scripted())
+    deterministic = play(Scripted(), deterministic=True)
+    assert torch.equal(deterministic.observations[:, :, 0], stochastic.observations[:, :, 0])
+    for n in range(N):
+        for t in range(last(n)[0] + 1):
+            at = *divmod(n, E), t
+            mean = deterministic.observations[at] @ params["w0"][n // E] + params["b0"][n // E]
+            torch.testing.assert_close(deterministic.actions[at], mean)
+            assert not torch.allclose(stochastic.actions[at], mean, rtol=1e-3)
 
 
 def test_a_diverged_simulation_is_left_out_with_a_warning():

@@ -17,7 +17,7 @@ from metarl.experiment import Environment, Evaluation, Experiment
 from metarl.policies import GaussianMLP
 from metarl.runs import State
 from metarl.seeding import Purpose, stream
-from metarl.tracking import Tracker
+from metarl.tracking import Tracker, read_metrics
 
 A, T, STD = 2, 4, 0.5
 POLICY = GaussianMLP(observation_size=1, action_size=A, hidden_sizes=(), action_scale=1e-2, min_std=0)
@@ -90,9 +90,9 @@ def test_before_and_after_differ_in_nothing_but_the_parameters(film):
 
 def test_a_film_shows_before_on_the_left_and_after_on_the_right(film, tmp_path):
     made, written = film(1)
-    assert made == [(tmp_path / "task-00.mp4", "task 0")]
-    [(path, frames, fps)] = written
-    assert (path, fps, len(frames)) == (made[0][0], 17, T + 1)
+    assert made == [(0, tmp_path / "task-00.mp4")]
+    [(path, frames, fps, _)] = written
+    assert (path, fps, len(frames)) == (made[0][1], 17, T + 1)
     left, right = frames[1:, -1, 0, 0].astype(int), frames[1:, -1, -1, 0].astype(int)
     np.testing.assert_allclose(right - left, 500 * POLICY.action_scale * 20, atol=1)
 
@@ -101,8 +101,8 @@ def test_a_film_shows_before_on_the_left_and_after_on_the_right(film, tmp_path):
 def test_filmed_tasks_are_spread_over_the_test(film, monkeypatch, count, chosen):
     monkeypatch.setattr(showcase, "LONGEST_VIDEO", 1)
     made, written = film(count)
-    assert [label for _, label in made] == [f"task {m}" for m in chosen]
-    assert all(len(frames) == 2 for _, frames, _ in written)
+    assert [m for m, _ in made] == chosen
+    assert all(len(frames) == 2 for _, frames, *_ in written)
 
 
 def test_a_machine_that_cannot_render_is_warned_of_once(film, monkeypatch):
@@ -124,28 +124,63 @@ def test_captions_say_how_many_steps(film, monkeypatch):
 
 @pytest.fixture
 def publish(tmp_path, monkeypatch):
-    """publish(rows) -> what a run with these metrics tells its tracker, and what its learning curve is drawn from."""
+    """publish(rows) -> what a finished run with these metrics tells its tracker, and its learning curve's arguments."""
     draw, tracker = Mock(), Mock(spec=Tracker)
-    monkeypatch.setattr(showcase.figures, "learning_curve", draw)
+    monkeypatch.setattr(showcase.adaptation, "learning_curve", draw)
 
     def publish(rows):
-        experiment = Experiment(evaluation=Evaluation(split="out-of-range", steps=2, videos=0))
+        evaluation = Evaluation(split="out-of-range", steps=2, videos=0)
+        experiment = Experiment(evaluation=evaluation, iterations=5)
         runs.create(tmp_path, experiment)
         (tmp_path / runs.METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
         returns = np.array([[[1.0], [2], [4]], [[3], [5], [8]], [[np.nan], [np.nan], [np.nan]]])
-        state = State(iteration=5, environment_steps=50, params={}, test_tasks=[])
+        state = State(5, 50, params={}, algorithm_state={}, test_tasks=[])
         showcase.publish(experiment, tmp_path, state, POLICY, TASKS[:3], AdaptationReturns(returns, ()), tracker)
         return tracker, draw
 
     return publish
 
 
-def test_the_summary_is_of_the_first_and_the_last_step_without_tasks_left_out(publish, tmp_path):
+def test_the_summary_is_of_the_first_and_the_last_step_without_tasks_left_out(publish):
     tracker, _ = publish([])
     summary = {"return_before_adaptation": 2.0, "return_after_adaptation": 6.0, "gain": 4.0}
-    tracker.summary.assert_called_once_with(summary)
-    name = f"checkpoint-{runs.read_id(tmp_path)}"
-    tracker.artifact.assert_called_once_with(tmp_path / runs.CHECKPOINT, name, "model")
+    tracker.summary.assert_called_once_with({**summary, "best_return_after_adaptation": 6.0})
+
+
+@pytest.mark.parametrize(("when", "filmed"), [("end", [4]), ("always", [0, 2, 4])])
+def test_films_are_made_at_the_end_or_always(tmp_path, monkeypatch, when, filmed):
+    monkeypatch.setitem(gymnasium.registry, "Filmed-v0", EnvSpec("Filmed-v0", entry_point=Filmed))
+    monkeypatch.setattr(Filmed, "episodes", [])
+    environment = Environment(id="Filmed-v0", horizon=T, options={"wide": True})
+    experiment = Experiment(env=environment, evaluation=Evaluation(videos=2, film=when), iterations=4)
+    runs.create(tmp_path, experiment)
+    returns = np.arange(5.0)[:, None, None] * [[1], [3]]
+    result = AdaptationReturns(returns, PARAMS[:2])
+    with Tracker.open(tmp_path, {}, mode="disabled", project="", group=None, name=None, run_id="r") as tracker:
+        for iteration in (0, 2, 4):
+            state = State(iteration, 10 * iteration, params={}, algorithm_state={}, test_tasks=[])
+            runs.save(tmp_path, experiment, state)
+            showcase.publish(experiment, tmp_path, state, POLICY, TASKS, result, tracker)
+    rows = read_metrics(tmp_path / runs.METRICS)
+    assert [(row["iteration"], row["environment_steps"]) for row in rows] == [(i, 10 * i) for i in filmed]
+    expected = [["task 0", 0.0, 0.0, 0.0, "videos/task-00.mp4"], ["task 4", 4.0, 12.0, 8.0, "videos/task-04.mp4"]]
+    assert [row["rollouts/tasks"]["rows"] for row in rows] == [expected] * len(filmed)
+    assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["task-00.mp4", "task-04.mp4"]
+
+
+def test_what_breaks_while_filming_is_a_warning(film, monkeypatch):
+    """The videos made before it stay."""
+    step = Filmed.step
+
+    def breaking(env, action):
+        if env.task.m == 2:
+            raise FloatingPointError("it fell apart")
+        return step(env, action)
+
+    monkeypatch.setattr(Filmed, "step", breaking)
+    with pytest.warns(UserWarning, match="no videos: FloatingPointError: it fell apart"):
+        made, _ = film(3)
+    assert [m for m, _ in made] == [0]
 
 
 def test_the_learning_curve_is_that_of_the_metrics(publish, tmp_path):
@@ -164,7 +199,7 @@ def test_the_learning_curve_is_that_of_the_metrics(publish, tmp_path):
     assert [values.tolist() for values in (steps, before, after)] == [[0, 20], [-1, -2], [1, 2]]
     at, curve = draw.call_args.kwargs["tested"]
     assert [values.tolist() for values in (at, curve.mean, curve.low, curve.high)] == [[0], [3.0], [2.5], [4.5]]
-    assert tracker.image.call_args.args[:2] == ("learning", path)
+    assert tracker.image.call_args.args[:2] == ("figures/learning", path)
 
 
 def test_no_learning_curve_before_there_is_training(publish):

@@ -1,11 +1,40 @@
+"""Statistics against numbers by hand, identities, brute force, and the coverage of their intervals."""
+
+import json
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metarl.statistics import estimate, interquartile_mean
+from metarl.seeding import Purpose, stream
+from metarl.statistics import (
+    RESAMPLES,
+    UNDEFINED,
+    Estimate,
+    estimate,
+    interquartile_mean,
+    mean,
+    mean_between,
+    paired_gain,
+    performance_profile,
+    plain,
+    probability_of_improvement,
+    resample,
+    summary,
+    worst_decile,
+)
+
+RETURNS = np.array([[1.0, 3.0, 9.0], [2.0, 8.0, 7.0], [0.0, 4.0, 5.0], [4.0, 4.0, 10.0]])
+"""(tasks, K+1) of one seed."""
 
 
+def normal(*size, seed=0):
+    return np.random.default_rng(seed).normal(size=size)
+
+
+# ------------------------------------------------------------------------------------------------ aggregates
 @pytest.mark.parametrize(
     ("x", "expected"),
     [
@@ -24,21 +53,50 @@ def test_interquartile_mean_by_hand(x, expected):
     assert interquartile_mean(np.array(x)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [
+        ([7.0], 7.0),
+        ([5.0, 3.0, 4.0], 3.0),
+        (np.arange(10.0), 0.0),
+        (np.arange(15.0), (0 + 0.5 * 1) / 1.5),  # a tenth of 15 is the lowest and half of the next
+        (np.arange(20.0)[::-1], 0.5),
+        (np.arange(40.0), 1.5),
+    ],
+)
+def test_worst_decile_by_hand(x, expected):
+    assert worst_decile(np.array(x)) == pytest.approx(expected)
+
+
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=12))
-def test_interquartile_mean_is_the_middle_half_of_four_copies(x):
-    """Four copies of each value make the quarters whole numbers of values."""
+def test_parts_are_whole_numbers_of_values_in_copies(x):
+    """Four copies of each value make the quarters whole numbers of values, ten copies the tenths."""
     copies = np.sort(np.repeat(x, 4))
     assert interquartile_mean(np.array(x)) == pytest.approx(copies[len(x) : 3 * len(x)].mean(), abs=1e-9)
+    assert worst_decile(np.array(x)) == pytest.approx(np.sort(np.repeat(x, 10))[: len(x)].mean(), abs=1e-9)
 
 
-def test_interquartile_mean_along_an_axis():
-    x = np.random.default_rng(0).normal(size=(5, 3))
-    np.testing.assert_allclose(interquartile_mean(x, axis=0), [interquartile_mean(x[:, i]) for i in range(3)])
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=12), st.floats(0.05, 0.95))
+def test_the_mean_is_made_of_the_means_below_and_above(x, share):
+    x = np.array(x)
+    parts = share * mean_between(x, 0, share) + (1 - share) * mean_between(x, share, 1)
+    assert parts == pytest.approx(x.mean(), abs=1e-9)
 
 
+@pytest.mark.parametrize("statistic", [mean, interquartile_mean, worst_decile])
+def test_a_statistic_is_along_its_axis_and_leaves_out_what_is_undefined(statistic):
+    x = normal(5, 30)
+    np.testing.assert_allclose(statistic(x, axis=0), [statistic(x[:, i]) for i in range(30)])
+    x[1, [3, 8]], x[2, 1:], x[3] = np.nan, np.nan, np.nan
+    np.testing.assert_allclose(
+        statistic(x), [statistic(row[~np.isnan(row)]) if i != 3 else np.nan for i, row in enumerate(x)]
+    )
+
+
+# ------------------------------------------------------------------------------------------------- intervals
 @pytest.mark.parametrize("statistic", [np.mean, interquartile_mean])
 def test_an_interval_contains_the_value_and_shrinks_with_the_number_of_tasks(statistic):
-    x = np.random.default_rng(0).normal(size=1600)
+    x = normal(1600)
     estimates = [estimate(x[:n], statistic) for n in (16, 100, 1600)]
     for n, e in zip((16, 100, 1600), estimates, strict=True):
         assert e.low < e.value < e.high
@@ -47,14 +105,228 @@ def test_an_interval_contains_the_value_and_shrinks_with_the_number_of_tasks(sta
     np.testing.assert_allclose(widths[:-1] / widths[1:], [2.5, 4.0], rtol=0.3)  # as 1 / sqrt(n)
 
 
-def test_an_interval_covers_the_truth_about_95_times_in_100():
+@pytest.mark.parametrize("statistic", [np.mean, interquartile_mean])
+def test_an_interval_is_drawn_from_its_own_stream_whatever_else_was_drawn(statistic):
+    np.random.seed(1)
+    torch.manual_seed(1)
+    x = normal(9)
+    chosen = stream(0, Purpose.BOOTSTRAP).integers(9, size=(RESAMPLES, 9))
+    low, high = np.quantile([statistic(x[row]) for row in chosen], [0.025, 0.975])
+    for _ in range(2):
+        found = estimate(x, statistic)
+        assert (found.value, found.low, found.high) == pytest.approx((statistic(x), low, high))
+
+
+def test_a_run_is_drawn_with_all_its_tasks():
+    """Entry (s, m) is 100 s + m: it says which run and task it is of."""
+    x = 100.0 * np.arange(4)[:, None] + np.arange(5)
+    runs, tasks = np.divmod(resample(x), 100)
+    np.testing.assert_array_equal(tasks, np.broadcast_to(np.arange(5), tasks.shape))
+    assert (runs == runs[:, :, :1]).all()
+    assert set(runs.ravel()) == {0, 1, 2, 3}
+    assert not (runs[:, 0] == runs[:, 1]).all()
+
+    runs, tasks = np.divmod(resample(x, independent=True), 100)
+    np.testing.assert_array_equal(tasks, np.broadcast_to(np.arange(5), tasks.shape))
+    correlation = np.corrcoef(runs[:, :, 0].ravel(), runs[:, :, 1].ravel())[0, 1]
+    assert abs(correlation) < 0.05
+
+    runs, tasks = np.divmod(resample(x[2:3]), 100)
+    assert (runs == 2).all()
+    assert set(tasks.ravel()) == {0, 1, 2, 3, 4}
+
+
+def test_the_interval_of_two_runs_is_from_the_worse_to_the_better():
+    """Of four equally likely resamples, one has the worse run twice, and one the better."""
+    x = np.array([[1.0, 2.0, 6.0], [3.0, 5.0, 10.0]])
+    assert estimate(x) == Estimate(4.5, 3.0, 6.0)
+    assert vars(estimate(x, worst_decile)) == pytest.approx({"value": 1.0, "low": 1.0, "high": 3.0})
+    assert paired_gain(x, x + np.array([[0, 0, 6], [1, 2, 0]])) == Estimate(1.5, 1.0, 2.0)
+
+
+@pytest.mark.parametrize("statistic", [mean, interquartile_mean, worst_decile])
+@pytest.mark.parametrize("seeds", [1, 4])
+@pytest.mark.parametrize("independent", [False, True])
+def test_an_estimate_moves_with_its_unit_and_its_zero(statistic, seeds, independent):
+    x = normal(seeds, 12)
+    e, moved = (estimate(y, statistic, independent=independent) for y in (x, 3 * x - 7))
+    for part in ("value", "low", "high"):
+        assert getattr(moved, part) == pytest.approx(3 * getattr(e, part) - 7)
+
+
+def test_the_order_of_tasks_plays_no_part_where_runs_are_drawn():
+    x = normal(4, 12)
+    for statistic in (mean, interquartile_mean, worst_decile):
+        assert vars(estimate(x, statistic)) == pytest.approx(vars(estimate(x[:, ::-1], statistic)))
+
+
+def test_gain_does_not_depend_on_how_hard_the_tasks_are():
+    """Tasks that differ by thousands widen no interval of a gain: it is paired."""
+    before, gain = 1000 * normal(1, 40), normal(1, 40, seed=1) + 3
+    assert vars(paired_gain(before, before + gain)) == pytest.approx(vars(estimate(gain)))
+
+
+def coverage(sizes, between, draws=400, **options):
+    """How often the interval of the mean covers the truth, where runs differ by `between` and tasks in a run by 1."""
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(draws):
+        hardness = 5 * rng.normal(size=(1, sizes[1]))
+        x = hardness + between * rng.normal(size=(sizes[0], 1)) + rng.normal(size=sizes)
+        e = estimate(x, **options)
+        hits += e.low < hardness.mean() < e.high
+    return hits / draws
+
+
+def test_an_interval_over_tasks_covers_the_truth_about_95_times_in_100():
     rng = np.random.default_rng(0)
     estimates = [estimate(rng.normal(3.0, 2.0, size=40)) for _ in range(300)]
     covered = np.mean([e.low < 3.0 < e.high for e in estimates])
     assert 0.91 < covered < 0.98
 
 
+@pytest.mark.parametrize("between", [0.0, 1.0])
+@pytest.mark.parametrize(("seeds", "expected"), [(3, 0.75), (5, 0.84), (20, 0.935)])
+def test_an_interval_over_seeds_covers_the_truth_as_often_as_so_few_seeds_allow(between, seeds, expected):
+    """Whether a run's luck is shared by its tasks or not."""
+    assert coverage((seeds, 6), between) == pytest.approx(expected, abs=0.045)
+
+
+def test_seeds_may_be_drawn_within_each_task_only_where_runs_share_no_luck():
+    assert coverage((5, 40), between=0.0, draws=150, independent=True) == pytest.approx(0.92, abs=0.05)
+    assert coverage((5, 40), between=1.0, draws=150, independent=True) == pytest.approx(0.30, abs=0.08)
+
+
 def test_an_estimate_is_deterministic():
-    x = np.random.default_rng(0).normal(size=20)
+    x = normal(20)
     assert estimate(x) == estimate(x.copy())
     assert str(estimate(np.array([2.0, 2.0]))) == "2.0 [2.0, 2.0]"
+    assert estimate(np.array([0.5])).text(2) == "0.50 [0.50, 0.50]"
+
+
+def test_a_task_that_was_left_out_is_not_counted():
+    x = normal(20)
+    holes = np.insert(x, [0, 4, 20], np.nan)
+    for statistic in (mean, interquartile_mean, worst_decile):
+        assert estimate(holes, statistic) == estimate(x, statistic)
+    assert str(estimate(np.full(3, np.nan))) == str(UNDEFINED)
+
+
+@pytest.mark.parametrize("independent", [False, True])
+def test_a_task_that_one_run_lacks_counts_for_the_others(independent):
+    x = np.array([[1.0, np.nan], [3.0, 8.0], [2.0, 6.0]])
+    e = estimate(x, independent=independent)
+    assert e.value == 4.0
+    assert 1.0 <= e.low < e.value < e.high <= 5.5
+    never = np.column_stack([x, np.full(3, np.nan)])
+    assert estimate(never).value == 4.0
+    assert estimate(np.full((3, 2), np.nan)) is UNDEFINED
+
+
+# ------------------------------------------------------------------------------------ probability of improvement
+def mann_whitney(x, y):
+    """The mean over tasks of the share of pairs that X wins, a tie for half; pair by pair."""
+    shares = []
+    for m in range(x.shape[1]):
+        pairs = [(a > b) + 0.5 * (a == b) for a in x[:, m] for b in y[:, m] if not np.isnan(a + b)]
+        shares += [np.mean(pairs)] if pairs else []
+    return np.mean(shares)
+
+
+def test_probability_of_improvement_by_hand():
+    x, y = np.array([[3.0, 0.0], [1.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 1.0]])
+    # first task: 3 > 2, 3 > 0, 1 < 2, 1 > 0; second: twice a tie, twice lost
+    assert probability_of_improvement(x, y).value == pytest.approx((3 / 4 + 1 / 4) / 2)
+
+
+def test_of_one_seed_it_is_the_share_of_tasks_that_are_better():
+    x, y = np.array([1.0, 5.0, 2.0, 4.0, np.nan]), np.array([0.0, 7.0, 2.0, 3.0, 9.0])
+    found = probability_of_improvement(x, y)
+    assert found == estimate(np.array([1.0, 0.0, 0.5, 1.0]))
+    assert found.value == 0.625
+
+
+@pytest.mark.parametrize("independent", [False, True])
+@pytest.mark.parametrize("sizes", [(4, 3), (1, 3), (4, 1)])
+def test_probability_of_improvement_is_that_of_all_pairs(sizes, independent):
+    """Value and interval against pair-by-pair counting in each resample, with ties and with runs that lack a task."""
+    x, y = np.round(normal(sizes[0], 6)), np.round(normal(sizes[1], 6, seed=1))
+    x[0, 2], y[-1, 4] = np.nan, np.nan
+    rng, resampled = stream(0, Purpose.BOOTSTRAP), []
+    for runs in (x, y):
+        rows = rng.integers(len(runs), size=(RESAMPLES, len(runs), 6 if independent else 1))
+        resampled.append(runs[rows, np.arange(6)])
+    values = [mann_whitney(*pair) for pair in zip(*resampled, strict=True)]
+    found = probability_of_improvement(x, y, independent=independent)
+    assert found.value == pytest.approx(mann_whitney(x, y))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_probability_of_improvement_depends_on_order_alone_and_adds_up_to_one(seeds):
+    x, y = normal(seeds, 8), normal(seeds, 8, seed=1)
+    scale = 10.0 ** np.arange(-3, 5)  # another unit for each task
+    found = probability_of_improvement(x, y)
+    assert found == probability_of_improvement(scale * np.exp(x), scale * np.exp(y))
+    assert found.value + probability_of_improvement(y, x).value == pytest.approx(1)
+    assert probability_of_improvement(x, x).value == pytest.approx(0.5)
+    assert probability_of_improvement(x + 9, y) == Estimate(1, 1, 1)
+
+
+def test_probability_of_improvement_of_nothing_in_common():
+    x, y = np.array([[1.0, np.nan]]), np.array([[np.nan, 2.0]])
+    assert probability_of_improvement(x, y) is UNDEFINED
+    with pytest.raises(ValueError, match="x is of 3 tasks and y of 2"):
+        probability_of_improvement(np.zeros((2, 3)), np.zeros((2, 2)))
+
+
+# -------------------------------------------------------------------------------------------- performance profile
+def test_performance_profile_by_hand():
+    x = np.array([[1.0, 2.0, np.nan], [3.0, 4.0, 5.0]])
+    profile = performance_profile(x, np.array([0.0, 1.0, 2.5, 4.5, 5.0]))
+    assert [e.value for e in profile] == [1, 0.8, 0.6, 0.2, 0]
+    assert [(e.low, e.high) for e in profile] == [(1, 1), (0.5, 1), (0, 1), (0, 1 / 3), (0, 0)]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_area_below_a_profile_is_the_mean(seeds):
+    """The mean of a non-negative number is the integral of the share above t; so it is in each resample."""
+    x = np.abs(normal(seeds, 10))
+    thresholds = (np.arange(4000) + 0.5) * x.max() / 4000
+    shares = np.array([e.value for e in performance_profile(x, thresholds)])
+    assert shares.mean() * x.max() == pytest.approx(x.mean(), rel=1e-3)
+    assert (np.diff(shares) <= 0).all()
+
+
+def test_a_profile_has_the_interval_of_the_share():
+    x = normal(4, 10)
+    assert performance_profile(x, np.array([0.3])) == [estimate(1.0 * (x > 0.3))]
+    assert performance_profile(np.full((2, 2), np.nan), np.zeros(3)) == [UNDEFINED] * 3
+
+
+# --------------------------------------------------------------------------------------------------- summary
+def test_a_summary_has_the_gain_over_no_step_paired_by_task():
+    rows = summary(RETURNS[None])
+    assert [row["steps"] for row in rows] == [0, 1, 2]
+    assert [row["mean"].value for row in rows] == [1.75, 4.75, 7.75]
+    assert [row["iqm"].value for row in rows] == [1.5, 4.0, 8.0]  # of the middle two
+    assert [row["worst_decile"].value for row in rows] == pytest.approx([0.0, 3.0, 5.0])
+    assert [row["gain"].value for row in rows] == [0.0, 3.0, 6.0]
+    paired = estimate(np.array([2.0, 6.0, 4.0, 0.0]))
+    assert rows[1]["gain"] == paired
+    assert paired.low > 0
+
+
+def test_a_summary_leaves_out_tasks_that_diverged():
+    lost = np.vstack([RETURNS[:2], np.full((1, 3), np.nan), RETURNS[2:]])
+    assert summary(lost[None]) == summary(RETURNS[None])
+    once = lost.copy()
+    once[2] = [7.0, np.nan, 7.0]
+    assert summary(once[None])[1]["gain"] == summary(RETURNS[None])[1]["gain"]
+
+
+def test_plain_data_is_what_strict_json_holds():
+    data = {"a": [Estimate(1.0, 0.5, np.nan), UNDEFINED], "b": (np.nan, 2, "x", None, True)}
+    nothing = {"value": None, "low": None, "high": None}
+    expected = {"a": [{"value": 1.0, "low": 0.5, "high": None}, nothing], "b": [None, 2, "x", None, True]}
+    assert plain(data) == expected
+    assert json.loads(json.dumps(plain(data), allow_nan=False)) == expected

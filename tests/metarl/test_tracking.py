@@ -63,7 +63,7 @@ def test_an_offline_run_holds_everything_logged(tmp_path):
     mp4.write_bytes(b"not looked into")
     checkpoint.write_bytes(b"weights")
     config = {"algorithm": {"inner_lr": 0.1}, "seed": 3}
-    with start(tmp_path / "run", config=config, group="maml", name="first", tags=["test"]) as tracker:
+    with start(tmp_path / "run", config=config, group="maml", name="first", tags=["b", "a", "b"]) as tracker:
         tracker.log({"train/return": 1.5}, iteration=0, environment_steps=800)
         tracker.log({"train/return": np.float32(2.5)}, iteration=1, environment_steps=1600)
         at = {"iteration": 1, "environment_steps": 1600}
@@ -76,13 +76,9 @@ def test_an_offline_run_holds_everything_logged(tmp_path):
     assert tracker.wandb_dir.is_relative_to(tmp_path / "run")
 
     [run] = records(tracker.wandb_dir, "run")
-    assert {key: run[key] for key in ("project", "run_group", "display_name", "run_id", "tags")} == {
-        "project": "suite",
-        "run_group": "maml",
-        "display_name": "first",
-        "run_id": "run1",
-        "tags": ["test"],
-    }
+    expected = {"project": "suite", "run_group": "maml", "display_name": "first", "run_id": "run1"}
+    expected |= {"job_type": "train", "tags": ["b", "a"]}
+    assert {key: run[key] for key in expected} == expected
     history = [record["item"] for record in records(tracker.wandb_dir, "history")]
     axes = [(row["iteration"], row["environment_steps"]) for row in history]
     assert axes == [(0, 800), (1, 1600), (1, 1600), (1, 1600), (1, 1600)]
@@ -111,17 +107,44 @@ def test_every_metric_is_plotted_against_environment_steps(tmp_path):
     assert (defined[2]["glob_name"], defined[2]["step_metric"]) == ("*", "environment_steps")
 
 
+def test_a_table_holds_videos_as_they_were(tmp_path):
+    """JSON names the file, W&B keeps what was in it, also when the next test films the same task again."""
+    mp4, elsewhere = tmp_path / "run" / "videos" / "a.mp4", tmp_path / "b.mp4"
+    mp4.parent.mkdir(parents=True)
+    elsewhere.write_bytes(b"of another folder")
+    with start(tmp_path / "run") as tracker:
+        for iteration, content in enumerate((b"first", b"second")):
+            mp4.write_bytes(content)
+            cells = [["goal 1", float("nan"), mp4], ["goal 2", 2.5, elsewhere]]
+            tracker.table("films", ["task", "return", "video"], cells, iteration=iteration)
+    written = [["goal 1", None, "videos/a.mp4"], ["goal 2", 2.5, str(elsewhere)]]
+    assert [row["films"]["rows"] for row in rows(tmp_path / "run")] == [written] * 2
+    artifacts = records(tracker.wandb_dir, "artifact")
+    for artifact, content in zip(artifacts, (b"first", b"second"), strict=True):
+        files = {Path(entry["path"]).name: Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]}
+        assert files["a.mp4"].read_bytes() == content
+        assert files["b.mp4"].read_bytes() == b"of another folder"
+        table = json.loads(files["films.table.json"].read_text())
+        assert table["columns"] == ["task", "return", "video"]
+        assert [row[:2] for row in table["data"]] == [["goal 1", None], ["goal 2", 2.5]]
+        assert [row[2]["_type"] for row in table["data"]] == ["video-file"] * 2
+    history = [record["item"] for record in records(tracker.wandb_dir, "history")]
+    assert [(row["films._type"], row["films.nrows"]) for row in history] == [("table-file", 2)] * 2
+
+
 def test_an_artifact_survives_its_file(tmp_path):
     checkpoint = tmp_path / "last.pt"
     checkpoint.write_bytes(b"old weights")
     with start(tmp_path / "run") as tracker:
-        tracker.artifact(checkpoint, "checkpoint", "model", aliases=("latest", "best"))
+        about = {"iteration": 3, "gain": -float("inf")}
+        tracker.artifact(checkpoint, "checkpoint", "model", aliases=("latest", "best"), metadata=about)
         checkpoint.write_bytes(b"new weights")
     [artifact] = records(tracker.wandb_dir, "artifact")
     [content] = artifact["manifest"]["contents"]
     copy = Path(content["local_path"])
     assert (artifact["name"], artifact["type"]) == ("checkpoint", "model")
     assert set(artifact["aliases"]) == {"latest", "best"}
+    assert json.loads(artifact["metadata"]) == {"iteration": 3, "gain": None}
     assert copy.read_bytes() == b"old weights"
     assert copy.is_relative_to(tmp_path / "run")
 

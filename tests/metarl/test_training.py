@@ -1,7 +1,9 @@
 """The outer loop on an environment that keeps every round of episodes, with an algorithm that counts its steps."""
 
 import json
+import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium
@@ -12,12 +14,13 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from metarl import checkpoints, runs
-from metarl.algorithms.maml import MAML
+from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.errors import NonFinite, SimulationDiverged
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
+from metarl.inner import SGD
 from metarl.learner import training_tasks
 from metarl.seeding import Purpose
-from metarl.tracking import Tracker
+from metarl.tracking import Tracker, truncate_metrics
 from metarl.training import prepare, train
 
 SCALE = 1e-4
@@ -91,18 +94,39 @@ class Echo(VectorEnv):
         return np.zeros((self.num_envs, 1)), rewards, over | diverged, ~over & False, {"diverged": diverged}
 
 
-class Counting(MAML):
-    """An inner step raises the output of task m by m + 1, times the scale; an outer step raises it by 10."""
+class Climbing(SGD):
+    """A step raises the output of task m by m + 1, times the scale."""
 
-    learned_from: ClassVar[list[list[float]]] = []
-
-    def adapt(self, policy, params, batch, scale=1.0):
+    def adapt(self, model, params, batch, scale=1.0):
         rise = torch.arange(1.0, batch.num_tasks + 1)[:, None]
         return params | {"b1": params["b1"] + scale * rise}
 
-    def update(self, policy, params, support, query):
-        self.learned_from.append([batch.policy.mean[-1, 0, 0].item() for batch in (*support, query)])
-        return params | {"b1": params["b1"] + 10}, {"kl": 0.5}
+
+class Counting(MAMLTRPO):
+    """An outer step raises the output by 10, and counts itself."""
+
+    practice: ClassVar[SGD] = Climbing(steps=K)
+    learned_from: ClassVar[list[list[float]]] = []
+
+    def update(self, policy, params, state, experience):
+        batches = (*experience.support, experience.query)
+        means = [batch.policy.mean[-1, 0, 0].item() for batch in batches if batch]
+        self.learned_from.append([*means, experience.adapted["b1"][-1].item()])
+        return params | {"b1": params["b1"] + 10}, {"count": state.get("count", 0) + 1}, {"kl": 0.5}
+
+
+class Wavering(Counting):
+    """An outer step raises the output by 10, but the one from 20 leads to 5."""
+
+    def update(self, policy, params, state, experience):
+        b1 = params["b1"]
+        return params | {"b1": torch.where((b1 - 20).abs() < 1e-3, 5.0, b1 + 10)}, state, {}
+
+
+class WithoutQuery(Counting):
+    """It learns from where adaptation leads."""
+
+    uses_query = False
 
 
 class Watch:
@@ -120,10 +144,11 @@ class Watch:
 
 
 class Summarized(Tracker):
-    """A tracker without W&B that keeps the summary."""
+    """A tracker that keeps the summary."""
 
     def summary(self, mapping):
         self.summarized = mapping
+        super().summary(mapping)
 
 
 class Run(NamedTuple):
@@ -135,6 +160,7 @@ class Run(NamedTuple):
     rounds: list[Round]
     rows: list[dict[str, Any]]
     summary: dict[str, float]
+    wandb_dir: Path | None
 
     def logged(self, name):
         """The rows that hold a metric, as iteration, environment steps and value."""
@@ -143,32 +169,38 @@ class Run(NamedTuple):
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """trained(algorithm, …): a run of three iterations that is tested before every second and at the end."""
+    """trained(algorithm, …): a run of three iterations that is tested before every second and at the end.
+
+    Called again for more, it goes on.
+    """
     spec = EnvSpec("Echo-v0", vector_entry_point=Echo)
     monkeypatch.setitem(gymnasium.registry, "Echo-v0", spec)
     monkeypatch.setattr(Echo, "rounds", [])
     monkeypatch.setattr(Counting, "learned_from", [])
 
-    def trained(algorithm=Counting, episodes=E, test_tasks=2):
+    def trained(algorithm=Counting, episodes=E, test_tasks=2, iterations=3, mode="disabled"):
         experiment = Experiment(
             env=Environment(id="Echo-v0", horizon=T),
             policy=Policy(hidden_sizes=(1,), action_scale=SCALE, initial_std=1e-6, min_std=0),
             sampling=Sampling(tasks=M, episodes=episodes),
-            algorithm=algorithm(inner_steps=K),
+            algorithm=algorithm(inner=algorithm.practice),
             evaluation=Evaluation(every=2, tasks=test_tasks, steps=K + 1, later_steps=0.5, episodes=1, videos=0),
-            iterations=3,
+            iterations=iterations,
             seed=7,
         )
         setup = prepare(experiment)
         zero = {name: p if name == "log_std" else 0 * p for name, p in setup.first_params.items()}
         setup = replace(setup, first_params=zero)
         run_dir = tmp_path / "run"
-        runs.create(run_dir, experiment)
-        tracker = Summarized.open(run_dir, {}, mode="disabled", project="", group=None, name=None, run_id="run")
+        if goes_on := run_dir.exists():
+            truncate_metrics(run_dir / runs.METRICS, runs.load(run_dir, experiment).iteration - 1)
+        else:
+            runs.create(run_dir, experiment)
         watch = Watch(run_dir)
-        state = train(setup, run_dir, None, tracker, watch)
+        with Summarized.open(run_dir, {}, mode=mode, project="", group=None, name=None, run_id="run") as tracker:
+            state = train(setup, run_dir, runs.load(run_dir, experiment) if goes_on else None, tracker, watch)
         rows = [json.loads(line) for line in (run_dir / runs.METRICS).read_text().splitlines()]
-        return Run(setup, state, watch, Echo.rounds, rows, tracker.summarized)
+        return Run(setup, state, watch, Echo.rounds, rows, tracker.summarized, tracker.wandb_dir)
 
     return trained
 
@@ -188,7 +220,9 @@ def test_who_plays_when_on_which_streams_with_which_parameters(trained):
                 streams = [(7, Purpose.TRAINING, i, k, m) for m in range(M)]
                 expected.append(Round(goals, streams, [10 * i + k * (m + 1) for m in range(M)]))
     assert run.rounds == expected
-    np.testing.assert_allclose(Counting.learned_from, [[10 * i, 10 * i + 3, 10 * i + 6] for i in range(3)])
+    expected = [[10 * i, 10 * i + 3, 10 * i + 6, 10 * i + 6] for i in range(3)]
+    np.testing.assert_allclose(Counting.learned_from, expected)
+    assert run.state.algorithm_state == {"count": 3}
     assert run.state.params["b1"].item() == 30
 
 
@@ -222,8 +256,51 @@ def test_what_is_logged_of_the_test(trained):
     assert [row[0] for row in last["rows"]] == ["goal 1.0", "goal 2.0"]
     np.testing.assert_allclose([row[1:] for row in last["rows"]], [[31, 32, 33, 33.5], [32, 34, 36, 37]], atol=1e-3)
     after = {"return_before_adaptation": 31.5, "return_after_adaptation": 35.25, "gain": 3.75}
+    after |= {"best_return_after_adaptation": 35.25}
     assert run.summary == pytest.approx(after, abs=1e-3)
     assert [note.split(":")[0] for note in run.watch.notes] == [f"held-out tasks at iteration {i}" for i in (0, 2, 3)]
+
+
+def test_the_best_and_the_latest_checkpoint_are_kept_also_over_a_resume(trained, tmp_path, recorded):
+    """Tests bring 5.25 more than theta puts out, which after 0, 2, 3, 4 and 6 iterations is 0, 20, 5, 15 and 35."""
+    tested, best = [], []
+    for end in (3, 4, 6):
+        time.sleep(1.1)  # W&B names the parts of a run after the second
+        run = trained(Wavering, iterations=end, mode="offline")
+        summaries = [record["update"] for record in recorded(run.wandb_dir, "summary")]
+        summaries = [row for row in summaries if "best_return_after_adaptation" in row]
+        artifacts = recorded(run.wandb_dir, "artifact")
+        kept = [artifact for artifact in artifacts if artifact["type"] == "model"]
+        assert len({artifact["name"] for artifact in kept}) == 1
+        for row, artifact in zip(summaries, kept, strict=True):
+            about = json.loads(artifact["metadata"])
+            assert about.items() - row.items() == {(name, about[name]) for name in ("iteration", "environment_steps")}
+            (file,) = artifact["manifest"]["contents"]
+            assert checkpoints.load(file["local_path"])["iteration"] == about["iteration"]
+            tested.append((about["iteration"], about["environment_steps"] // STEPS, row["return_after_adaptation"]))
+            best.append((row["best_return_after_adaptation"], sorted(artifact["aliases"])))
+        file = checkpoints.load(tmp_path / "run" / runs.BEST)
+        iteration, value = (2, 25.25) if end < 6 else (6, 40.25)
+        assert (file["iteration"], file["return_after_adaptation"]) == (iteration, pytest.approx(value, abs=1e-3))
+        assert file["params"]["b1"].item() == pytest.approx(value - 5.25, abs=1e-3)
+    expected = [(0, 5.25), (2, 25.25), (3, 10.25), (4, 20.25), (4, 20.25), (6, 40.25)]
+    assert tested == [(i, i, pytest.approx(value, abs=1e-3)) for i, value in expected]
+    highest = [(5.25, True), (25.25, True), (25.25, False), (25.25, False), (25.25, False), (40.25, True)]
+    aliases = {True: ["best", "latest"], False: ["latest"]}
+    assert best == [(pytest.approx(value, abs=1e-3), aliases[is_best]) for value, is_best in highest]
+
+
+def test_a_run_that_fails_has_the_summary_of_its_last_test(trained, tmp_path, recorded):
+    with pytest.raises(NonFinite):
+        trained(BrokenUpdate, mode="offline")
+    (wandb_dir,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    summary = {}
+    for record in recorded(wandb_dir, "summary"):
+        summary |= record["update"]
+    after = {"return_before_adaptation": 1.5, "return_after_adaptation": 5.25, "gain": 3.75}
+    after |= {"best_return_after_adaptation": 5.25, "iteration": 0, "environment_steps": 0}
+    assert {name: summary[name] for name in after} == pytest.approx(after, abs=1e-3)
+    assert [record["exit_code"] for record in recorded(wandb_dir, "exit")] == [1]
 
 
 def test_a_test_task_that_was_left_out_is_not_counted(trained, monkeypatch):
@@ -239,26 +316,47 @@ def test_a_test_task_that_was_left_out_is_not_counted(trained, monkeypatch):
     assert np.isfinite(np.array(numbers, dtype=float)).all()
 
 
+def test_without_a_query_nothing_is_sampled_after_the_last_step(trained):
+    """Two rounds of training episodes an iteration, before each of the two adaptation steps."""
+    run = trained(WithoutQuery)
+    rounds = [r for r in run.rounds if r.streams[0][1] == Purpose.TRAINING]
+    assert [(r.streams[0][2], r.streams[0][3]) for r in rounds] == [(i, k) for i in range(3) for k in range(K)]
+    expected = [[10 * i, 10 * i + 3, 10 * i + 6] for i in range(3)]
+    np.testing.assert_allclose(Counting.learned_from, expected)
+    assert run.state.environment_steps == 3 * STEPS * K / (K + 1)
+    assert [row[:2] for row in run.logged("train/return_after")] == [(i, i * STEPS * K / (K + 1)) for i in range(3)]
+
+
 class BrokenUpdate(Counting):
     """The second outer step fails."""
 
-    def update(self, policy, params, support, query):
+    def update(self, policy, params, state, experience):
         b1 = params["b1"]
-        return params | {"b1": torch.where(b1 == 10, torch.nan, b1 + 10)}, {}
+        return params | {"b1": torch.where(b1 == 10, torch.nan, b1 + 10)}, state, {}
+
+
+class Breaking(SGD):
+    """At an output of 10 a step fails."""
+
+    def adapt(self, model, params, batch, scale=1.0):
+        return params | {"b1": params["b1"].where(params["b1"] != 10, torch.nan)}
 
 
 class BrokenAdaptation(Counting):
     """In the second iteration an inner step fails."""
 
-    def adapt(self, policy, params, batch, scale=1.0):
-        return params | {"b1": params["b1"].where(params["b1"] != 10, torch.nan)}
+    practice: ClassVar[SGD] = Breaking(steps=K)
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "where"), [(BrokenUpdate, "the outer step"), (BrokenAdaptation, "adaptation step 1")]
+    ("algorithm", "where"),
+    [
+        (BrokenUpdate, "b1 is not finite after the outer step"),
+        (BrokenAdaptation, "b1 of task 0 is not finite after adaptation step 1"),
+    ],
 )
 def test_parameters_that_are_not_finite_are_neither_used_nor_saved(trained, tmp_path, algorithm, where):
-    with pytest.raises(NonFinite, match=f"iteration 1: .* not finite after {where}.*checkpoint of 1 iterations"):
+    with pytest.raises(NonFinite, match=f"iteration 1: {where}.*checkpoint of 1 iterations"):
         trained(algorithm)
     state = checkpoints.load(tmp_path / "run" / runs.CHECKPOINT)
     assert (state["iteration"], state["params"]["b1"].item()) == (1, 10)

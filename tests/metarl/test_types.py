@@ -26,7 +26,8 @@ def numbered_batch():
     place = (100 * m + 10 * e + t).float()
     mean = place.unsqueeze(-1).expand(M, E, T, A)
     policy = Gaussian(mean, 100 * torch.arange(M).float().unsqueeze(-1).expand(M, A))
-    return Batch(place.unsqueeze(-1).expand(M, E, T, O), mean, place, torch.ones(M, E, T), place, policy)
+    observations = place.unsqueeze(-1).expand(M, E, T, O)
+    return Batch(observations, mean, place, torch.ones(M, E, T), place, policy, torch.arange(float(M)))
 
 
 @pytest.mark.parametrize(

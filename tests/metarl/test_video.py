@@ -1,5 +1,6 @@
 """Episodes are recorded, captioned and encoded, frame by frame."""
 
+import io
 import subprocess
 import sys
 from typing import ClassVar
@@ -9,12 +10,14 @@ import imageio.v2 as imageio
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from PIL import Image
 
 from metarl.video import (
     GAP,
     Episode,
     RenderingUnavailable,
     caption,
+    last_frame,
     record_episode,
     side_by_side,
     write_mp4,
@@ -28,7 +31,7 @@ class Counter(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(0, 255, (1,))
     action_space = gymnasium.spaces.Box(-1, 1, (1,))
 
-    def __init__(self, length=5, render_mode="rgb_array", broken=False):
+    def __init__(self, length=5, render_mode="rgb_array", broken=None):
         self.length, self.render_mode, self.broken = length, render_mode, broken
         self.actions = []
 
@@ -41,11 +44,13 @@ class Counter(gymnasium.Env):
     def step(self, action):
         self.actions.append(action.copy())
         self.steps += 1
-        return np.array([float(self.steps)]), float(self.steps), self.steps == self.length, False, {}
+        measured = {"x_velocity": 10.0 * self.steps, "velocity": np.array([self.steps, -1.0])}
+        info = {**measured, "x_position": 7.0, "reward_velocity": 8.0}
+        return np.array([float(self.steps)]), float(self.steps), self.steps == self.length, False, info
 
     def render(self):
         if self.broken:
-            raise ImportError("no OpenGL here")
+            raise self.broken
         return np.full((32, 40, 3), self.steps, np.uint8)
 
 
@@ -65,6 +70,14 @@ def test_an_episode_is_recorded_to_its_end():
     assert env.start == np.random.Generator(np.random.PCG64(np.random.SeedSequence(7))).random()
 
 
+def test_measured_velocities_are_recorded_and_nothing_else_of_the_info():
+    velocities = record_episode(Counter(length=3), np.sin, seed=0, max_steps=9).velocities
+    assert {name: values.tolist() for name, values in velocities.items()} == {
+        "x_velocity": [10, 20, 30],
+        "velocity": [[1, -1], [2, -1], [3, -1]],
+    }
+
+
 def test_an_episode_stops_after_max_steps():
     assert len(record_episode(Counter(length=5), np.sin, seed=0, max_steps=2).rewards) == 2
 
@@ -76,6 +89,20 @@ def test_captions_follow_the_return():
         "before\ngoal 1 m/s\nreturn 1.0",
         "before\ngoal 1 m/s\nreturn -1.5",
     ]
+
+
+def test_captions_show_velocities_as_means_of_the_last_steps():
+    steps = np.arange(12.0)
+    episode = Episode(grey(13), np.zeros(12), {"x_velocity": steps, "velocity": np.stack([steps, -steps], -1)})
+    lines = [caption.splitlines()[-1] for caption in episode.captions("before")]
+    assert lines[0] == "return 0.0, x velocity –, velocity –"
+    assert lines[2] == "return 0.0, x velocity 0.50 m/s, velocity (0.50, -0.50) m/s"
+    assert lines[-1] == "return 0.0, x velocity 6.50 m/s, velocity (6.50, -6.50) m/s"  # of 2, 3, …, 11
+
+
+def test_there_is_a_velocity_for_each_step():
+    with pytest.raises(ValueError, match="2 steps need as many values of velocity, got 3"):
+        Episode(grey(3), np.zeros(2), {"velocity": np.zeros(3)})
 
 
 @pytest.mark.parametrize(
@@ -92,7 +119,12 @@ def test_a_malformed_episode_is_refused(frames, rewards):
         Episode(frames, rewards)
 
 
-@pytest.mark.parametrize(("env", "reason"), [(Counter(broken=True), "no OpenGL"), (Counter(render_mode=None), "None")])
+NO_OPENGL = ImportError("no OpenGL here")
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"), [(Counter(broken=NO_OPENGL), "no OpenGL"), (Counter(render_mode=None), "None")]
+)
 def test_an_environment_that_cannot_render(env, reason):
     with pytest.raises(RenderingUnavailable, match=reason):
         record_episode(env, np.sin, seed=0, max_steps=1)
@@ -100,7 +132,13 @@ def test_an_environment_that_cannot_render(env, reason):
 
 def test_a_broken_renderer_names_what_to_install():
     with pytest.raises(RenderingUnavailable, match=r"MUJOCO_GL=egl.*libegl1"):
-        record_episode(Counter(broken=True), np.sin, seed=0, max_steps=1)
+        record_episode(Counter(broken=NO_OPENGL), np.sin, seed=0, max_steps=1)
+
+
+def test_what_an_environment_says_itself_of_its_renderer_is_enough():
+    error = gymnasium.error.Error("install this")
+    with pytest.raises(RenderingUnavailable, match=r"install this$"):
+        record_episode(Counter(broken=error), np.sin, seed=0, max_steps=1)
 
 
 def test_caption_is_legible_and_leaves_the_rest_alone():
@@ -178,6 +216,28 @@ def test_a_browser_can_play_it(tmp_path):
     assert "yuv420p" in described
     content = path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")  # plays before it is loaded
+
+
+@pytest.mark.parametrize(("count", "fps"), [(1, 20), (2, 20), (61, 50), (5, 1)])
+def test_the_last_frame_of_a_video(tmp_path, count, fps):
+    frames = np.stack([np.full((48, 64, 3), 4 * f, dtype=np.uint8) for f in range(count)])
+    write_mp4(tmp_path / "a.mp4", frames, fps)
+    picture = Image.open(io.BytesIO(last_frame(tmp_path / "a.mp4")))
+    assert (picture.format, picture.size) == ("JPEG", (64, 48))
+    np.testing.assert_allclose(np.asarray(picture), 4 * (count - 1), atol=2)
+
+
+def test_the_last_frame_of_no_video(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"torn")
+    with pytest.raises(RenderingUnavailable, match=r"cannot show the last frame of .*a\.mp4"):
+        last_frame(tmp_path / "a.mp4")
+
+
+def test_a_coarser_video_is_smaller(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, size=(10, 64, 64, 3), dtype=np.uint8)
+    for coarseness in (20, 32):
+        write_mp4(tmp_path / f"{coarseness}.mp4", frames, 20, coarseness)
+    assert (tmp_path / "32.mp4").stat().st_size < 0.5 * (tmp_path / "20.mp4").stat().st_size
 
 
 def test_without_ffmpeg(tmp_path, monkeypatch):

@@ -1,0 +1,39 @@
+"""What the algorithms that differentiate through adaptation ask of the inner loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from metarl.inner import SGD
+from metarl.settings import NAME, names_of
+
+
+def _refuse_other_learners(value: Any) -> Any:
+    name = value.get(NAME, "sgd") if isinstance(value, Mapping) else getattr(value, NAME, "sgd")
+    if name not in names_of(SGD):
+        raise ValueError(
+            f"{name!r} cannot be differentiated through. Choose inner: sgd, or algorithm: reptile, which needs no "
+            "derivative of the adaptation"
+        )
+    return value
+
+
+Differentiable = Annotated[SGD, BeforeValidator(_refuse_other_learners)]
+"""Plain gradient steps; other learners are refused with the reason."""
+
+
+def refuse_senseless(inner: SGD, first_order: bool, exploration_credit: float = 0.0) -> None:
+    """Raise ValueError for settings that together mean nothing, or not what they seem to."""
+    if first_order and inner.loss == "dice":
+        raise ValueError(
+            "inner.loss = 'dice' with first_order: dice differs from ratio in the second derivative alone, which first "
+            "order leaves out. Choose inner.loss ratio, or first_order: false"
+        )
+    if exploration_credit and inner.loss != "reinforce":
+        raise ValueError(
+            f"exploration_credit with inner.loss = {inner.loss!r}: both account for how theta changes the episodes "
+            "that are collected, which would count twice. Choose inner.loss reinforce"
+        )

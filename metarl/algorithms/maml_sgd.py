@@ -1,0 +1,64 @@
+"""MAML in its plain form (Finn et al. 2017, eq. 4): theta <- theta - beta grad sum_i L_i(theta'_i)."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metarl import exploration, optimizers
+from metarl.algorithms.differentiable import Differentiable, refuse_senseless
+from metarl.inner import SGD
+from metarl.meta_gradient import follow, meta_gradient, require_finite_gradients
+from metarl.optimizers import Optimizer
+from metarl.parameters import flatten, total
+from metarl.settings import settings
+from metarl.threads import map_tasks
+from metarl.timing import Stopwatch
+from metarl.types import AlgorithmState, Experience, Model, Params
+
+
+@settings
+class MAMLSGD:
+    """One gradient step on the loss after adaptation, summed over tasks. Any model that adapts can be trained so."""
+
+    name: Literal["maml_sgd"] = "maml_sgd"
+    uses_query: ClassVar[bool] = True
+    inner: Differentiable = SGD()
+    """How a model adapts to one task."""
+    first_order: bool = False
+    """Take the adaptation's derivative for the identity (FOMAML)."""
+    exploration_credit: float = Field(0.0, ge=0)
+    """Weight of the credit that episodes before adaptation get for the return after it (E-MAML); 1 is unbiased."""
+    optimizer: Optimizer = "adam"
+    """sgd: the formula as it stands; adam: its gradient in Adam."""
+    step_size: float = Field(1e-3, gt=0)
+    """beta. With sgd it multiplies a sum over tasks: with twice the tasks, half of it takes steps as long."""
+
+    def __post_init__(self) -> None:
+        refuse_senseless(self.inner, self.first_order, self.exploration_credit)
+
+    def update(
+        self, model: Model, params: Params, state: AlgorithmState, experience: Experience
+    ) -> tuple[Params, AlgorithmState, dict[str, float]]:
+        """One outer step; arguments and results as for `MAMLTRPO.update`, `state` is that of the optimizer."""
+        credits = exploration.credits(self.exploration_credit, experience)
+        stopwatch = Stopwatch()
+        with stopwatch("gradient"):
+            of_shares = map_tasks(partial(self._of_share, model, params), experience.shares, credits)
+        losses, gradients = zip(*of_shares, strict=True)
+        require_finite_gradients(gradients, experience.cuts)
+        gradient = total(gradients)
+        updated, state = optimizers.step(self.optimizer, params, gradient, state, self.step_size)
+        loss = torch.stack(losses).sum().item() / experience.num_tasks
+        norm = flatten(gradient).norm().item()
+        return updated, state, {"loss": loss, "gradient_norm": norm} | stopwatch.metrics()
+
+    def _of_share(self, model: Any, params: Params, share: Experience, credit: Tensor | None) -> tuple[Tensor, Params]:
+        """The summed loss after adaptation of a few tasks, and its gradient with respect to theta."""
+        adaptation = follow(self.inner, model, params, share.num_tasks, share.support, first_order=self.first_order)
+        credited = exploration.slopes(model, adaptation, share.support, None if credit is None else -credit)
+        return meta_gradient(model, adaptation, lambda adapted: model.outer_losses(adapted, share.query), credited)

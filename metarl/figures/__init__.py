@@ -1,0 +1,1 @@
+"""Figures: PNG files, or SVG text for a page."""

@@ -1,0 +1,30 @@
+"""One figure: what adaptation is worth on narrow and on wide ranges of tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from metarl.figures.style import BLUE, GREEN, INK, VERMILLION, Curve, Target, empty, note, save, style
+
+STROKES = ((GREEN, "s"), (VERMILLION, "o"), (BLUE, "o"))
+
+
+def draw(target: Target, ranges: Sequence[str], curves: Mapping[str, Curve], title: str) -> None:
+    """The return of each of up to three policies, side by side on every range, with intervals.
+
+    curves: a point for each of `ranges`.
+    """
+    figure = empty(6.0, 3.8)
+    axes = style(figure.add_subplot(), "range of hidden velocities", "return on held-out tasks")
+    for i, ((label, curve), (colour, marker)) in enumerate(zip(curves.items(), STROKES, strict=False)):
+        x = np.arange(len(ranges)) + 0.14 * (i - (len(curves) - 1) / 2)
+        reach = np.stack([curve.mean - curve.low, curve.high - curve.mean])
+        axes.errorbar(
+            x, curve.mean, reach, fmt=marker, color=colour, markersize=6, capsize=3, linewidth=1.4, label=label
+        )
+    axes.set_xticks(range(len(ranges)), ranges)
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    note(axes, "bar: 95% interval over held-out tasks and seeds")
+    save(figure, target, title)

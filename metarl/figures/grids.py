@@ -1,0 +1,64 @@
+"""Heat maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+
+from metarl.figures.style import INK, Array, Target, empty, save, style
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A number for each pair of settings; NaN where no run finished."""
+
+    name: str
+    values: Array
+    """(rows, columns)"""
+    more_is_better: bool
+    logarithmic: bool = False
+
+
+def heat_maps(
+    target: Target,
+    grids: Sequence[Grid],
+    rows: Sequence[float],
+    columns: Sequence[float],
+    labels: tuple[str, str],
+    title: str,
+) -> None:
+    """Maps side by side with the number in each cell; the better a number, the brighter its cell.
+
+    labels: of the rows and of the columns.
+    """
+    figure = empty(1.6 + (0.9 * len(columns) + 1.2) * len(grids), 1.6 + 0.5 * len(rows))
+    panels = figure.subplots(1, len(grids), squeeze=False, sharey=True)[0]
+    for axes, grid in zip(panels, grids, strict=True):
+        style(axes, labels[1], labels[0] if axes is panels[0] else "")
+        axes.set_title(grid.name, fontsize=10, color=INK)
+        axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
+        axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+        axes.grid(visible=False)
+        _draw(axes, grid)
+    save(figure, target, title)
+
+
+def _draw(axes: Axes, grid: Grid) -> None:
+    finite = grid.values[np.isfinite(grid.values)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    positive = grid.logarithmic and low > 0
+    norm = (LogNorm if positive else Normalize)(low, max(high, low * 1.001 if positive else low + 1e-9))
+    colours = "viridis" if grid.more_is_better else "viridis_r"
+    axes.imshow(np.where(np.isfinite(grid.values), grid.values, np.nan), cmap=colours, norm=norm, aspect="auto")
+    for (row, column), value in np.ndenumerate(grid.values):
+        goodness = float(np.asarray(norm(value))) if np.isfinite(value) else 0.0
+        bright = (goodness if grid.more_is_better else 1 - goodness) > 0.55
+        text = f"{value:.3g}" if np.isfinite(value) else "diverged"
+        axes.text(
+            column, row, text, ha="center", va="center", fontsize=8,
+            color="black" if bright or not np.isfinite(value) else "white",
+        )  # fmt: skip

@@ -1,0 +1,199 @@
+"""A trained run at work: its policy adapts to the task of any environment, acts there, and can be exported."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from metarl import runs
+from metarl.advantages import estimate
+from metarl.console import PatientProgress
+from metarl.episodes import AnyEnv, Episodes, onto
+from metarl.errors import UserError
+from metarl.evaluation import step_scale
+from metarl.experiment import Experiment
+from metarl.files import write_atomically
+from metarl.inner import LOG_STEP_SIZE
+from metarl.learner import initial_params, policy_of_sizes
+from metarl.parameters import expand, require_finite
+from metarl.policies import GaussianMLP
+from metarl.practice import Practising
+from metarl.seeding import Purpose, stream
+from metarl.threads import on_one_thread
+from metarl.types import Params
+
+
+def load(run_dir: Path | str) -> MetaPolicy:
+    """The policy of the run at `run_dir`, with the parameters of its last checkpoint.
+
+    Neither the environments that it was trained on nor a tracker are needed.
+
+    Errors: UserError where there is no run, or none with a checkpoint that fits.
+    """
+    path = Path(run_dir)
+    experiment = runs.read_experiment(path)
+    params = runs.load(path, experiment).params
+    if not {"w0", "log_std"} <= params.keys():
+        raise UserError(f"{path / runs.CHECKPOINT} holds no Gaussian policy, but {', '.join(params) or 'nothing'}")
+    policy = policy_of_sizes(experiment.policy, len(params["w0"]), len(params["log_std"]))
+    runs.check_shapes(path / runs.CHECKPOINT, params, initial_params(policy, experiment))
+    return MetaPolicy(experiment, policy, params, commands_of(policy))
+
+
+def commands_of(policy: GaussianMLP) -> Box:
+    """The action space that a policy was trained with: [-1, 1] in every dimension."""
+    return Box(-1.0, 1.0, (policy.action_size,), np.float32)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MetaPolicy:
+    """What a run has learned, before adaptation to a task or after some steps of it. Adapting gives a new one."""
+
+    experiment: Experiment
+    """The settings of the run."""
+    policy: GaussianMLP
+    """How parameters act."""
+    params: Params
+    """theta, or what adaptation made of it, without a task axis."""
+    action_space: Box
+    """What `act` puts out: the action space of the environment adapted to; [-1, 1] at first."""
+    adaptation_steps: int = 0
+    """Adaptation steps done."""
+    seed: int = 0
+    """Of the exploration in `act`."""
+    _noise: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_noise", stream(self.seed, Purpose.ACTING))
+
+    def __repr__(self) -> str:
+        sizes = f"observation {self.policy.observation_size}, action {self.policy.action_size}"
+        run = f"{self.experiment.algorithm.name} on {self.experiment.env.id}"
+        return f"<MetaPolicy of {run}, {sizes}, adaptation steps {self.adaptation_steps}>"
+
+    def adapt(
+        self,
+        env: AnyEnv,
+        *,
+        steps: int | None = None,
+        episodes: int | None = None,
+        horizon: int | None = None,
+        seed: int = 0,
+    ) -> MetaPolicy:
+        """Adapt to the task that `env` plays, as in training; this policy stays as it is.
+
+        Each step collects `episodes` whole episodes with the policy as it stands, and makes one step of the run's own
+        inner loop on them. A time limit, and the horizon, are no end of the task: the value of what would have followed
+        counts. Steps beyond those that were trained are as much smaller as `evaluation.later_steps` of the run says.
+
+        The policy's actions, [-1, 1], are spread linearly over the range of the environment's. The environment is left
+        open, somewhere in an episode.
+
+        Args:
+            env: a `gymnasium.Env`, a `gymnasium.vector.VectorEnv` of any autoreset mode, or a batched family of tasks
+                with one task set. Vectors play their episodes side by side.
+            steps: adaptation steps; by default as many as were trained.
+            episodes: per step, of all environments of a vector together; by default as in training.
+            horizon: steps after which an episode is cut off, if it goes on; by default as in training.
+            seed: of exploration and of the environment's resets. The same seed with the same environment gives the same
+                result; one call with two steps equals two calls with one.
+
+        Raises:
+            UserError: an argument, the environment or its task does not fit.
+            NonFinite: observations, rewards or what was learned from them became infinite or undefined.
+        """
+        inner, sampling = self.experiment.algorithm.inner, self.experiment.sampling
+        if isinstance(inner, Practising):
+            raise UserError(
+                f"the inner learner {inner.name!r} of this run collects episodes by itself, and only on this suite's "
+                "batches: adapt() cannot hand it others. Measure it with scripts/evaluate.py, or go on learning in "
+                "Stable-Baselines3 from export_sb3(path)"
+            )
+        steps = _at_least(0, "steps", max(inner.steps, 1) if steps is None else steps)
+        count = _at_least(1, "episodes", sampling.episodes if episodes is None else episodes)
+        horizon = _at_least(1, "horizon", self.experiment.env.horizon if horizon is None else horizon)
+        seed, source = _at_least(0, "seed", seed), Episodes(env, self.policy)
+        adapted, first = expand(self.params, 1), self.adaptation_steps
+        with on_one_thread(), PatientProgress("adapting", steps * source.rounds(count)) as progress:
+            for k in range(first, first + steps):
+                generator = stream(seed, Purpose.EVALUATION, 0, k)
+                trajectories = source.collect(adapted, generator, count, horizon, progress.advance)
+                batch = estimate(trajectories, sampling.gamma, sampling.gae_lambda)
+                scale = step_scale(inner.steps, k, self.experiment.evaluation.later_steps)
+                adapted = inner.adapt(self.policy, adapted, batch, scale)
+                require_finite(adapted, f"adaptation step {k + 1}")
+        params = {name: p[0] for name, p in adapted.items()}
+        return replace(self, params=params, action_space=source.action_space, adaptation_steps=first + steps, seed=seed)
+
+    def act(self, observation: ArrayLike, deterministic: bool = False) -> NDArray[np.floating]:
+        """The action at an observation, clipped to the range of the environment that was adapted to.
+
+        Args:
+            observation: (O,), or (N, O) of a vector environment.
+            deterministic: the policy's mean, without the exploration that it was trained and adapted with.
+
+        Returns:
+            (A,) or (N, A).
+
+        Raises:
+            UserError: the observation has another size than in training.
+        """
+        observed = np.asarray(observation, np.float32)
+        if observed.shape[-1:] != (self.policy.observation_size,):
+            raise UserError(
+                f"the observation has shape {observed.shape}: the policy was trained with "
+                f"({self.policy.observation_size},)"
+            )
+        rows = torch.tensor(observed.reshape(1, -1, self.policy.observation_size))
+        shape = (*rows.shape[:-1], self.policy.action_size)
+        noise = None if deterministic else torch.from_numpy(self._noise.standard_normal(shape, dtype=np.float32))
+        with torch.inference_mode():
+            commands = self.policy.command(self.params, rows, noise).numpy()
+        return onto(self.action_space, commands.reshape(*observed.shape[:-1], self.policy.action_size))
+
+    def export(self, path: Path | str) -> None:
+        """Write the deterministic policy as a program that needs PyTorch and nothing of this package (.pt2).
+
+        `torch.export.load(path).module()` is a function from observations (B, O) float32 to actions (B, A) in [-1, 1],
+        for any B.
+
+        Errors: `OSError` where the file cannot be written; the one that was there before survives.
+        """
+        module, example = _Deterministic(self.policy, self.params), torch.zeros(2, self.policy.observation_size)
+        batch = {"observations": {0: torch.export.Dim("batch")}}
+        content = io.BytesIO()
+        torch.export.save(torch.export.export(module, (example,), dynamic_shapes=batch), content)
+        write_atomically(Path(path), content.getvalue())
+
+    def export_sb3(self, path: Path | str) -> None:
+        """Write a file that Stable-Baselines3's `PPO.load` opens, with actions in [-1, 1]; see `metarl.sb3.export`."""
+        from metarl import sb3
+
+        own = {name: p for name, p in self.params.items() if not name.startswith(LOG_STEP_SIZE)}
+        sb3.export(path, self.policy, own)
+
+
+class _Deterministic(nn.Module):
+    """The policy's deterministic action, with its parameters inside."""
+
+    def __init__(self, policy: GaussianMLP, params: Params) -> None:
+        super().__init__()
+        self._policy = policy
+        for name in policy.names:
+            self.register_buffer(name, params[name])
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self._policy.command(dict(self.named_buffers()), observations.unsqueeze(0)).squeeze(0)
+
+
+def _at_least(least: int, name: str, value: int) -> int:
+    if value < least:
+        raise UserError(f"{name} = {value}: expected at least {least}")
+    return value

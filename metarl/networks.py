@@ -1,0 +1,41 @@
+"""Multilayer perceptrons as functions of their parameters: one set shared by all tasks, or one per task."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from metarl.types import Params
+
+
+def init_mlp(sizes: Sequence[int], rng: torch.Generator) -> Params:
+    """Xavier-uniform weights `w0`, `w1`, … (in, out) and zero biases `b0`, `b1`, … (out,), for layers of such sizes."""
+    params: Params = {}
+    for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
+        limit = math.sqrt(6 / (fan_in + fan_out))
+        params[f"w{layer}"] = (2 * torch.rand(fan_in, fan_out, generator=rng) - 1) * limit
+        params[f"b{layer}"] = torch.zeros(fan_out)
+    return params
+
+
+def layer_names(layer: int) -> tuple[str, str]:
+    """The parameters of one layer."""
+    return f"w{layer}", f"b{layer}"
+
+
+def mlp(params: Params, inputs: Tensor, layers: int, activation: Callable[[Tensor], Tensor]) -> Tensor:
+    """Outputs (M, B, out) from inputs (M, B, in); the last of so many layers is linear.
+
+    params: those of `init_mlp`, shared (...) or one set per task (M, ...).
+    """
+    hidden = inputs
+    for layer in range(layers):
+        w, b = (params[name] for name in layer_names(layer))
+        hidden = torch.baddbmm(b.unsqueeze(-2), hidden, w) if w.ndim == 3 else hidden @ w + b
+        if layer < layers - 1:
+            hidden = activation(hidden)
+    return hidden

@@ -1,0 +1,40 @@
+"""Torch's optimizers as functions: parameters and state in, new ones out."""
+
+from __future__ import annotations
+
+import copy
+from typing import Literal
+
+import torch
+
+from metarl.types import AlgorithmState, Params
+
+Optimizer = Literal["sgd", "adam"]
+
+
+def step(
+    kind: Optimizer, params: Params, gradient: Params, state: AlgorithmState, learning_rate: float
+) -> tuple[Params, AlgorithmState]:
+    """One step down the gradient.
+
+    Args:
+        kind: plain gradient descent, or Adam (Kingma & Ba 2015).
+        params, gradient: with the same names and shapes.
+        state: what the step before returned; empty at the start.
+        learning_rate: beta of the papers' outer loop.
+
+    Returns:
+        New parameters and state; what was given stays as it is.
+    """
+    moved = {name: p.detach().clone() for name, p in params.items()}
+    make = torch.optim.Adam if kind == "adam" else torch.optim.SGD
+    optimizer = make(list(moved.values()), lr=learning_rate)
+    if state:
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})
+    for name, p in moved.items():
+        p.grad = gradient[name]
+    optimizer.step()
+    for p in moved.values():
+        p.grad = None
+    return moved, optimizer.state_dict()["state"]

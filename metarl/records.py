@@ -1,0 +1,187 @@
+"""What an evaluation leaves on disk, and how it is read again: RUN_DIR/evaluation-SPLIT.json, or …-SPLIT-best.json.
+
+    format, version              "metarl-evaluation", 2
+    run, environment, algorithm  what was evaluated: the run's folder, Gymnasium's id, the algorithm's name
+    split, tasks, units          the test tasks, as plain data, and the units of their fields
+    horizon, episodes            steps of an episode; episodes per task and adaptation step
+    later_steps, seed            step size after the trained steps; seed of initial states and exploration
+    checkpoint                   latest (also where it is absent), or best: chosen by the test repeated in training
+    training                     seed, iterations and environment_steps that led to that checkpoint
+    versions                     of Python, packages and the source tree
+    returns                      of the stochastic policy: initialization -> (tasks, K+1), the mean over episodes after
+                                 0..K adaptation steps; null where all of them diverged
+    deterministic                the same of the policy that acts by its mean
+    summary                      of both, with intervals
+
+Adaptation learns from the episodes of the stochastic policy alone. Those of the policy that acts by its mean are as
+many, have the same initial states, and are played with the same adapted parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from metarl.errors import UserError, no_such_file
+from metarl.statistics import plain, summary
+
+Checkpoint = Literal["latest", "best"]
+FORMAT, VERSION = "metarl-evaluation", 2
+META, RANDOM = "meta-learned", "random init"
+"""The initializations that are compared."""
+
+
+def _array(rows: Any) -> NDArray[np.floating]:
+    """Rows of numbers, None for NaN."""
+    return np.array(rows, dtype=float)
+
+
+Returns = Annotated[np.ndarray, BeforeValidator(_array)]
+
+_CONFIG = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Training:
+    """How far the run had come, at the checkpoint."""
+
+    seed: int
+    iterations: int
+    environment_steps: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
+class Record:
+    """The evaluation of one run on one split."""
+
+    run: str
+    environment: str
+    algorithm: str
+    split: str
+    episodes: int
+    """E, per task and adaptation step, of each of the two policies."""
+    horizon: int
+    later_steps: float
+    """Step size of the steps beyond those that were trained, as a share of it."""
+    seed: int
+    """Of initial states and exploration; the run's own is that of `training`."""
+    checkpoint: Checkpoint = "latest"
+    training: Training
+    versions: dict[str, str]
+    tasks: tuple[dict[str, Any], ...]
+    units: dict[str, str]
+    """Field of a task -> its unit, empty for a pure number."""
+    returns: dict[str, Returns]
+    """Initialization -> (tasks, K+1), of the stochastic policy."""
+    deterministic: dict[str, Returns]
+    """Initialization -> (tasks, K+1), of the policy that acts by its mean."""
+
+    def __post_init__(self) -> None:
+        if META not in self.returns or self.returns.keys() != self.deterministic.keys():
+            raise ValueError(
+                f"returns of {', '.join(self.returns) or 'nothing'} and deterministic of "
+                f"{', '.join(self.deterministic) or 'nothing'}: both are to be of {META!r} and of the same others"
+            )
+        M, K = len(self.tasks), self.returns[META].shape[-1] - 1
+        for field, arrays in (("returns", self.returns), ("deterministic", self.deterministic)):
+            for name, x in arrays.items():
+                if x.shape != (M, K + 1) or not x.size:
+                    raise ValueError(f"{field} of {name!r} has shape {x.shape}, not (tasks, K+1) = ({M}, {K + 1})")
+        if len({frozenset(task) for task in self.tasks}) > 1:
+            raise ValueError("the tasks are not of one kind: their fields differ")
+
+    @property
+    def steps(self) -> int:
+        """K, adaptation steps."""
+        return self.returns[META].shape[1] - 1
+
+    @property
+    def summary(self) -> dict[str, list[dict[str, Any]]]:
+        """Initialization -> `summaries` of its returns."""
+        return {name: summaries(self.returns[name][None], self.deterministic[name][None]) for name in self.returns}
+
+    def parameter(self) -> tuple[NDArray[np.floating] | None, str | tuple[str, str]]:
+        """What to draw tasks against, with a label: their one number, or their point in the plane; else nothing."""
+        (name, *others), unit = self.tasks[0], ""
+        values = np.array([task[name] for task in self.tasks], dtype=float)
+        if others or values.shape[1:] not in ((), (2,)):
+            return None, "task"
+        if self.units.get(name):
+            unit = f" [{self.units[name]}]"
+        return values, f"{name}{unit}" if values.ndim == 1 else (f"{name} x{unit}", f"{name} y{unit}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain data that strict JSON can hold, with the format's name and version."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields |= {"training": vars(self.training), "returns": _lists(self.returns)}
+        fields |= {"deterministic": _lists(self.deterministic), "summary": self.summary}
+        return {"format": FORMAT, "version": VERSION, **plain(fields)}
+
+
+def summaries(stochastic: NDArray[np.floating], deterministic: NDArray[np.floating]) -> list[dict[str, Any]]:
+    """`statistics.summary` of the stochastic policy's returns (seeds, tasks, K+1), and in it the other policy's."""
+    both = zip(summary(stochastic), summary(deterministic), strict=True)
+    return [row | {"deterministic": {k: v for k, v in other.items() if k != "steps"}} for row, other in both]
+
+
+def file_of(run_dir: Path, split: str, checkpoint: Checkpoint = "latest") -> Path:
+    """Where the evaluation of a run lies; that of its best checkpoint apart from that of the latest."""
+    return run_dir / f"evaluation-{split}{'-best' * (checkpoint == 'best')}.json"
+
+
+def command(run_dir: Path | str, split: str, like: Record | None = None) -> str:
+    """The command line that evaluates a run, in the way of another record."""
+    words: list[Any] = ["python", "scripts/evaluate.py", run_dir, "--split", split]
+    if like:
+        words += ["--tasks", len(like.tasks), "--steps", like.steps, "--episodes", like.episodes]
+        words += ["--later-steps", like.later_steps, "--seed", like.seed]
+    return shlex.join(map(str, words))
+
+
+def read(path: Path) -> Record:
+    """The record in the file at `path`.
+
+    Errors: UserError where it is missing, no evaluation, of another version, or malformed.
+    """
+    if not path.is_file():
+        raise no_such_file("evaluation", path, "evaluation-*.json")
+    content = path.read_bytes()
+    _check_format(path, content)
+    try:
+        return TypeAdapter(Record).validate_json(content)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    lines = [f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg'].removeprefix('Value error, ')}" for e in problems]
+    raise UserError("\n  ".join([f"{path} is no valid evaluation:", *lines, "Evaluate the run again."]))
+
+
+def _check_format(path: Path, content: bytes) -> None:
+    """Refuse what is no evaluation, or one of another version."""
+    try:
+        data = json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{path} is no evaluation: it cannot be read as JSON ({error}).") from error
+    found = data.get("format") if isinstance(data, Mapping) else None
+    if found != FORMAT:
+        raise UserError(f"{path} is no evaluation: its format is {found!r}, expected {FORMAT!r}.")
+    version = data.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise UserError(f"{path} is of version {version}, newer than what this program reads ({VERSION}): update it.")
+    if version != VERSION:
+        again = command(data.get("run", "RUN_DIR"), data.get("split", "held-out"))
+        raise UserError(
+            f"{path} is of version {version}, and this program reads version {VERSION}, which also has the returns of "
+            f"the policy that acts by its mean. Evaluate the run again:\n  {again}"
+        )
+
+
+def _lists(arrays: Mapping[str, NDArray[np.floating]]) -> dict[str, list[list[float]]]:
+    return {name: x.tolist() for name, x in arrays.items()}

@@ -1,0 +1,8 @@
+"""The bridge to Stable-Baselines3, both ways: environments, policies, and its algorithms as inner learners."""
+
+from metarl.sb3.metrics import Metrics
+from metarl.sb3.models import Kind, export, read, to_sb3
+from metarl.sb3.practice import Practice, TaskLearner
+from metarl.sb3.vec_env import TaskVecEnv
+
+__all__ = ["Kind", "Metrics", "Practice", "TaskLearner", "TaskVecEnv", "export", "read", "to_sb3"]

@@ -1,0 +1,230 @@
+"""Policies on their way to Stable-Baselines3 and back: as a model to go on with, and as a file to share."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from stable_baselines3 import A2C, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+from torch import Tensor, nn
+
+from metarl.errors import UserError, nearest, no_such_file
+from metarl.files import write_atomically
+from metarl.policies import GaussianMLP
+from metarl.sb3.correspondence import (
+    actor_modules,
+    actor_params,
+    actor_state,
+    architecture,
+    critic_modules,
+    critic_state,
+    has_critic,
+    one_set,
+    units,
+)
+from metarl.types import Params
+
+Kind = Literal["ppo", "a2c"]
+
+_READABLE = "Give a PPO or A2C model with an MlpPolicy, tanh between its layers and Gaussian actions."
+
+
+def algorithm(kind: Kind) -> type[PPO] | type[A2C]:
+    """The class of that name. Errors: UserError for another name."""
+    if kind not in get_args(Kind):
+        raise UserError(f"kind = {kind!r}.{nearest(kind, get_args(Kind))}")
+    return PPO if kind == "ppo" else A2C
+
+
+def to_sb3(
+    policy: GaussianMLP, params: Params, env: VecEnv, kind: Kind = "ppo", device: str = "cpu", **options: Any
+) -> PPO | A2C:
+    """A model of Stable-Baselines3 on `env` whose actor is our policy.
+
+    On a `TaskVecEnv` with the policy's `action_scale` the model's actions are our policy's outputs; on an action range
+    of [-1, 1] the scale is folded into the last layer and the standard deviation.
+
+    Args:
+        policy: how `params` act; its floor of the standard deviation is none to Stable-Baselines3.
+        params: (...), or (1, ...) of one task. With those of a `TaskLearner` the critic is the meta-learned one,
+            without them it is a new one.
+        env: where the model is to learn, with an action range from -h to h.
+        device: small networks are fastest on a CPU.
+        options: of the constructor of PPO or A2C, such as `n_steps`.
+
+    Raises:
+        UserError: `params` or `env` do not fit the policy.
+    """
+    params, unit = one_set(policy, params), units(policy, env.action_space)
+    if env.observation_space.shape != (policy.observation_size,):
+        raise UserError(
+            f"the observations are {env.observation_space}: the policy takes {policy.observation_size} numbers"
+        )
+    kwargs: dict[str, Any] = options.pop("policy_kwargs", {}) | architecture(policy)
+    model = algorithm(kind)("MlpPolicy", env, policy_kwargs=kwargs, device=device, **options)
+    load(model, policy, params, unit)
+    return model
+
+
+def load(model: PPO | A2C, policy: GaussianMLP, params: Params, unit: Tensor) -> None:
+    """Put `params`, without a task axis, in place of the model's own; a critic that they lack stays as it is."""
+    state = model.policy.state_dict() | actor_state(policy, params, unit)
+    if has_critic(params):
+        state |= critic_state(policy, params)
+    model.policy.load_state_dict(state)
+
+
+def export(path: Path | str, policy: GaussianMLP, params: Params, kind: Kind = "ppo") -> None:
+    """Write a file that `PPO.load(path)` (or `A2C.load`) opens wherever Stable-Baselines3 is installed.
+
+    `model.predict(observation, deterministic=True)` is the action clip(action_scale * mean) in [-1, 1], and the
+    standard deviation is `action_scale` times the policy's. For the rest, see `to_sb3`.
+
+    Raises:
+        UserError: `params` do not fit the policy.
+        OSError: the file cannot be written; the one that was there before survives.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)  # a critic that `params` lack is the same in every file
+        model = to_sb3(policy, params, DummyVecEnv([lambda: _Spaces(policy)]), kind)
+    content = io.BytesIO()
+    model.save(content)
+    write_atomically(Path(path), content.getvalue())
+
+
+class _Spaces(gymnasium.Env):
+    """What a family's observations and actions look like, to build a model that never acts here."""
+
+    def __init__(self, policy: GaussianMLP) -> None:
+        self.observation_space = Box(-np.inf, np.inf, (policy.observation_size,), np.float64)
+        self.action_space = Box(-1.0, 1.0, (policy.action_size,), np.float32)
+
+
+# ------------------------------------------------------------------------------------------------- reading
+def read(source: Path | str | BaseAlgorithm, policy: GaussianMLP) -> Params:
+    """The actor of a model of Stable-Baselines3, or of a file that its `save` wrote, as parameters of our policy.
+
+    They make our policy act as that one does on the same range of actions. A standard deviation below the policy's
+    floor is raised to it. No code in a file is ever run. What a `VecNormalize` around the environment did to the
+    observations is not in a file: such a policy cannot be read.
+
+    Raises:
+        UserError: the file is missing, damaged or of another program; or the model's policy is no Gaussian tanh
+            network of the policy's sizes.
+    """
+    found = _of_model(source) if isinstance(source, BaseAlgorithm) else _of_file(Path(source))
+    _check_kind(found)
+    _check_sizes(found, policy)
+    return actor_params(policy, found.state, units(policy, found.action_space))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is known of a model."""
+
+    where: str
+    state: Mapping[str, Tensor]
+    module: str
+    """Where the class of its policy comes from."""
+    activation: str
+    gsde: bool
+    """Whether its noise depends on the state (generalized state-dependent exploration)."""
+    action_space: object
+
+    def unfit(self, reason: str, way_out: str = _READABLE) -> UserError:
+        return UserError(f"{self.where} has another policy than ours: {reason}. {way_out}")
+
+
+def _of_model(model: BaseAlgorithm) -> _Found:
+    if (normalize := model.get_vec_normalize_env()) is not None and normalize.norm_obs:
+        raise UserError(
+            "this model sees observations that VecNormalize has scaled, and our policy those of the environment: "
+            "train with norm_obs=False."
+        )
+    return _Found(
+        where=f"this {type(model).__name__} model",
+        state=model.policy.state_dict(),
+        module=type(model.policy).__module__,
+        activation=str(getattr(model.policy, "activation_fn", None)),
+        gsde=model.use_sde,
+        action_space=model.action_space,
+    )
+
+
+def _of_file(path: Path) -> _Found:
+    if not path.is_file():
+        raise no_such_file("model of Stable-Baselines3", path, "*.zip")
+    content = io.BytesIO(path.read_bytes())
+    try:
+        with zipfile.ZipFile(content) as archive:
+            settings = json.loads(archive.read("data"))
+            state = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
+        return _Found(
+            where=str(path),
+            state=dict(state),
+            module=settings["policy_class"]["__module__"],
+            activation=settings["policy_kwargs"].get("activation_fn", str(nn.Tanh)),
+            gsde=settings["use_sde"],
+            action_space=_action_space(settings["action_space"]),
+        )
+    except Exception as error:  # neither zipfile nor torch promises a type of exception for a foreign file
+        raise UserError(
+            f"{path} cannot be read as a model of Stable-Baselines3 ({type(error).__name__}: {error}). "
+            "Use a file that model.save() wrote."
+        ) from error
+
+
+def _action_space(described: Mapping[str, Any]) -> object:
+    """The Box from the words that stand beside its pickle; for a space of another kind, its name."""
+    if "low" not in described or len(described["_shape"]) != 1:
+        return described[":type:"]
+    low, high = (np.array(described[end].strip("[]").split(), np.float32) for end in ("low", "high"))
+    return Box(low, high)
+
+
+def _check_kind(found: _Found) -> None:
+    if "action_net.weight" not in found.state:
+        raise found.unfit(f"it has no action_net, but {', '.join(_parts(found.state))}")
+    if found.module != ActorCriticPolicy.__module__:
+        raise found.unfit(f"its class is one of {found.module}, which may act in a way of its own")
+    if found.gsde:
+        raise found.unfit("its noise depends on the state (use_sde=True)")
+    if "log_std" not in found.state:
+        raise found.unfit("its actions are not Gaussian: they have no log_std")
+    if found.activation != str(nn.Tanh):
+        raise found.unfit(f"between its layers is {found.activation}, not tanh")
+
+
+def _parts(state: Mapping[str, Tensor]) -> list[str]:
+    return sorted({name.rpartition(".")[0] or name for name in state})
+
+
+def _check_sizes(found: _Found, policy: GaussianMLP) -> None:
+    modules = {*actor_modules(policy), *critic_modules(policy), "log_std"}
+    actor = [name for name in found.state if name.startswith("mlp_extractor.policy_net.") and name.endswith("weight")]
+    layers = [found.state[name] for name in (*actor, "action_net.weight")]
+    sizes = (*(weight.shape[-1] for weight in layers), layers[-1].shape[0])
+    if sizes != policy.layer_sizes:
+        raise found.unfit(
+            f"its layers are {_chain(sizes)}, and ours {_chain(policy.layer_sizes)}",
+            f"Give a policy with hidden_sizes = {tuple(sizes[1:-1])} on a robot of its observations and actions.",
+        )
+    foreign = [p for p in _parts(found.state) if p not in modules and not p.startswith("mlp_extractor.value_net.")]
+    if foreign:
+        raise found.unfit(f"it has more parts: {', '.join(foreign)}")
+
+
+def _chain(sizes: tuple[int, ...]) -> str:
+    return "-".join(map(str, sizes))

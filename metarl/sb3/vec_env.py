@@ -1,0 +1,143 @@
+"""A batched family of tasks as a `VecEnv` of Stable-Baselines3."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
+
+from metarl.errors import UserError
+from metarl.tasks import TaskVectorEnv
+
+
+class TaskVecEnv(VecEnv):
+    """N simulations of a family for any algorithm of Stable-Baselines3, stepped as the one native batch they are.
+
+    A simulation whose episode ends is reset within the same step. Its info then holds `terminal_observation` (O,),
+    `TimeLimit.truncated`, and `episode` with return `r`, length `l` and time `t` [s], as a `Monitor` would say it;
+    all other infos are empty. The tasks are those of `env`: set them by `env.set_tasks`, or have every reset draw them.
+    A simulation that diverges counts as terminated.
+
+    env: batched family without autoreset; it is closed with this one.
+    action_scale: s. The action space is [-1/s, 1/s], and an action u acts as clip(s u, -1, 1) does on `env`: with
+        `GaussianMLP.action_scale` a policy acts in the units of our policy's outputs.
+    """
+
+    def __init__(self, env: TaskVectorEnv, action_scale: float = 1.0) -> None:
+        if not action_scale > 0:
+            raise UserError(
+                f"action_scale = {action_scale}: expected a positive number, 1.0 for the range of the batch"
+            )
+        self.env = env
+        self.action_scale = action_scale
+        self.diverged = 0
+        """How many episodes ended with a diverged simulation since the last `reset`."""
+        single = env.single_action_space
+        assert single.shape is not None
+        actions = gymnasium.spaces.Box(-1 / action_scale, 1 / action_scale, single.shape, np.float32)
+        super().__init__(env.num_envs, env.single_observation_space, actions)
+        self._started = time.perf_counter()  # [s]
+        self._actions = np.zeros((self.num_envs, *single.shape), np.float32)
+        self._returns = np.zeros(self.num_envs)
+        self._lengths = np.zeros(self.num_envs, int)
+
+    def reset(self) -> NDArray[np.floating]:
+        """Start all episodes; observations (N, O). After `seed(s)`, simulation n draws from s + n."""
+        observation, _ = self.env.reset(seed=self._seeds[0])
+        self._reset_seeds()
+        self._returns[:], self._lengths[:], self.diverged = 0, 0, 0
+        return observation
+
+    def step_async(self, actions: NDArray[np.floating]) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        command = np.clip(self._actions * self.action_scale, -1, 1)
+        observation, reward, terminated, truncated, info = self.env.step(command)
+        self._returns += reward
+        self._lengths += 1
+        done = terminated | truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if done.any():
+            self._count_diverged(info["diverged"])
+            self._finish(np.flatnonzero(done), observation, truncated & ~terminated, infos)
+            observation, _ = self.env.reset(options={"reset_mask": done})
+        return observation, reward.astype(np.float32), done, infos
+
+    def _finish(
+        self,
+        ended: NDArray[np.integer],
+        observation: NDArray[np.floating],
+        timed_out: NDArray[np.bool_],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Say in the infos of the simulations `ended` how their episodes went, and start to count anew."""
+        elapsed = round(time.perf_counter() - self._started, 6)
+        for n, last in zip(ended.tolist(), observation[ended], strict=True):
+            infos[n] = {
+                "terminal_observation": last,
+                "TimeLimit.truncated": bool(timed_out[n]),
+                "episode": {"r": float(self._returns[n]), "l": int(self._lengths[n]), "t": elapsed},
+            }
+        self._returns[ended], self._lengths[ended] = 0, 0
+
+    def _count_diverged(self, diverged: NDArray[np.bool_]) -> None:
+        if not diverged.any():
+            return
+        if not self.diverged:
+            tasks = self.env.tasks
+            task = tasks[int(np.argmax(diverged)) * len(tasks) // self.num_envs]
+            warnings.warn(
+                f"a simulation of {task} diverged: its episode counts as terminated. "
+                "More that diverge before the next reset are counted in `diverged` and not reported.",
+                stacklevel=4,
+            )
+        self.diverged += int(diverged.sum())
+
+    def close(self) -> None:
+        self.env.close()
+
+    # ------------------------------------------------------------------------------- attributes of the batch
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The batch's attribute, once for each index: the simulations have none of their own."""
+        return [getattr(self.env, attr_name)] * len(self._chosen(indices))
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute that the batch has. Errors: UserError for a part of the simulations only."""
+        self._require_all(f"set {attr_name!r}", indices)
+        getattr(self.env, attr_name)  # a name that is misspelt ends here
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
+    ) -> list[Any]:
+        """Call the batch's method once; its result, once for each simulation. Errors: as in `set_attr`."""
+        self._require_all(f"call {method_name!r}", indices)
+        return [getattr(self.env, method_name)(*method_args, **kwargs)] * self.num_envs
+
+    def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """True for `Monitor`, whose work is done here; nothing else wraps a simulation."""
+        return [wrapper_class is Monitor] * len(self._chosen(indices))
+
+    def set_options(self, options: list[dict] | dict | None = None) -> None:
+        """Errors: UserError for any option; those of a reset belong to the batch."""
+        if options:
+            raise UserError(f"simulations of a batch take no options of their own: call env.reset(options={options!r})")
+
+    def _chosen(self, indices: VecEnvIndices) -> Sequence[int]:
+        return list(self._get_indices(indices))
+
+    def _require_all(self, action: str, indices: VecEnvIndices) -> None:
+        if indices is not None and sorted(set(self._chosen(indices))) != list(range(self.num_envs)):
+            raise UserError(
+                f"cannot {action} for the simulations {indices} alone: the {self.num_envs} simulations are one batch. "
+                "Leave out indices."
+            )

@@ -1,0 +1,54 @@
+"""Compare evaluated runs: seeds of one algorithm together, algorithms side by side, on the same test tasks.
+
+python scripts/compare.py RUN_DIR… [--split held-out] [--out DIR] [--labels LABEL…]
+
+Runs whose settings differ in nothing but the seed form one entry; the first entry is what the others are compared with.
+Each run has to be evaluated first, by scripts/evaluate.py, all in the same way. Where all are also evaluated out of
+range, a figure sets both splits side by side.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from metarl import comparison, records
+from metarl.comparison.entries import HELD_OUT, OUT_OF_RANGE
+from metarl.console import show
+from metarl.errors import exits_cleanly
+from metarl.files import write_atomically
+
+
+@exits_cleanly
+def main() -> None:
+    """Read, tell, draw."""
+    arguments = parse()
+    entries = comparison.load(arguments.run_dirs, arguments.split, arguments.labels)
+    other = HELD_OUT if arguments.split == OUT_OF_RANGE else OUT_OF_RANGE
+    missing = comparison.not_evaluated(entries, other)
+    elsewhere = None if missing else comparison.on_split(entries, other)
+
+    show(comparison.table(entries))
+    folder = arguments.out or Path("runs") / f"comparison-{arguments.split}"
+    numbers = folder / "comparison.json"
+    write_atomically(numbers, json.dumps(comparison.to_json(entries), indent=1, allow_nan=False).encode())
+    print(f"numbers   {numbers}")
+    for picture in comparison.draw(entries, folder, elsewhere):
+        print(f"picture   {picture}")
+    if missing:
+        print(f"For a picture of {arguments.split} against {other} tasks, evaluate on these too:")
+        for run_dir in missing:
+            print(f"  {records.command(run_dir, other, entries[0].record)}")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR", help="what train.py wrote")
+    parser.add_argument("--split", default=HELD_OUT, help="of the evaluations to compare (default: %(default)s)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the numbers and pictures go (default: in runs/)")
+    parser.add_argument("--labels", nargs="+", metavar="LABEL", help="of the entries, in the order of their first runs")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
