@@ -1,0 +1,32 @@
+"""Other learners on the tasks that a run is tested on, at equal environment steps.
+
+| learner | starts from | learns on a new goal by |
+|---|---|---|
+| meta-learned | θ of the run | the run's own adaptation |
+| random init | the run's random initialization | the same |
+| PPO from scratch | the run's random initialization | Stable-Baselines3's PPO |
+| PPO from meta-learned | θ of the run | the same |
+| PPO from pretrained | one policy trained on all tasks, without adaptation | the same |
+| oracle | one policy trained on all tasks that sees the goal | nothing: it knows it |
+
+One rollout of PPO is E episodes of T steps: the data of one adaptation step. After 0, 1, 2, 3, 5, 10, … of them the
+policy as it stands plays E fresh episodes, which are not counted, from the initial states that all learners have.
+"""
+
+from metarl.rivals.contest import Contest, advice, points, prepare, reward_scale
+from metarl.rivals.practice import Goal, goals_of, minibatches, practise_all
+from metarl.rivals.results import Results, mean_metrics
+
+__all__ = [
+    "Contest",
+    "Goal",
+    "Results",
+    "advice",
+    "goals_of",
+    "mean_metrics",
+    "minibatches",
+    "points",
+    "practise_all",
+    "prepare",
+    "reward_scale",
+]
