@@ -13,18 +13,17 @@ RUN_DIR/baseline.json, which report.py shows, and RUN_DIR/figures/baseline.png.
 import argparse
 import json
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from metarl import config, rivals, runs
-from metarl.console import at_least, show, shown
+from metarl.console import at_least, counting, show, shown
 from metarl.errors import UserError, exits_cleanly
 from metarl.files import write_atomically
 from metarl.page.story import BASELINES_FILE
 from metarl.practice import SB3PPO
-from metarl.rivals import Contest, Goal, Results
+from metarl.rivals import Contest, Goal, Practised, Results
 from metarl.threads import set_threads
 from metarl.tracking import requested_mode
 
@@ -35,22 +34,25 @@ def main() -> None:
     arguments = parse()
     named = ("pretrained", "oracle", "split", "goals", "episodes", "steps", "seed")
     contest = rivals.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
+    ppo = settings(arguments, contest)
     requested_mode(contest.run.experiment.tracking.mode)
     set_threads(contest.run.experiment.threads)
-    adapted, oracle = contest.adapt(), contest.ask_oracle()
-    ppo = settings(arguments, contest, adapted)
-    goals = rivals.goals_of(contest, ppo)
-    new = practise(goals, arguments.workers)
-    results = gather(contest, adapted, oracle, goals)
-    title = f"{contest.family}, {len(contest.tasks)} {contest.split} tasks, {contest.episodes} episodes a step"
-    numbers, picture = arguments.run_dir / BASELINES_FILE, arguments.run_dir / "figures" / "baseline.png"
-    about = {**contest.about, "ppo": config.to_dict(ppo)}
-    write_atomically(numbers, json.dumps(results.to_json(about), indent=1, allow_nan=False).encode())
-    results.draw(picture, title)
-    tell(contest, results, title, ppo)
-    print(f"picture   {shown(picture)}\nnumbers   {shown(numbers)}")
-    if new:
-        publish(contest, goals, picture)
+    with runs.locked(arguments.run_dir):
+        adapted, oracle = contest.adapt(), contest.ask_oracle()
+        if arguments.reward_scale is None:
+            ppo = replace(ppo, reward_scale=contest.reward_scale(adapted))
+        goals = rivals.goals_of(contest, ppo)
+        new = practise(goals, arguments.workers)
+        found = {label: [goal.read() for goal in own] for label, own in goals.items()}
+        results = rivals.gather(contest, adapted, oracle, found, rivals.points(ppo.steps))
+        numbers, picture = arguments.run_dir / BASELINES_FILE, arguments.run_dir / "figures" / "baseline.png"
+        about = {**contest.about, "ppo": config.to_dict(ppo)}
+        write_atomically(numbers, json.dumps(results.to_json(about), indent=1, allow_nan=False).encode())
+        results.draw(picture, contest.title)
+        tell(contest, results, ppo)
+        print(f"picture   {shown(picture)}\nnumbers   {shown(numbers)}")
+        if new:
+            publish(contest, found, picture)
 
 
 def parse() -> argparse.Namespace:
@@ -64,7 +66,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=at_least(1), default=3, help="adaptation steps K (default: %(default)s)")
     parser.add_argument("--rollouts", type=at_least(1), default=50, help="of PPO on each goal (default: %(default)s)")
     parser.add_argument(
-        "--episodes", type=at_least(1), help="E, per step and rollout (default: those of the run's test)"
+        "--episodes", type=at_least(1), help="E, per step and rollout (default: the run's, 20 as a rule)"
     )
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="goals at a time (default: cores)")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of starts and exploration (default: %(default)s)")
@@ -75,77 +77,52 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def settings(arguments: argparse.Namespace, contest: Contest, adapted: dict[str, np.ndarray]) -> SB3PPO:
-    """How PPO learns. Errors: UserError for what makes no sense, before anything is learned."""
-    experiment = contest.run.experiment
-    scale = arguments.reward_scale
-    if scale is None:
-        scale = rivals.reward_scale([*adapted.values()], experiment.env.horizon, experiment.sampling.gamma)
-    named = {"learning_rate": arguments.learning_rate, "epochs": arguments.epochs, "reward_scale": scale}
+def settings(arguments: argparse.Namespace, contest: Contest) -> SB3PPO:
+    """How PPO learns. Errors: UserError for what makes no sense."""
     minibatches = arguments.minibatches or rivals.minibatches(contest.steps_each)
     if contest.steps_each % minibatches or contest.steps_each // minibatches < 2:
         raise UserError(
             f"--minibatches {minibatches} cannot share the {contest.steps_each} steps of a rollout evenly, two or more "
             "to each: choose a number that divides them"
         )
-    data = {"steps": arguments.rollouts, "minibatches": minibatches, **named}
+    data = {"steps": arguments.rollouts, "minibatches": minibatches, "epochs": arguments.epochs}
+    data |= {"learning_rate": arguments.learning_rate}
+    if arguments.reward_scale is not None:
+        data |= {"reward_scale": arguments.reward_scale}
     return config.from_dict(data, SB3PPO, source="the command line")
 
 
-def practise(goals: dict[str, list[Goal]], workers: int) -> int:
+def practise(goals: Mapping[str, Sequence[Goal]], workers: int) -> int:
     """Learn the goals that are not done, with a bar; how many these were."""
     every = [goal for own in goals.values() for goal in own]
-    waiting = [goal for goal in every if goal.read() is None]
-    columns = (
-        TextColumn("PPO on a goal"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-    )
-    with Progress(*columns) as progress:
+    waiting = [goal for goal in every if not goal.file.exists()]
+    with counting("PPO on a goal") as progress:
         bar = progress.add_task("", total=len(every), completed=len(every) - len(waiting))
-        rivals.practise_all(waiting, min(workers, max(len(waiting), 1)), lambda: progress.advance(bar))
+        rivals.practise_all(waiting, workers, lambda: progress.advance(bar))
     return len(waiting)
 
 
-def gather(
-    contest: Contest, adapted: dict[str, np.ndarray], oracle: np.ndarray | None, goals: dict[str, list[Goal]]
-) -> Results:
-    """All returns against the steps that led to them."""
-    learners = {label: (contest.steps_each * np.arange(x.shape[1]), x) for label, x in adapted.items()}
-    for label, own in goals.items():
-        at = contest.steps_each * np.array(rivals.points(own[0].ppo.steps))
-        learners[label] = at, np.stack([found.returns for goal in own if (found := goal.read())])
-    return Results(learners, oracle, contest.steps_each)
-
-
-def tell(contest: Contest, results: Results, title: str, ppo: SB3PPO) -> None:
+def tell(contest: Contest, results: Results, ppo: SB3PPO) -> None:
     """The table, what it says in words, and what is missing."""
-    show(results.table(title))
+    show(results.table(contest.title))
     print(*results.remarks, sep="\n")
-    print(
-        f"PPO: learning rate {ppo.learning_rate:g}, {ppo.epochs} epochs, {ppo.minibatches} minibatches, rewards times"
-    )
-    print(f"{ppo.reward_scale:g}. Trained before: {contest.trained_before}.")
+    print(f"Environment steps of training before: {contest.trained_before}.")
+    how = f"{ppo.minibatches} minibatches, {ppo.epochs} epochs, learning rate {ppo.learning_rate:g}"
+    print(f"PPO: {how}, rewards times {ppo.reward_scale:g}.")
     for name in ("pretrained", "oracle"):
         if getattr(contest, name) is None:
-            print(f"Without --{name}: {rivals.advice(contest.run.experiment, name)}.")
+            print(f"Without --{name}, its curve is left out: {rivals.advice(contest.run.experiment, name)}.")
 
 
-def publish(contest: Contest, goals: dict[str, list[Goal]], picture: Path) -> None:
+def publish(contest: Contest, practised: Mapping[str, Sequence[Practised]], picture: Path) -> None:
     """Add PPO's own metrics, the mean over goals, and the picture to the run in W&B; offline, as one more part."""
     run = contest.run
-    state, first = run.state, run.state.environment_steps
-    with runs.locked(run.folder), runs.open_tracker(run.folder, run.experiment) as tracker:
-        for label, own in goals.items():
-            metrics = rivals.mean_metrics([found.metrics for goal in own if (found := goal.read())])
-            for at, row in metrics.items():
-                named = {name.replace("sb3/", f"sb3/{label}/", 1): value for name, value in row.items()}
-                tracker.log(named, iteration=state.iteration, environment_steps=first + at)
-        at = {"iteration": state.iteration, "environment_steps": first}
-        tracker.image("figures/baseline", picture, "return on new goals against environment steps on them", **at)
+    at = {"iteration": run.state.iteration, "environment_steps": run.state.environment_steps}
+    with runs.open_tracker(run.folder, run.experiment) as tracker:
+        for label, found in practised.items():
+            for steps, metrics in rivals.mean_metrics(label, found).items():
+                tracker.log(metrics, **at | {"environment_steps": at["environment_steps"] + steps})
+        tracker.image("figures/baseline", picture, "return against environment steps on the new goal", **at)
         tracker.summary(at)
     if tracker.wandb_dir:
         print(f"W&B run   {tracker.wandb_dir}")

@@ -140,7 +140,8 @@ def baselines_section(baselines: Baselines) -> Html:
         rows = [[_cell(row.get(name)) for name in names] for row in baselines.table]
         columns = ["", *(name.replace("_", " ") for name in names[1:])]
         shown.append(table("Other learners", columns, body(rows)))
-    return section("baselines", "Other learners", element("div", *shown, class_="pair"))
+    notes = [element("p", remark, class_="note") for remark in baselines.remarks]
+    return section("baselines", "Other learners", element("div", *shown, class_="pair"), *notes)
 
 
 def _cell(value: Any) -> str:

@@ -13,20 +13,21 @@ One rollout of PPO is E episodes of T steps: the data of one adaptation step. Af
 policy as it stands plays E fresh episodes, which are not counted, from the initial states that all learners have.
 """
 
-from metarl.rivals.contest import Contest, advice, points, prepare, reward_scale
-from metarl.rivals.practice import Goal, goals_of, minibatches, practise_all
-from metarl.rivals.results import Results, mean_metrics
+from metarl.rivals.contest import Contest, advice, points, prepare
+from metarl.rivals.practice import Goal, Practised, goals_of, minibatches, practise_all
+from metarl.rivals.results import Results, gather, mean_metrics
 
 __all__ = [
     "Contest",
     "Goal",
+    "Practised",
     "Results",
     "advice",
+    "gather",
     "goals_of",
     "mean_metrics",
     "minibatches",
     "points",
     "practise_all",
     "prepare",
-    "reward_scale",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,12 @@ class Contest:
         return self.run.experiment.env.id.split("/")[-1]
 
     @property
+    def title(self) -> str:
+        """Family, test tasks and episodes."""
+        tasks = f"{len(self.tasks)} {self.split} tasks"
+        return f"{self.family}, {tasks}, {self.episodes} episodes a step"
+
+    @property
     def about(self) -> dict[str, Any]:
         """What was compared, as plain data."""
         others = {"pretrained": self.pretrained, "oracle": self.oracle}
@@ -91,8 +97,8 @@ class Contest:
 
     @property
     def trained_before(self) -> str:
-        """In words, what each run took before it met the test tasks."""
-        return ", ".join(f"{name} {steps:,} environment steps" for name, steps in self._environment_steps.items())
+        """In words, the environment steps of each run before it met the test tasks."""
+        return ", ".join(f"{name} {steps:,}" for name, steps in self._environment_steps.items())
 
     @property
     def _environment_steps(self) -> dict[str, int]:
@@ -114,15 +120,11 @@ class Contest:
         new = with_critic(self.policy, actor, torch.Generator().manual_seed(self.seed))
         return {name: params.get(name, p) for name, p in new.items()}
 
-    def adapt(self, after_each: Callable[[], None] = lambda: None) -> dict[str, NDArray[np.floating]]:
-        """Return after 0..K steps of the run's own adaptation, as evaluate.py measures it: label -> (tasks, K+1).
-
-        after_each: called 2 (K+1) times.
-        """
+    def adapt(self) -> dict[str, NDArray[np.floating]]:
+        """Return after 0..K steps of the run's own adaptation, as evaluate.py measures it: label -> (tasks, K+1)."""
         experiment = self.run.experiment
         starts = {META: self.run.state.params, RANDOM: initial_params(self.policy, experiment)}
         learner = make_task_learner(experiment, self.policy, self.episodes)
-        common = {"horizon": experiment.env.horizon, "steps": self.steps, "seed": self.seed, "after_each": after_each}
         return {
             label: evaluate(
                 self.env,
@@ -131,12 +133,19 @@ class Contest:
                 params,
                 experiment.algorithm,
                 experiment.sampling,
+                horizon=experiment.env.horizon,
+                steps=self.steps,
                 later_steps=experiment.evaluation.later_steps,
+                seed=self.seed,
                 task_learner=learner,
-                **common,
             ).means
             for label, params in starts.items()
         }
+
+    def reward_scale(self, adapted: Mapping[str, NDArray[np.floating]]) -> float:
+        """A scale of rewards for PPO, from what `adapt` found."""
+        experiment = self.run.experiment
+        return reward_scale([*adapted.values()], experiment.env.horizon, experiment.sampling.gamma)
 
     def ask_oracle(self) -> NDArray[np.floating] | None:
         """Return of the oracle, (tasks,); None without one."""
@@ -249,7 +258,7 @@ def _check_adapts(run: Run) -> None:
 def _pretrained(folder: Path, run: Run, policy: GaussianMLP) -> Run:
     found = _read(folder)
     _check_joint("--pretrained", found)
-    _check_same("--pretrained", found, run, "env.", "policy.", "sampling.split")
+    _check_same("--pretrained", found, run, ("env.", "policy.", "sampling.split"))
     runs.check_shapes(folder / runs.CHECKPOINT, found.state.params, initial_params(policy, found.experiment))
     return found
 
@@ -262,7 +271,7 @@ def _oracle(folder: Path, run: Run) -> Run:
             f"{found.experiment.env.options.get(VISIBLE, False)!r}. {advice(run.experiment, 'oracle')}"
         )
     _check_joint("--oracle", found)
-    _check_same("--oracle", found, run, "env.", "sampling.split")
+    _check_same("--oracle", found, run, ("env.", "sampling.split"), ("env.options", f"env.options.{VISIBLE}"))
     env = make_batch(found.experiment.env, 1, 1)
     expected = initial_params(make_policy(found.experiment, env), found.experiment)
     runs.check_shapes(folder / runs.CHECKPOINT, found.state.params, expected)
@@ -278,13 +287,13 @@ def _check_joint(flag: str, run: Run) -> None:
         )
 
 
-def _check_same(flag: str, other: Run, run: Run, *settings: str) -> None:
-    """Refuse a run that differs in one of the settings, apart from whether it sees the goal."""
+def _check_same(flag: str, other: Run, run: Run, settings: tuple[str, ...], apart_from: Sequence[str] = ()) -> None:
+    """Refuse a run that differs in one of the settings."""
     differences = config.difference(run.experiment, other.experiment)
     lines = [
         f"{key} is {theirs!r}, in {run.folder} {own!r}"
         for key, (own, theirs) in differences.items()
-        if key.startswith(settings) and key not in ("env.options", f"env.options.{VISIBLE}")
+        if key.startswith(settings) and key not in apart_from
     ]
     if lines:
         raise UserError("\n  ".join([f"{flag} {other.folder} cannot be compared with {run.folder}:", *lines]))

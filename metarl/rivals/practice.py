@@ -78,17 +78,15 @@ class Goal:
     @property
     def file(self) -> Path:
         """Where the result lies, or will lie."""
-        settings = [self.index, repr(self.task), repr(self.policy), self.gamma, GAE_LAMBDA, self.episodes, self.seed]
-        settings += [config.to_dict(self.env), config.to_dict(self.ppo)]
+        numbers = [self.index, self.gamma, GAE_LAMBDA, self.episodes, self.seed]
+        settings = [repr(self.task), repr(self.policy), numbers, config.to_dict(self.env), config.to_dict(self.ppo)]
         content = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for name, p in sorted(self.params.items()):
             content.update(name.encode() + p.tobytes())
         return self.folder / f"{self.label.replace(' ', '-')}-{self.index:03d}-{content.hexdigest()[:12]}.json"
 
-    def read(self) -> Practised | None:
-        """The result, if it is there."""
-        if not self.file.exists():
-            return None
+    def read(self) -> Practised:
+        """The result of a goal that is done."""
         data = json.loads(self.file.read_bytes())
         return Practised(np.array(data["returns"], dtype=float), [(at, metrics) for at, metrics in data["metrics"]])
 

@@ -17,7 +17,8 @@ from metarl.figures.style import Curve
 from metarl.page.story import BASELINES_FORMAT
 from metarl.records import META, RANDOM
 from metarl.report import curve
-from metarl.rivals.contest import ORACLE, PPO_SCRATCH
+from metarl.rivals.contest import ORACLE, PPO_SCRATCH, Contest
+from metarl.rivals.practice import Practised
 from metarl.statistics import estimate, mean, paired_gain, plain
 
 VERSION = 1
@@ -113,19 +114,18 @@ class Results:
         ]
 
     def _overtaking(self) -> str:
+        """Where PPO from scratch is, relative to the meta-learned policy, from where it overtakes or at the end."""
         steps, returns = self.learners[PPO_SCRATCH]
         others = self._at(META, steps)
         first = self.overtakes(PPO_SCRATCH)
         index = len(steps) - 1 if first is None else int(np.searchsorted(steps, first))
-        times = steps[index] / self.steps_each
-        gap = paired_gain(others[:, index], returns[:, index])
-        where = f"{steps[index]:,} steps on the new goal, {times:g} times those of one adaptation step"
-        if first is None:
-            return (
-                f"{PPO_SCRATCH} does not overtake the meta-learned policy within {where}: its return there differs "
-                f"by {gap}."
-            )
-        return f"{PPO_SCRATCH} overtakes the meta-learned policy after {where}: its return there differs by {gap}."
+        gap, here = paired_gain(others[:, index], returns[:, index]), estimate(returns[:, index])
+        verb, when = ("does not overtake", "within") if first is None else ("overtakes", "after")
+        return (
+            f"{PPO_SCRATCH} {verb} the meta-learned policy {when} {steps[index]:,} steps "
+            f"on the new goal, {steps[index] / self.steps_each:g} times those of one adaptation step: its return there "
+            f"is {here}, the difference {gap}."
+        )
 
     def table(self, title: str) -> Table:
         """The rows in the terminal."""
@@ -159,19 +159,42 @@ class Results:
         }
 
 
-def mean_metrics(runs: Sequence[Sequence[tuple[int, Mapping[str, float | None]]]]) -> dict[int, dict[str, float]]:
-    """Environment steps on a goal -> the metrics then, each the mean over the goals that have it.
+def gather(
+    contest: Contest,
+    adapted: Mapping[str, NDArray[np.floating]],
+    oracle: NDArray[np.floating] | None,
+    practised: Mapping[str, Sequence[Practised]],
+    rollouts: Sequence[int],
+) -> Results:
+    """All returns against the environment steps that led to them.
 
-    Those of time are left out: goals are practised side by side.
+    Args:
+        adapted: label -> (tasks, K+1), return after 0..K adaptation steps.
+        oracle: (tasks,)
+        practised: label -> what came of each task.
+        rollouts: (P,), those after which it was tested.
+    """
+    each = contest.steps_each
+    learners: dict[str, Measured] = {label: (each * np.arange(x.shape[1]), x) for label, x in adapted.items()}
+    for label, found in practised.items():
+        learners[label] = each * np.array(rollouts), np.stack([of_task.returns for of_task in found])
+    return Results(learners, oracle, each)
 
-    runs: of each goal, the steps and the metrics at them.
+
+def mean_metrics(label: str, practised: Sequence[Practised]) -> dict[int, dict[str, float]]:
+    """Environment steps on a goal -> the learner's metrics then, each the mean over the goals that have it.
+
+    `sb3/rollout/ep_rew_mean` becomes `sb3/from_scratch/rollout/ep_rew_mean`. Those of time are left out: goals are
+    practised side by side.
     """
     values: dict[int, dict[str, list[float]]] = {}
-    for run in runs:
-        for at, metrics in run:
+    learner = label.removeprefix("PPO ").replace(" ", "_").replace("-", "_")
+    for of_task in practised:
+        for at, metrics in of_task.metrics:
             for name, value in metrics.items():
                 if value is not None and "/time/" not in name:
-                    values.setdefault(at, {}).setdefault(name, []).append(value)
+                    own = name.replace("sb3/", f"sb3/{learner}/", 1)
+                    values.setdefault(at, {}).setdefault(own, []).append(value)
     return {at: {name: float(np.mean(x)) for name, x in named.items()} for at, named in sorted(values.items())}
 
 
