@@ -288,7 +288,7 @@ def stable_baselines(threads: int, repeats: int) -> dict[str, Any]:
     }
     set_threads(threads)
     envs = {kind: make() for kind, make in kinds.items()}
-    same = {"n_steps": T, "batch_size": 500, "n_epochs": 10, "seed": 0, "device": "cpu"}
+    same: dict[str, Any] = {"n_steps": T, "batch_size": 500, "n_epochs": 10, "seed": 0, "device": "cpu"}
     models = {kind: stable_baselines3.PPO("MlpPolicy", env, **same) for kind, env in envs.items()}
     speeds: dict[str, dict[str, list[float]]] = {kind: {"learn": [], "rollouts": []} for kind in kinds}
     for i in range(repeats + 1):
