@@ -96,9 +96,13 @@ def practise(goals: Mapping[str, Sequence[Goal]], workers: int) -> int:
     """Learn the goals that are not done, with a bar; how many these were."""
     every = [goal for own in goals.values() for goal in own]
     waiting = [goal for goal in every if not goal.file.exists()]
-    with counting("PPO on a goal") as progress:
-        bar = progress.add_task("", total=len(every), completed=len(every) - len(waiting))
-        rivals.practise_all(waiting, workers, lambda: progress.advance(bar))
+    try:
+        with counting("PPO on a goal") as progress:
+            bar = progress.add_task("", total=len(every), completed=len(every) - len(waiting))
+            rivals.practise_all(waiting, workers, lambda: progress.advance(bar))
+    except KeyboardInterrupt:
+        print("\nThe goals that are done are kept. Call again to go on.")
+        raise
     return len(waiting)
 
 

@@ -171,6 +171,7 @@ def test_an_interrupted_call_keeps_what_is_done(folders, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130, output
+    assert "Call again to go on" in output
     assert "Traceback" not in output
     assert not (run / "baseline.json").exists()
     done = [*run.glob("baselines/*.json")]

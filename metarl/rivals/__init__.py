@@ -11,6 +11,7 @@
 
 One rollout of PPO is E episodes of T steps: the data of one adaptation step. After 0, 1, 2, 3, 5, 10, … of them the
 policy as it stands plays E fresh episodes, which are not counted, from the initial states that all learners have.
+Where robots fall, PPO begins anew and takes all E T steps; adaptation takes fewer, and is counted as if it took all.
 """
 
 from metarl.rivals.contest import Contest, advice, points, prepare
