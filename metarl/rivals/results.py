@@ -120,6 +120,11 @@ class Results:
         first = self.overtakes(PPO_SCRATCH)
         index = len(steps) - 1 if first is None else int(np.searchsorted(steps, first))
         gap, here = paired_gain(others[:, index], returns[:, index]), estimate(returns[:, index])
+        if first == 0:
+            return (
+                f"{PPO_SCRATCH} is above the meta-learned policy from the start, where its return is {here}, the "
+                f"difference {gap}: more meta-training may help."
+            )
         verb, when = ("does not overtake", "within") if first is None else ("overtakes", "after")
         return (
             f"{PPO_SCRATCH} {verb} the meta-learned policy {when} {steps[index]:,} steps "
