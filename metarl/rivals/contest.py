@@ -89,6 +89,7 @@ class Contest:
             "horizon": self.run.experiment.env.horizon,
             "split": self.split,
             "episodes": self.episodes,
+            "gamma": self.run.experiment.sampling.gamma,
             "seed": self.seed,
             "tasks": list(self.as_data),
             "units": dict(self.units),
