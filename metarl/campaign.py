@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from metarl import runs
+from metarl.console import counting
 from metarl.errors import UserError
 from metarl.files import write_atomically
 
@@ -92,15 +91,7 @@ def run_all(jobs: Sequence[Job], workers: int) -> list[Job]:
     Errors: UserError, before anything runs, where a directory was filled by other commands.
     """
     waiting = [job for job in jobs if not job.finished]
-    columns = (
-        TextColumn("runs"),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-    )
-    with Progress(*columns) as progress, ThreadPoolExecutor(workers) as pool:
+    with counting("runs") as progress, ThreadPoolExecutor(workers) as pool:
         bar = progress.add_task("", total=len(jobs), completed=len(jobs) - len(waiting))
         failed = []
         try:

@@ -98,6 +98,18 @@ class TrainingProgress:
         self._bar.console.print(text, highlight=False, markup=False)
 
 
+def counting(what: str) -> Progress:
+    """A bar that counts `what`, with the time since the start and the time left."""
+    return Progress(
+        TextColumn(what),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
+    )
+
+
 def show(wide: RenderableType) -> None:
     """Print what may be wider than the terminal; where there is none, on lines as long as it takes."""
     console = Console()

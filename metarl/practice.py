@@ -38,6 +38,9 @@ class SB3PPO:
     """Parts of a pass; they must share the steps of a rollout evenly."""
     clip_range: float = Field(0.2, gt=0, lt=1)
     """The surrogate rewards no ratio beyond 1 - clip_range and 1 + clip_range."""
+    reward_scale: float = Field(1.0, gt=0)
+    """Multiplies the rewards it learns from. One that brings discounted returns to about 1 keeps the critic from taking
+    all of the gradient, which is clipped for both."""
 
     def start(self, policy: GaussianMLP, params: Params, rng: torch.Generator) -> Params:
         """All that is meta-learned before any training: theta, and a critic."""
@@ -47,7 +50,8 @@ class SB3PPO:
         """What adapts to one task on `env`, whose simulations all play it; settings as of `TaskLearner`."""
         from metarl.sb3 import TaskLearner
 
-        own = {name: getattr(self, name) for name in ("learning_rate", "epochs", "minibatches", "clip_range")}
+        names = ("learning_rate", "epochs", "minibatches", "clip_range", "reward_scale")
+        own = {name: getattr(self, name) for name in names}
         return TaskLearner("ppo", policy, env, **own, **settings)
 
 
@@ -60,6 +64,8 @@ class SB3A2C:
     """K, rollouts per task, each of all its episodes and followed by one step of a fresh optimizer."""
     learning_rate: float = Field(7e-4, gt=0)
     """Of RMSProp."""
+    reward_scale: float = Field(1.0, gt=0)
+    """As of `SB3PPO`."""
 
     def start(self, policy: GaussianMLP, params: Params, rng: torch.Generator) -> Params:
         """All that is meta-learned before any training: theta, and a critic."""
@@ -69,7 +75,8 @@ class SB3A2C:
         """What adapts to one task on `env`, whose simulations all play it; settings as of `TaskLearner`."""
         from metarl.sb3 import TaskLearner
 
-        return TaskLearner("a2c", policy, env, learning_rate=self.learning_rate, **settings)
+        own = {name: getattr(self, name) for name in ("learning_rate", "reward_scale")}
+        return TaskLearner("a2c", policy, env, **own, **settings)
 
 
 Practising = SB3PPO | SB3A2C

@@ -216,7 +216,7 @@ def locked(path: Path) -> Generator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{path} is being trained by another process. Stop that one first.") from error
+            raise UserError(f"{path} is being trained or measured by another process. Stop that one first.") from error
         yield
 
 

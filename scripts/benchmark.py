@@ -5,6 +5,7 @@ python scripts/benchmark.py iteration [--json FILE]   one MAML-TRPO iteration, p
 python scripts/benchmark.py algorithms [--json FILE]  one iteration of every algorithm: sampling, and what comes on top
 python scripts/benchmark.py envs      [--json FILE]   every task family, beside Gymnasium's own vector environments
 python scripts/benchmark.py dynamics  [--json FILE]   800 robots that all differ, against 800 equal ones
+python scripts/benchmark.py sb3       [--json FILE]   PPO of Stable-Baselines3 on the batch, and on its own environments
 """
 
 import argparse
@@ -37,7 +38,7 @@ from metarl.algorithms.reptile import Reptile
 from metarl.collection import collect
 from metarl.console import at_least
 from metarl.errors import exits_cleanly
-from metarl.experiment import Experiment, Sampling
+from metarl.experiment import Environment, Experiment, Sampling
 from metarl.files import write_atomically
 from metarl.inner import PPO, SGD
 from metarl.learner import initial_params, make_batch, make_policy, training_tasks
@@ -265,6 +266,53 @@ def dynamics(threads: int, repeats: int) -> dict[str, Any]:
     return {"dynamics": rows}
 
 
+def stable_baselines(threads: int, repeats: int) -> dict[str, Any]:
+    """HalfCheetahVel, 100 steps per robot and rollout: whole PPO.learn(), on the batch and on single environments."""
+    import stable_baselines3
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
+
+    from metarl.sb3 import TaskVecEnv
+
+    name, T = "envs:metarl/HalfCheetahVel-v0", 100
+    single = partial(gymnasium.make, name, max_episode_steps=T)
+    singles: list[Callable[[], gymnasium.Env]] = [single] * PEER_ROBOTS
+
+    def batch(robots: int) -> TaskVecEnv:
+        return TaskVecEnv(make_batch(Environment(id=name, horizon=T), robots, threads))
+
+    kinds: dict[str, Callable[[], VecEnv]] = {
+        f"our batch of {PEER_ROBOTS}": lambda: batch(PEER_ROBOTS),
+        f"our batch of {ROBOTS}": lambda: batch(ROBOTS),
+        f"DummyVecEnv of {PEER_ROBOTS}": lambda: DummyVecEnv(singles),
+        f"SubprocVecEnv of {PEER_ROBOTS}": lambda: SubprocVecEnv(singles),
+    }
+    set_threads(threads)
+    envs = {kind: make() for kind, make in kinds.items()}
+    same: dict[str, Any] = {"n_steps": T, "batch_size": 500, "n_epochs": 10, "seed": 0, "device": "cpu"}
+    models = {kind: stable_baselines3.PPO("MlpPolicy", env, **same) for kind, env in envs.items()}
+    speeds: dict[str, dict[str, list[float]]] = {kind: {"learn": [], "rollouts": []} for kind in kinds}
+    for i in range(repeats + 1):
+        for kind, model in models.items():
+            steps, at = T * model.n_envs, [time.perf_counter()]
+            model.learn(steps, callback=lambda *_, at=at: at.append(time.perf_counter()) is None)  # after each step
+            if i:  # the first one warms up
+                speeds[kind]["learn"].append(steps / (time.perf_counter() - at[0]))
+                speeds[kind]["rollouts"].append(steps / (at[-1] - at[0]))
+    for env in envs.values():
+        env.close()
+    medians = {kind: {part: median(values) for part, values in parts.items()} for kind, parts in speeds.items()}
+    slowest = min(parts["learn"] for parts in medians.values())
+    show(
+        f"PPO of Stable-Baselines3, HalfCheetahVel, environment steps per second, median of {repeats}",
+        ("", "PPO.learn()", "times the slowest", "rollouts alone"),
+        [
+            (kind, f"{parts['learn']:,.0f}", f"{parts['learn'] / slowest:.2f}", f"{parts['rollouts']:,.0f}")
+            for kind, parts in medians.items()
+        ],
+    )
+    return {"environment_steps_per_s": medians, "repetitions": speeds}
+
+
 def play(env: gymnasium.vector.VectorEnv, actions: NDArray[np.floating], steps: int) -> None:
     """The same actions for a while."""
     for _ in range(steps):
@@ -298,6 +346,7 @@ MEASURES = {
     "algorithms": algorithms,
     "envs": families,
     "dynamics": dynamics,
+    "sb3": stable_baselines,
 }
 
 

@@ -16,8 +16,8 @@ MODULES = {
     "steps": "sampling episodes inner outer meta_gradient exploration practice sb3",
     "algorithms": "algorithms",
     "around": "checkpoints config console figures flags records report statistics tracking video",
-    "loop": "campaign collection comparison evaluation experiment few_shot learner meta_policy page runs showcase "
-    "sweeps training",
+    "loop": "campaign collection comparison evaluation experiment few_shot learner meta_policy page rivals runs "
+    "showcase sweeps training",
 }
 """The modules of metarl by layer."""
 

@@ -13,7 +13,7 @@ from metarl.figures.style import svg
 from metarl.page.films import Film, Films
 from metarl.page.markup import Html, body, element, figure, join, section, table, video
 from metarl.page.story import Baselines, Story
-from metarl.page.words import counted, grouped, mean, number, told
+from metarl.page.words import counted, grouped, mean, number, told, written
 from metarl.records import META, Record
 from metarl.report import curve
 from metarl.showcase import draw_learning, learning
@@ -140,7 +140,8 @@ def baselines_section(baselines: Baselines) -> Html:
         rows = [[_cell(row.get(name)) for name in names] for row in baselines.table]
         columns = ["", *(name.replace("_", " ") for name in names[1:])]
         shown.append(table("Other learners", columns, body(rows)))
-    return section("baselines", "Other learners", element("div", *shown, class_="pair"))
+    notes = [element("p", written(remark), class_="note") for remark in baselines.remarks]
+    return section("baselines", "Other learners", element("div", *shown, class_="pair"), *notes)
 
 
 def _cell(value: Any) -> str:

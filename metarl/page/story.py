@@ -30,6 +30,8 @@ class Baselines:
     """Label -> environment steps (P,), and the return after them."""
     table: Sequence[Mapping[str, Any]]
     """A row for each learner: its label and its numbers, by name; None for what it never reached."""
+    remarks: Sequence[str] = ()
+    """What it comes to, in sentences."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def read_baselines(file: Path) -> Baselines | None:
             expected = f"expected {BASELINES_FORMAT!r} version 1"
             raise UserError(f"{file} is {found!r} version {version!r}, {expected}. {way_out}")
         curves = {label: _curve(values) for label, values in data.get("curves", {}).items()}
-        return Baselines(curves, [{"label": row["label"], **row} for row in data.get("table", [])])
+        rows = [{"label": row["label"], **row} for row in data.get("table", [])]
+        return Baselines(curves, rows, [str(remark) for remark in data.get("remarks", [])])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{file} cannot be read ({said}). {way_out}") from error

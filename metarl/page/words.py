@@ -39,6 +39,11 @@ def grouped(count: float) -> str:
     return f"{int(count):,}".replace("-", "−")
 
 
+def written(text: str) -> str:
+    """A sentence of another script, with signs of minus before numbers."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
+
+
 def counted(count: int, noun: str) -> str:
     """`1 step`, `2 steps`."""
     return f"{count} {noun}{'s' * (count != 1)}"

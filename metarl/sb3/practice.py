@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from metarl.sb3.correspondence import (
     one_set,
     units,
 )
+from metarl.sb3.metrics import Metrics
 from metarl.sb3.models import Kind, load, to_sb3
 from metarl.sb3.vec_env import TaskVecEnv
 from metarl.tasks import TaskVectorEnv
@@ -58,6 +59,11 @@ class TaskLearner:
     learning_rate: of Adam (PPO) or RMSProp (A2C).
     epochs, minibatches, clip_range: PPO's passes over a rollout, the parts of a pass, and the clipping of the
         probability ratio. A2C makes one step on the whole rollout.
+    reward_scale: multiplies the rewards that it learns from; the returns that it reports are those of the family.
+        Stable-Baselines3 clips the gradient of actor and critic together: where discounted returns are in the tens or
+        hundreds, the critic's error takes all of it. Choose a scale that brings them to about 1.
+    log: is called with Stable-Baselines3's metrics after each rollout, as `Metrics` passes them on, and the environment
+        steps since `learn` was called.
     """
 
     def __init__(
@@ -73,6 +79,8 @@ class TaskLearner:
         epochs: int = 10,
         minibatches: int = 4,
         clip_range: float = 0.2,
+        reward_scale: float = 1.0,
+        log: Callable[[dict[str, float], int], None] | None = None,
     ) -> None:
         if horizon < 1:
             raise UserError(f"horizon = {horizon}: a rollout takes at least one step per simulation")
@@ -82,13 +90,13 @@ class TaskLearner:
         if kind == "ppo":
             size = _minibatch(self.steps, minibatches)
             options |= {"batch_size": size, "n_epochs": epochs, "clip_range": clip_range}
-        self._policy, self._env = policy, TaskVecEnv(env, policy.action_scale)
+        self._policy, self._env = policy, TaskVecEnv(env, policy.action_scale, reward_scale)
         self._unit = units(policy, self._env.action_space)
         with torch.random.fork_rng(devices=[]):  # weights that are never used are drawn
             start = policy.init(torch.Generator().manual_seed(0))
             window = self.steps  # no more episodes can end in a rollout
             self._model = to_sb3(policy, start, self._env, kind, n_steps=horizon, stats_window_size=window, **options)
-        self._model.set_logger(Logger(folder=None, output_formats=[]))
+        self._model.set_logger(Logger(folder=None, output_formats=[Metrics(log)] if log else []))
 
     def initial(self, params: Params, rng: torch.Generator) -> Params:
         """The policy's `params`, (...) or (1, ...), together with those of a new critic, "value.w0" and so on."""

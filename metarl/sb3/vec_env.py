@@ -29,15 +29,19 @@ class TaskVecEnv(VecEnv):
     env: batched family without autoreset; it is closed with this one.
     action_scale: s. The action space is [-1/s, 1/s], and an action u acts as clip(s u, -1, 1) does on `env`: with
         `GaussianMLP.action_scale` a policy acts in the units of our policy's outputs.
+    reward_scale: multiplies the rewards that an algorithm learns from. The returns in infos are those of the family.
     """
 
-    def __init__(self, env: TaskVectorEnv, action_scale: float = 1.0) -> None:
+    def __init__(self, env: TaskVectorEnv, action_scale: float = 1.0, reward_scale: float = 1.0) -> None:
         if not action_scale > 0:
             raise UserError(
                 f"action_scale = {action_scale}: expected a positive number, 1.0 for the range of the batch"
             )
+        if not reward_scale > 0:
+            raise UserError(f"reward_scale = {reward_scale}: expected a positive number, 1.0 for the family's rewards")
         self.env = env
         self.action_scale = action_scale
+        self.reward_scale = reward_scale
         self.diverged = 0
         """How many episodes ended with a diverged simulation since the last `reset`."""
         single = env.single_action_space
@@ -70,7 +74,7 @@ class TaskVecEnv(VecEnv):
             self._count_diverged(info["diverged"])
             self._finish(np.flatnonzero(done), observation, truncated & ~terminated, infos)
             observation, _ = self.env.reset(options={"reset_mask": done})
-        return observation, reward.astype(np.float32), done, infos
+        return observation, (self.reward_scale * reward).astype(np.float32), done, infos
 
     def _finish(
         self,

@@ -51,6 +51,7 @@ BASELINES = {
         {"label": META, "steps_to_90_percent": 40},
         {"label": f"{NASTY} $\\bad$", "steps_to_90_percent": None},
     ],
+    "remarks": [f"from 10-steps to -6.2 [-8.1, 4.5] {NASTY}"],
 }
 
 
@@ -338,6 +339,7 @@ def test_baselines_are_shown_where_they_are(folder, space):
     (folder / "baseline.json").write_text(json.dumps(BASELINES))
     page = reader(read(folder), space)
     assert "not reached" in page.text
+    assert f"from 10-steps to −6.2 [−8.1, 4.5] {NASTY}" in page.text
     assert "−23.2 at 40,960" in page.all("svg")[-1]["aria-label"]
 
 

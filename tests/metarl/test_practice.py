@@ -89,6 +89,17 @@ def test_other_learners_need_no_simulations_of_their_own():
     assert len(collected.experience.support) == Reptile().inner.steps
 
 
+@pytest.mark.parametrize("inner", [SB3PPO, SB3A2C])
+def test_the_scale_of_rewards_is_a_setting(inner):
+    theta, learned = None, []
+    for scale in (1.0, 0.01):
+        setup = prepare(replace(EXPERIMENT, algorithm=Reptile(inner=inner(reward_scale=scale))))
+        theta, task = setup.first_params, setup.env.task_space.grid(1)
+        learned.append(practise(setup.task_learner, expand(theta, 1), task, streams(0, Purpose.PRACTICE, 0, 0, 1)))
+    assert learned[0].returns == learned[1].returns
+    assert not torch.equal(learned[0].params["value.w0"], learned[1].params["value.w0"])
+
+
 def test_minibatches_that_do_not_share_a_rollout_are_refused_before_anything_runs():
     with pytest.raises(Exception, match="minibatches = 7 cannot share the 40 steps"):
         prepare(replace(EXPERIMENT, algorithm=Reptile(inner=SB3PPO(minibatches=7))))

@@ -157,6 +157,20 @@ def test_actions_are_in_units_of_the_policy():
             points(action_scale=wrong)
 
 
+def test_rewards_are_scaled_and_returns_are_not():
+    plain, scaled = points(), TaskVecEnv(batch("PointNav", 4, 5, GOALS), reward_scale=0.25)
+    for env in (plain, scaled):
+        env.seed(0)
+        env.reset()
+    for _ in range(5):
+        (_, reward, _, infos), (_, quarter, _, same) = (env.step(np.ones((4, 2))) for env in (plain, scaled))
+        np.testing.assert_allclose(quarter, 0.25 * reward, rtol=1e-6)
+        assert (reward < 0).all()
+    assert [info["episode"]["r"] for info in infos] == [info["episode"]["r"] for info in same]
+    with pytest.raises(UserError, match="reward_scale = 0"):
+        TaskVecEnv(batch("PointNav", 4, 5), reward_scale=0)
+
+
 def test_infos_are_not_shared():
     env = points()
     env.reset()
@@ -710,6 +724,37 @@ def test_nothing_is_learned_without_a_learning_rate():
     params = start(first)
     for after in practise(first, params).params:
         assert_close(after, params)
+
+
+@pytest.mark.parametrize("kind", ["ppo", "a2c"])
+def test_scaled_rewards_change_what_is_learned_and_not_what_is_reported(kind):
+    plain, scaled = learner(kind), learner(kind, reward_scale=0.01)
+    params = start(plain)
+    one, other = (practise(each, params) for each in (plain, scaled))
+    assert one.returns[0] == other.returns[0]  # from the same parameters
+    assert not torch.equal(one.params[0]["value.w2"], other.params[0]["value.w2"])
+
+
+def test_large_rewards_leave_the_actor_next_to_nothing():
+    """The gradient of actor and critic is clipped as one, and then the critic takes all of it."""
+
+    def moved(reward_scale):
+        first = learner(reward_scale=reward_scale)
+        params = start(first)
+        after = practise(first, params, rollouts=1).params[0]
+        names = ("w0", "b0", "w1", "b1", "w2", "b2")
+        return torch.cat([(after[name] - params[name]).flatten() for name in names]).norm()
+
+    assert moved(1.0) > 3 * moved(1e4)
+
+
+def test_the_learners_own_metrics_are_passed_on():
+    rows = []
+    first = learner(log=lambda metrics, step: rows.append((step, metrics)))
+    returns = practise(first, start(first), rollouts=3).returns
+    assert [step for step, _ in rows] == [20, 40, 60]
+    assert [metrics["sb3/rollout/ep_rew_mean"] for _, metrics in rows] == pytest.approx(returns)
+    assert "sb3/train/value_loss" in rows[-1][1]
 
 
 def test_practice_finds_a_goal():

@@ -1,0 +1,206 @@
+"""scripts/baseline.py as its users call it, on runs that were trained."""
+
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metarl.practice import SB3PPO
+from metarl.records import META, RANDOM, file_of, read
+from metarl.rivals import goals_of, prepare
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "scripts"
+TINY = """
+env: {id: "envs:metarl/PointNav-v0", horizon: 10}
+policy: {hidden_sizes: [8]}
+sampling: {tasks: 3, episodes: 4}
+evaluation: {every: 9, tasks: 3, steps: 1, episodes: 2, videos: 0}
+tracking: {mode: offline}
+iterations: 1
+"""
+JOINT = "algorithm: {inner: {steps: 0}}\n"
+KINDS = {
+    "meta": TINY,
+    "pretrained": TINY.replace("offline", "disabled") + JOINT,
+    "oracle": TINY.replace("offline", "disabled")
+    .replace("horizon", "options: {goal_visible: true}, horizon")
+    .replace("tasks: 3, episodes: 4", "tasks: 20, episodes: 4")
+    .replace("every: 9", "every: 99")
+    .replace("iterations: 1", "iterations: 12")
+    + JOINT,
+}
+SMALL = ("--goals", 3, "--steps", 2, "--rollouts", 3)
+
+
+def script(name: str, *args: object) -> int:
+    """Run a script in this process; its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *map(str, args)])
+        try:
+            runpy.run_path(str(SCRIPTS / name), run_name="__main__")
+        except SystemExit as stop:
+            return stop.code if isinstance(stop.code, int) else 0
+    return 0
+
+
+@pytest.fixture
+def trained(recorded, tmp_path) -> dict[str, Path]:
+    """A run that adapts, a pretrained one, and one that sees its goal."""
+    for name, settings in KINDS.items():
+        (tmp_path / f"{name}.yaml").write_text(settings)
+        assert script("train.py", tmp_path / f"{name}.yaml", "--run-dir", tmp_path / name) == 0
+    return {name: tmp_path / name for name in KINDS}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> Path:
+    """The same runs, for those who leave them as they are."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, settings in KINDS.items():
+        (folder / f"{name}.yaml").write_text(settings.replace("offline", "disabled"))
+        assert script("train.py", folder / f"{name}.yaml", "--run-dir", folder / name) == 0
+    return folder
+
+
+def times(run: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (run / "baselines").iterdir()}
+
+
+def test_all_learners_on_the_same_goals(trained, recorded, capsys):
+    run = trained["meta"]
+    [before] = (run / "wandb").glob("offline-run-*")
+    others = ("--pretrained", trained["pretrained"], "--oracle", trained["oracle"])
+    time.sleep(1.1)  # W&B names the parts of a run after the second
+    assert script("baseline.py", run, *SMALL, *others, "--workers", 1) == 0
+    output = capsys.readouterr().out
+    for expected in (
+        "PointNav-v0, 3 held-out tasks, 2 episodes a step",
+        "steps to 90% of the oracle",
+        "PPO from scratch",
+    ):
+        assert expected in output
+    assert "Without --" not in output
+    assert (run / "figures" / "baseline.png").read_bytes().startswith(b"\x89PNG")
+
+    data = json.loads((run / "baseline.json").read_text())
+    ppo = ["PPO from scratch", f"PPO from {META}", "PPO from pretrained"]
+    assert list(data["curves"]) == [META, RANDOM, *ppo, "oracle"]
+    assert [data["curves"][label]["steps"] for label in (META, ppo[0], "oracle")] == [
+        [0, 20, 40],
+        [0, 20, 40, 60],
+        [0, 60],
+    ]
+    assert all(np.shape(data["returns"][label]) == (3, 4) for label in ppo)
+    assert data["trained_before"] == {META: 2 * 120, "pretrained": 120, "oracle": 12 * 800}
+    assert script("report.py", run) == 0
+    page = (run / "report.html").read_text()
+    assert "PPO from pretrained" in page
+    assert data["remarks"][0].split(" on the new goal")[0] in page
+
+    # PPO begins as what it starts from, and evaluate.py measures the same
+    assert script("evaluate.py", run, "--tasks", 3, "--steps", 2) == 0
+    record = read(file_of(run, "held-out"))
+    for label, start in ((META, ppo[1]), (RANDOM, ppo[0])):
+        np.testing.assert_array_equal(data["returns"][label], record.returns[label])
+        np.testing.assert_allclose(np.array(data["returns"][start])[:, 0], record.returns[label][:, 0], rtol=1e-6)
+        assert (np.array(data["returns"][start])[:, 1] != record.returns[label][:, 1]).all()
+
+    [added] = {*(run / "wandb").glob("offline-run-*")} - {before}
+    assert recorded(added, "run")[0]["run_id"] == recorded(before, "run")[0]["run_id"]
+    rows = [row["item"] for row in recorded(added, "history")]
+    seen = [row for row in rows if "sb3/from_scratch/rollout/ep_rew_mean" in row]
+    assert [row["environment_steps"] for row in seen] == [240 + 20, 240 + 40, 240 + 60]
+    assert any("sb3/from_pretrained/train/value_loss" in row for row in rows)
+    assert any(key.startswith("figures/baseline") for row in rows for key in row)
+
+
+def test_what_is_done_is_not_done_again(folders, tmp_path, capsys):
+    run = shutil.copytree(folders / "meta", tmp_path / "meta")
+    few = ("--goals", 2, "--steps", 1, "--rollouts", 2, "--workers", 1)
+    assert script("baseline.py", run, *few) == 0
+    output = capsys.readouterr().out
+    assert "Without --pretrained, its curve is left out: configs/point_nav/pretrained.yaml trains one" in output
+    assert "Without --oracle" in output
+    content, done, told = (run / "baseline.json").read_bytes(), times(run), (run / "metrics.jsonl").read_bytes()
+    assert len(done) == 2 * 2
+    assert b"sb3/from_scratch/rollout/ep_rew_mean" in told
+    assert script("baseline.py", run, *few) == 0
+    assert (times(run), (run / "baseline.json").read_bytes()) == (done, content)
+    assert (run / "metrics.jsonl").read_bytes() == told  # nothing is told twice
+
+    lost = next(path for path in done if path.name.startswith("PPO-from-scratch-001"))
+    kept = lost.read_bytes()
+    lost.unlink()
+    assert script("baseline.py", run, *few) == 0
+    assert lost.read_bytes().split(b"metrics")[0] == kept.split(b"metrics")[0]  # the rest tells the time it took
+    assert (run / "baseline.json").read_bytes() == content
+    assert {path for path, then in done.items() if times(run)[path] != then} == {lost}
+
+    assert script("baseline.py", run, *few, "--pretrained", folders / "pretrained", "--learning-rate", 0.01) == 0
+    assert len(times(run)) == 2 * 2 + 3 * 2
+    assert (run / "baseline.json").read_bytes() != content
+
+
+def test_an_interrupted_call_keeps_what_is_done(folders, tmp_path):
+    """It ends at once; what other processes have done is what this one does."""
+    run = shutil.copytree(folders / "meta", tmp_path / "meta")
+    words = [sys.executable, SCRIPTS / "baseline.py", run, "--goals", 20, "--rollouts", 10, "--workers", 2]
+    words += ["--reward-scale", 0.5]
+    process = subprocess.Popen(
+        [*map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        # A shell starts background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not [*run.glob("baselines/*.json")] and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    assert "Call again to go on" in output
+    assert "Traceback" not in output
+    assert not (run / "baseline.json").exists()
+    done = [*run.glob("baselines/*.json")]
+    assert 1 <= len(done) < 40
+    ppo = SB3PPO(steps=10, learning_rate=1e-3, minibatches=1, reward_scale=0.5)
+    [goal] = [goal for own in goals_of(prepare(run), ppo).values() for goal in own if goal.file == done[0]]
+    returns = goal.read().returns
+    goal.file.unlink()
+    goal.practise()
+    np.testing.assert_array_equal(goal.read().returns, returns)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--pretrained", "oracle"], "cannot be compared with"),
+        (["--pretrained", "nothing"], "nothing holds no run"),
+        (["--oracle", "pretrained"], "does not see its goal"),
+        (["--minibatches", "3"], "--minibatches 3 cannot share the 20 steps of a rollout evenly"),
+        (["--learning-rate", "-1"], "learning_rate = -1.0"),
+        (["--reward-scale", "0"], "reward_scale = 0.0"),
+        (["--split", "heldout"], "held-out"),
+        (["--rollouts", "0"], "0 is less than 1"),
+    ],
+)
+def test_what_cannot_be_compared_ends_in_one_message(folders, capsys, monkeypatch, flags, message):
+    monkeypatch.chdir(folders)
+    assert script("baseline.py", "meta", *SMALL, *flags) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not (folders / "meta" / "baselines").exists()
