@@ -106,6 +106,8 @@ class Experiment:
     tracking: Tracking = Field(default_factory=Tracking)
     iterations: int = Field(100, ge=0)
     """Outer iterations."""
+    start_from: str | None = None
+    """A model of Stable-Baselines3 (.zip) whose actor is theta before any training; by default theta is random."""
     seed: int = Field(0, ge=0)
     """Everything random in the run follows from it."""
     threads: int = Field(0, ge=0)

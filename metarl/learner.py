@@ -104,6 +104,13 @@ def initial_params(policy: GaussianMLP, experiment: Experiment) -> Params:
     return experiment.algorithm.inner.start(policy, policy.init(rng), rng)
 
 
+def read_actor(file: str, policy: GaussianMLP) -> Params:
+    """The policy's parameters from a model of Stable-Baselines3. Errors: UserError where it has none of its sizes."""
+    from metarl.sb3 import read  # its import takes seconds
+
+    return read(file, policy)
+
+
 def training_tasks(env: TaskVectorEnv, experiment: Experiment, iteration: int) -> Sequence[Any]:
     """The M tasks of one iteration; a function of (seed, iteration)."""
     space = env.task_space.restrict(experiment.sampling.split)

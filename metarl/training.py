@@ -23,6 +23,7 @@ from metarl.learner import (
     make_batch,
     make_policy,
     make_task_learner,
+    read_actor,
     training_tasks,
 )
 from metarl.parameters import require_finite
@@ -64,10 +65,14 @@ class Setup:
     """The inner learner, if it is one that collects its own episodes."""
 
 
-def prepare(experiment: Experiment) -> Setup:
+def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
     """Build everything that the settings name.
 
-    Errors: UserError, or an error of Gymnasium, for settings that do not fit the environment.
+    Args:
+        resumes: training goes on from a checkpoint, so that what it began with is not read again.
+
+    Errors: UserError, or an error of Gymnasium, for settings that do not fit the environment, and for a model to start
+    from that does not fit the policy.
     """
     set_threads(experiment.threads)
     env = make_batch(experiment.env, experiment.sampling.tasks * experiment.sampling.episodes, experiment.threads)
@@ -75,8 +80,11 @@ def prepare(experiment: Experiment) -> Setup:
         check_can_be_filmed(experiment.env.id)
     training_tasks(env, experiment, 0)
     policy = make_policy(experiment, env)
+    first_params = initial_params(policy, experiment)
+    if experiment.start_from and not resumes:
+        first_params |= read_actor(experiment.start_from, policy)
     test, learner = FixedTest(experiment, policy), make_task_learner(experiment, policy, experiment.sampling.episodes)
-    return Setup(experiment, env, policy, test, initial_params(policy, experiment), learner)
+    return Setup(experiment, env, policy, test, first_params, learner)
 
 
 def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, progress: Progress) -> State:

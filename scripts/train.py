@@ -26,7 +26,7 @@ def main() -> None:
     """Begin or continue a run, train it to its end, and say where it lies."""
     arguments, flags = parse(sys.argv[1:])
     experiment, run_dir = chosen(arguments, flags)
-    setup = prepare(experiment)
+    setup = prepare(experiment, resumes=arguments.resume and runs.has_checkpoint(run_dir))
     requested_mode(experiment.tracking.mode)
     with runs.locked(run_dir):
         if arguments.resume:

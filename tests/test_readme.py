@@ -45,6 +45,11 @@ def test_the_environments_alone(tmp_path):
     run("alone.py", folder=tmp_path)
 
 
+def test_an_algorithm_of_stable_baselines_trains_on_the_batch(tmp_path):
+    (tmp_path / "learn.py").write_text(block("TaskVecEnv"))
+    run("learn.py", folder=tmp_path)
+
+
 def test_a_run_adapts_to_a_new_task(tmp_path):
     experiment = Experiment()
     params = initial_params(policy_of_sizes(experiment.policy, 17, 6), experiment)

@@ -92,6 +92,23 @@ def test_resuming_equals_never_having_stopped(script, tiny, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_training_starts_from_a_model_of_stable_baselines(script, tiny, tmp_path, capsys):
+    """From its actor, also where training stops and the file is no longer there; one that does not fit is refused."""
+    assert script("train.py", tiny, "--run-dir", tmp_path / "first") == 0
+    metarl.load(tmp_path / "first").export_sb3(tmp_path / "model.zip")
+    start = ("train.py", tiny, "--start_from", tmp_path / "model.zip", "--seed", 1)
+    assert script(*start, "--run-dir", tmp_path / "run", "--iterations", 0) == 0
+    for name, p in params_of(tmp_path / "first").items():
+        torch.testing.assert_close(params_of(tmp_path / "run")[name], p, msg=name)
+    assert script(*start, "--run-dir", tmp_path / "wide", "--policy.hidden_sizes", "[8]") == 2
+    assert "16" in capsys.readouterr().err
+    assert not (tmp_path / "wide").exists()
+    (tmp_path / "model.zip").unlink()
+    assert script("train.py", "--run-dir", tmp_path / "run", "--resume", "--iterations", 1) == 0
+    assert script(*start, "--run-dir", tmp_path / "later") == 2
+    assert "model.zip" in capsys.readouterr().err
+
+
 def test_another_seed_is_another_run(script, tiny, tmp_path):
     for seed in (0, 1):
         assert script("train.py", tiny, "--run-dir", tmp_path / str(seed), "--seed", seed) == 0
