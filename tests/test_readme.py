@@ -41,12 +41,12 @@ def run(*command: object, folder: Path) -> str:
 
 
 def test_the_environments_alone(tmp_path):
-    (tmp_path / "alone.py").write_text(block("gymnasium.make_vec"))
+    (tmp_path / "alone.py").write_text(block("num_envs=800"))
     run("alone.py", folder=tmp_path)
 
 
 def test_an_algorithm_of_stable_baselines_trains_on_the_batch(tmp_path):
-    (tmp_path / "learn.py").write_text(block("TaskVecEnv"))
+    (tmp_path / "learn.py").write_text(block("import TaskVecEnv"))
     run("learn.py", folder=tmp_path)
 
 
