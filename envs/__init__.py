@@ -15,6 +15,9 @@ import sys
 
 import gymnasium
 
+RENDERERS = {"egl": ("libEGL.so.1", "libGL.so.1"), "osmesa": ("libOSMesa.so.8",)}
+"""What a value of MUJOCO_GL needs."""
+
 
 def _can_load(*libraries: str) -> bool:
     try:
@@ -28,13 +31,14 @@ def _can_load(*libraries: str) -> bool:
 def _choose_offscreen_rendering() -> None:
     """Tell MuJoCo, before its first import, how to render: through EGL where there is no display.
 
-    With EGL asked for but not installed `import mujoco` itself would fail: then rendering alone is disabled.
+    With EGL or OSMesa asked for but not installed `import mujoco` itself would fail: then rendering alone is disabled.
     """
     if sys.platform != "linux":
         return
     if "DISPLAY" not in os.environ and "WAYLAND_DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl")
-    if os.environ.get("MUJOCO_GL") == "egl" and not _can_load("libEGL.so.1", "libGL.so.1"):
+    libraries = RENDERERS.get(os.environ.get("MUJOCO_GL", "").strip().lower(), ())
+    if not _can_load(*libraries):
         os.environ["MUJOCO_GL"] = "disable"
 
 

@@ -71,7 +71,8 @@ class Evaluation:
     steps: int = Field(1, ge=0)
     """K, adaptation steps."""
     later_steps: float = Field(0.5, gt=0)
-    """Step size of adaptation steps beyond those that were trained, as a share of it (Finn et al. 2017: a half)."""
+    """Step size of adaptation steps beyond those that were trained, as a share of it (Finn et al. 2017: a half).
+    Learners of Stable-Baselines3 keep theirs."""
     episodes: int = Field(20, ge=1)
     """Episodes per task and adaptation step."""
     videos: int = Field(3, ge=0)
@@ -107,7 +108,8 @@ class Experiment:
     iterations: int = Field(100, ge=0)
     """Outer iterations."""
     start_from: str | None = None
-    """A model of Stable-Baselines3 (.zip) whose actor is theta before any training; by default theta is random."""
+    """A model of Stable-Baselines3 (.zip) whose actor is theta before any training; by default theta is random. It must
+    have learned without VecNormalize's scaling of observations, which is not in the file."""
     seed: int = Field(0, ge=0)
     """Everything random in the run follows from it."""
     threads: int = Field(0, ge=0)

@@ -143,6 +143,7 @@ def command(run_dir: Path | str, split: str, like: Record | None = None) -> str:
     if like:
         words += ["--tasks", len(like.tasks), "--steps", like.steps, "--episodes", like.episodes]
         words += ["--later-steps", like.later_steps, "--seed", like.seed]
+        words += ["--checkpoint", "best"] * (like.checkpoint == "best")
     return shlex.join(map(str, words))
 
 

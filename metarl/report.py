@@ -14,7 +14,7 @@ from metarl.records import META, Record
 from metarl.statistics import Estimate, estimate
 
 CHOSEN = {"latest": "", "best": "chosen by the test repeated in training: on its tasks it looks better than it is\n"}
-"""What is to be known of a checkpoint."""
+"""What is to be known of a checkpoint, as a line."""
 
 
 def table(record: Record) -> Table:

@@ -42,17 +42,18 @@ def main() -> None:
         if arguments.reward_scale is None:
             ppo = replace(ppo, reward_scale=contest.reward_scale(adapted))
         goals = rivals.goals_of(contest, ppo)
-        new = practise(goals, arguments.workers)
+        practise(goals, arguments.workers)
         found = {label: [goal.read() for goal in own] for label, own in goals.items()}
         results = rivals.gather(contest, adapted, oracle, found, rivals.points(ppo.steps))
         numbers, picture = arguments.run_dir / BASELINES_FILE, arguments.run_dir / "figures" / "baseline.png"
         about = {**contest.about, "ppo": config.to_dict(ppo)}
-        write_atomically(numbers, json.dumps(results.to_json(about), indent=1, allow_nan=False).encode())
+        content = json.dumps(results.to_json(about), indent=1, allow_nan=False).encode()
         results.draw(picture, contest.title)
         tell(contest, results, ppo)
-        print(f"picture   {shown(picture)}\nnumbers   {shown(numbers)}")
-        if new:
+        if not numbers.exists() or numbers.read_bytes() != content:
             publish(contest, found, picture)
+            write_atomically(numbers, content)  # last, so that what is there is published
+        print(f"picture   {shown(picture)}\nnumbers   {shown(numbers)}")
 
 
 def parse() -> argparse.Namespace:
@@ -92,8 +93,8 @@ def settings(arguments: argparse.Namespace, contest: Contest) -> SB3PPO:
     return config.from_dict(data, SB3PPO, source="the command line")
 
 
-def practise(goals: Mapping[str, Sequence[Goal]], workers: int) -> int:
-    """Learn the goals that are not done, with a bar; how many these were."""
+def practise(goals: Mapping[str, Sequence[Goal]], workers: int) -> None:
+    """Learn the goals that are not done, with a bar."""
     every = [goal for own in goals.values() for goal in own]
     waiting = [goal for goal in every if not goal.file.exists()]
     try:
@@ -103,7 +104,6 @@ def practise(goals: Mapping[str, Sequence[Goal]], workers: int) -> int:
     except KeyboardInterrupt:
         print("\nThe goals that are done are kept. Call again to go on.")
         raise
-    return len(waiting)
 
 
 def tell(contest: Contest, results: Results, ppo: SB3PPO) -> None:

@@ -485,6 +485,20 @@ def test_reporting_a_run(script, tiny, tmp_path, capsys):
     assert all(path.stat().st_mtime_ns > before for path, before in filmed.items())
 
 
+def test_a_run_whose_learner_collects_its_own_episodes_is_filmed(script, tiny, tmp_path):
+    tiny.write_text(f"{TINY}\nalgorithm: {{name: reptile, inner: sb3_ppo}}\n")
+    run = tmp_path / "run"
+    assert script("train.py", tiny, "--run-dir", run, "--iterations", 1) == 0
+    render = runpy.run_path(str(ROOT / "scripts" / "render.py"))
+    policy, task = metarl.load(run), GoalTask((0.3, -0.2))
+    path = render["adapted"](policy, make_batch(policy.experiment.env, 4, 1), task, 2, seed=0)
+    assert [each.adaptation_steps for each in path] == [0, 1, 2]
+    assert torch.equal(path[0].params["w0"], policy.params["w0"])
+    assert not torch.equal(path[2].params["w0"], path[1].params["w0"])
+    assert script("render.py", run, "--task", "goal=0.3,-0.2", "--out", tmp_path / "film.mp4") == 0
+    assert (tmp_path / "film.mp4").stat().st_size > 1000
+
+
 @pytest.mark.parametrize("algorithm", ["maml_trpo", "{name: reptile, inner: sb3_ppo}"])
 def test_what_is_filmed_is_what_was_measured(script, tiny, tmp_path, algorithm):
     tiny.write_text(f"{TINY}\nalgorithm: {algorithm}\n")

@@ -28,7 +28,7 @@ def build(story: Story, aim: str = "", tasks: Sequence[Any] | None = None, films
         if films:
             parts.append(results.films_section(record, tasks, films))
     if story.baselines:
-        parts.append(results.baselines_section(story.baselines))
+        parts.append(results.baselines_section(story.baselines, story.state.environment_steps))
     parts += [section(story) for section in PROVENANCE]
     title = f"{story.name}: {story.family}, {head.algorithm_name(story.experiment)}"
     return page(title, element("main", *parts))

@@ -76,9 +76,8 @@ def make(story: Story, record: Record, tasks: Sequence[Any]) -> Films:
     """
     levels = chosen(record.returns[META][:, -1])
     files = {level: file_of(story.folder, record.split, level) for level in levels}
-    evaluation = next(iter(story.evaluations))
     try:
-        if not all(_newer(file, evaluation) for file in files.values()):
+        if not all(_newer(file, story.file) for file in files.values()):
             if story.outdated:
                 return Films(missing="The policy was trained further since the evaluation: evaluate it again.")
             _film(story, record, tasks, {files[level]: m for level, m in levels.items()})
@@ -132,5 +131,5 @@ def _film(story: Story, record: Record, tasks: Sequence[Any], wanted: Mapping[Pa
         film_task(environment, policy, tasks[m], result.of_task(m), file, COARSENESS)
 
 
-def _newer(file: Path, other: Path) -> bool:
-    return file.exists() and file.stat().st_mtime >= other.stat().st_mtime
+def _newer(file: Path, other: Path | None) -> bool:
+    return other is not None and file.exists() and file.stat().st_mtime >= other.stat().st_mtime

@@ -13,6 +13,7 @@ from metarl.experiment import Experiment
 from metarl.page.markup import Html, commands, element, join
 from metarl.page.story import Story
 from metarl.page.words import counted, grouped, mean, parts
+from metarl.practice import Practising
 from metarl.records import META, RANDOM, Record
 from metarl.settings import NAME
 from metarl.statistics import estimate
@@ -117,7 +118,8 @@ def _tile(title: str, x: NDArray[np.floating], *beneath: str) -> Html:
 def _later_steps(story: Story, record: Record) -> str:
     """A sentence on steps beyond those that were trained; empty if there are none."""
     trained = max(story.experiment.algorithm.inner.steps, 1)
-    if record.steps <= trained or record.later_steps == 1:
+    learns_alone = isinstance(story.experiment.algorithm.inner, Practising)  # with step sizes of its own
+    if record.steps <= trained or record.later_steps == 1 or learns_alone:
         return ""
     first = "the one" if trained == 1 else f"the {trained}"
     return f" Steps beyond {first} that training takes have {record.later_steps:g} times its step size."

@@ -15,7 +15,7 @@ from metarl.page.markup import Html, body, element, figure, join, section, table
 from metarl.page.story import Baselines, Story
 from metarl.page.words import counted, grouped, mean, number, told, written
 from metarl.records import META, Record
-from metarl.report import curve
+from metarl.report import CHOSEN, curve
 from metarl.showcase import draw_learning, learning
 from metarl.statistics import Estimate
 
@@ -81,7 +81,9 @@ def _others(others: Mapping[str, Record]) -> Html:
         for x in [other.returns[META]]
     ]
     columns = ("", "tasks", "steps", "before", "after", "gain")
-    return join([element("h3", "Other evaluations"), table("Other evaluations", columns, body(rows))])
+    best = any(other.checkpoint == "best" for other in others.values())
+    note = element("p", f"The best checkpoint was {CHOSEN['best'].strip()}.", class_="note") if best else ""
+    return join([element("h3", "Other evaluations"), table("Other evaluations", columns, body(rows)), note])
 
 
 def tasks_section(record: Record, tasks: Sequence[Any]) -> Html:
@@ -126,9 +128,12 @@ def _film(film: Film, task: str, x: NDArray[np.floating]) -> Html:
     return element("div", text, video(film.mp4, film.poster, film.size, seen), class_="film")
 
 
-def baselines_section(baselines: Baselines) -> Html:
-    """Other learners on the same tasks."""
-    shown = []
+def baselines_section(baselines: Baselines, trained: int) -> Html:
+    """Other learners on the same tasks; `trained`: environment steps of the run's training by now."""
+    shown, notice = [], Html()
+    if baselines.trained not in (None, trained):
+        then = f"The run was compared with them after {grouped(baselines.trained)} environment steps of training"
+        notice = element("p", f"{then}, and has taken {grouped(trained)} by now.", class_="notice")
     if baselines.curves:
         curves = {label.replace("$", r"\$"): drawn for label, drawn in baselines.curves.items()}
         ends = [f"{label} {number(c.mean[-1])} at {grouped(at[-1])}" for label, (at, c) in baselines.curves.items()]
@@ -141,7 +146,7 @@ def baselines_section(baselines: Baselines) -> Html:
         columns = ["", *(name.replace("_", " ") for name in names[1:])]
         shown.append(table("Other learners", columns, body(rows)))
     notes = [element("p", written(remark), class_="note") for remark in baselines.remarks]
-    return section("baselines", "Other learners", element("div", *shown, class_="pair"), *notes)
+    return section("baselines", "Other learners", notice, element("div", *shown, class_="pair"), *notes)
 
 
 def _cell(value: Any) -> str:

@@ -16,7 +16,7 @@ from metarl import records, runs
 from metarl.errors import UserError
 from metarl.experiment import Experiment
 from metarl.figures.style import Curve
-from metarl.records import RANDOM, Record
+from metarl.records import META, RANDOM, Record
 from metarl.runs import State
 
 BASELINES_FILE, BASELINES_FORMAT = "baseline.json", "metarl-baselines"
@@ -32,6 +32,8 @@ class Baselines:
     """A row for each learner: its label and its numbers, by name; None for what it never reached."""
     remarks: Sequence[str] = ()
     """What it comes to, in sentences."""
+    trained: int | None = None
+    """Environment steps of the run's training when it was compared with them; None where the file does not say."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,19 @@ class Story:
 
     @property
     def record(self) -> Record | None:
-        """The first evaluation, which the page is about; None before there is one."""
-        return next(iter(self.evaluations.values()), None)
+        """The first evaluation of the latest checkpoint, which the page is about; None before there is one."""
+        return self.evaluations[self.file] if self.file else None
+
+    @property
+    def file(self) -> Path | None:
+        """Where `record` lies."""
+        return next((file for file, record in self.evaluations.items() if record.checkpoint == "latest"), None)
 
     @property
     def others(self) -> dict[str, Record]:
         """The further evaluations by their files' names, `out-of-range` for evaluation-out-of-range.json."""
-        others = list(self.evaluations.items())[1:]
-        return {file.stem.removeprefix("evaluation-"): record for file, record in others}
+        others = {file: record for file, record in self.evaluations.items() if file != self.file}
+        return {file.stem.removeprefix("evaluation-"): record for file, record in others.items()}
 
     @property
     def outdated(self) -> bool:
@@ -122,7 +129,8 @@ def read_baselines(file: Path) -> Baselines | None:
             raise UserError(f"{file} is {found!r} version {version!r}, {expected}. {way_out}")
         curves = {label: _curve(values) for label, values in data.get("curves", {}).items()}
         rows = [{"label": row["label"], **row} for row in data.get("table", [])]
-        return Baselines(curves, rows, [str(remark) for remark in data.get("remarks", [])])
+        remarks = [str(remark) for remark in data.get("remarks", [])]
+        return Baselines(curves, rows, remarks, data.get("trained_before", {}).get(META))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         said = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{file} cannot be read ({said}). {way_out}") from error

@@ -65,13 +65,14 @@ class Results:
         return int(steps[reached[0]]) if len(reached) else None
 
     def overtakes(self, label: str, other: str = META) -> int | None:
-        """Steps at the test point from which on the learner's mean return is above that of the other; None: at none.
+        """Steps at the test point from which on the learner is above the other; None: at none.
 
-        The other is taken at its last test point with at most as many steps.
+        Above is where the 95% interval of the difference of their returns, paired by task, is. The other is taken at
+        its last test point with at most as many steps.
         """
         steps, returns = self.learners[label]
-        above = mean(returns, axis=0) > mean(self._at(other, steps), axis=0)
-        behind = np.flatnonzero(~above)
+        above = [paired_gain(*pair).low > 0 for pair in zip(self._at(other, steps).T, returns.T, strict=True)]
+        behind = np.flatnonzero(~np.array(above))
         first = behind[-1] + 1 if len(behind) else 0
         return int(steps[first]) if first < len(steps) else None
 
@@ -126,10 +127,12 @@ class Results:
                 f"difference {gap}: more meta-training may help."
             )
         verb, when = ("does not overtake", "within") if first is None else ("overtakes", "after")
+        last = int(self.learners[META][0][-1])
+        stopped = f" The meta-learned policy adapts for the first {last:,} of them." if steps[index] > last else ""
         return (
             f"{PPO_SCRATCH} {verb} the meta-learned policy {when} {steps[index]:,} steps "
             f"on the new goal, {steps[index] / self.steps_each:g} times those of one adaptation step: its return there "
-            f"is {here}, the difference {gap}."
+            f"is {here}, the difference {gap}.{stopped}"
         )
 
     def table(self, title: str) -> Table:

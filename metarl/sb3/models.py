@@ -17,6 +17,7 @@ from gymnasium.spaces import Box
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import Tensor, nn
 
@@ -24,11 +25,9 @@ from metarl.errors import UserError, nearest, no_such_file
 from metarl.files import write_atomically
 from metarl.policies import GaussianMLP
 from metarl.sb3.correspondence import (
-    actor_modules,
     actor_params,
     actor_state,
     architecture,
-    critic_modules,
     critic_state,
     has_critic,
     one_set,
@@ -139,6 +138,8 @@ class _Found:
     module: str
     """Where the class of its policy comes from."""
     activation: str
+    extractor: str
+    """The class of what observations pass through first."""
     gsde: bool
     """Whether its noise depends on the state (generalized state-dependent exploration)."""
     action_space: object
@@ -158,6 +159,7 @@ def _of_model(model: BaseAlgorithm) -> _Found:
         state=model.policy.state_dict(),
         module=type(model.policy).__module__,
         activation=str(getattr(model.policy, "activation_fn", None)),
+        extractor=str(getattr(model.policy, "features_extractor_class", None)),
         gsde=model.use_sde,
         action_space=model.action_space,
     )
@@ -176,6 +178,7 @@ def _of_file(path: Path) -> _Found:
             state=dict(state),
             module=settings["policy_class"]["__module__"],
             activation=settings["policy_kwargs"].get("activation_fn", str(nn.Tanh)),
+            extractor=settings["policy_kwargs"].get("features_extractor_class", str(FlattenExtractor)),
             gsde=settings["use_sde"],
             action_space=_action_space(settings["action_space"]),
         )
@@ -205,6 +208,8 @@ def _check_kind(found: _Found) -> None:
         raise found.unfit("its actions are not Gaussian: they have no log_std")
     if found.activation != str(nn.Tanh):
         raise found.unfit(f"between its layers is {found.activation}, not tanh")
+    if found.extractor != str(FlattenExtractor):
+        raise found.unfit(f"observations first pass through {found.extractor}")
 
 
 def _parts(state: Mapping[str, Tensor]) -> list[str]:
@@ -212,7 +217,6 @@ def _parts(state: Mapping[str, Tensor]) -> list[str]:
 
 
 def _check_sizes(found: _Found, policy: GaussianMLP) -> None:
-    modules = {*actor_modules(policy), *critic_modules(policy), "log_std"}
     actor = [name for name in found.state if name.startswith("mlp_extractor.policy_net.") and name.endswith("weight")]
     layers = [found.state[name] for name in (*actor, "action_net.weight")]
     sizes = (*(weight.shape[-1] for weight in layers), layers[-1].shape[0])
@@ -221,9 +225,6 @@ def _check_sizes(found: _Found, policy: GaussianMLP) -> None:
             f"its layers are {_chain(sizes)}, and ours {_chain(policy.layer_sizes)}",
             f"Give a policy with hidden_sizes = {tuple(sizes[1:-1])} on a robot of its observations and actions.",
         )
-    foreign = [p for p in _parts(found.state) if p not in modules and not p.startswith("mlp_extractor.value_net.")]
-    if foreign:
-        raise found.unfit(f"it has more parts: {', '.join(foreign)}")
 
 
 def _chain(sizes: tuple[int, ...]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
@@ -33,6 +34,12 @@ class TaskVecEnv(VecEnv):
     """
 
     def __init__(self, env: TaskVectorEnv, action_scale: float = 1.0, reward_scale: float = 1.0) -> None:
+        mode = getattr(env, "metadata", {}).get("autoreset_mode")
+        if not hasattr(env, "set_tasks") or mode != AutoresetMode.DISABLED:
+            raise UserError(
+                f"{env} is no batched family of tasks without autoreset: make one by "
+                "gymnasium.make_vec('envs:metarl/HalfCheetahVel-v0', num_envs=20)"
+            )
         if not action_scale > 0:
             raise UserError(
                 f"action_scale = {action_scale}: expected a positive number, 1.0 for the range of the batch"

@@ -1,5 +1,6 @@
 """The single environment: its task, its errors, and its pictures without OpenGL."""
 
+import ctypes.util
 import os
 import subprocess
 import sys
@@ -65,8 +66,18 @@ except gymnasium.error.Error as error:
 """
 
 
+OSMESA = ctypes.util.find_library("OSMesa") is not None
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="EGL is how Linux renders")
-@pytest.mark.parametrize("broken", [{"MUJOCO_GL": "disable"}, {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "osmesa"}])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"MUJOCO_GL": "disable"},
+        {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "osmesa"},
+        pytest.param({"MUJOCO_GL": "OSMesa"}, marks=pytest.mark.skipif(OSMESA, reason="it is installed")),
+    ],
+)
 def test_without_opengl_only_pictures_fail_and_say_what_to_install(broken):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **broken}
     result = subprocess.run(

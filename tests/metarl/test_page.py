@@ -130,7 +130,8 @@ def write_evaluation(folder, space, split="held-out", iterations=7, **changes):
         returns=RETURNS,
         deterministic=DETERMINISTIC,
     )
-    file_of(folder, split).write_text(json.dumps(record.to_json() | changes))
+    file = file_of(folder, split, changes.get("checkpoint", "latest"))
+    file.write_text(json.dumps(record.to_json() | changes))
 
 
 def reader(story: Story, space, filmed: Films | None = None, aim: str = "go there") -> Reader:
@@ -242,6 +243,28 @@ def test_a_run_that_was_trained_further_is_told_from_its_evaluation(folder, spac
     write_evaluation(folder, space, iterations=5)
     page = reader(read(folder), space)
     assert "The evaluation is of iteration 5, and the run is at iteration 7 by now" in page.text
+
+
+def test_the_best_checkpoint_is_not_what_the_page_is_about(folder, space):
+    write_evaluation(folder, space, checkpoint="best", iterations=3, returns=BETTER)
+    page = reader(read(folder), space)
+    assert "held-out-best" in page.text
+    assert page.text.count("looks better than it is") == 1
+    assert "The evaluation is of iteration" not in page.text
+    assert words.mean(RETURNS[META][:, 1]) in page.text
+    file_of(folder, "held-out").unlink()
+    assert read(folder).record is None
+
+
+BETTER = {name: (x + 30).tolist() for name, x in RETURNS.items()}
+
+
+def test_baselines_of_a_run_that_was_trained_further_say_so(folder, space):
+    trained = read(folder).state.environment_steps
+    for before, told in ((trained, False), (trained - 10, True)):
+        content = BASELINES | {"trained_before": {META: before, "oracle": 1}}
+        (folder / "baseline.json").write_text(json.dumps(content))
+        assert (f"and has taken {trained:,} by now" in reader(read(folder), space).text) is told
 
 
 def test_the_size_without_films(folder, space):

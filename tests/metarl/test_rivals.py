@@ -87,9 +87,17 @@ def test_where_ppo_overtakes(scratch, overtakes):
 def test_overtaking_in_words():
     assert results().remarks[0] == (
         "PPO from scratch overtakes the meta-learned policy after 300 steps on the new goal, 3 times those of one "
-        "adaptation step: its return there is -10.0 [-12.0, -8.0], the difference 10.0 [10.0, 10.0]."
+        "adaptation step: its return there is -10.0 [-12.0, -8.0], the difference 10.0 [10.0, 10.0]. "
+        "The meta-learned policy adapts for the first 100 of them."
     )
     assert "within 300 steps on the new goal" in results(scratch=(-50, -40, -30, -25)).remarks[0]
+
+
+def test_a_difference_within_the_noise_is_no_overtaking():
+    steps, noisy = EACH * np.arange(2), np.stack([np.full(6, -50.0), [-40.0, -30, -20, -10, 0, -15]], axis=1)
+    found = Results({META: (steps, np.full((6, 2), -20.0)), PPO_SCRATCH: (steps, noisy)}, None, EACH)
+    assert noisy[:, 1].mean() > -20
+    assert found.overtakes(PPO_SCRATCH) is None
 
 
 def test_the_meta_learned_policy_is_taken_after_as_many_steps_and_then_after_its_last():
