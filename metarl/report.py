@@ -12,6 +12,7 @@ from metarl.figures import adaptation
 from metarl.figures.style import Curve
 from metarl.records import META, Record
 from metarl.statistics import Estimate, estimate
+from metarl.tasks import family_name
 
 CHOSEN = {"latest": "", "best": "chosen by the test repeated in training: on its tasks it looks better than it is\n"}
 """What is to be known of a checkpoint, as a line."""
@@ -44,7 +45,7 @@ def draw(record: Record, path: Path) -> None:
     curves = {name: curve([estimate(x[:, k]) for k in range(x.shape[1])]) for name, x in record.returns.items()}
     meta = record.returns[META]
     returns = adaptation.TaskReturns(meta[:, 0], meta[:, -1], *record.parameter())
-    title = f"{record.environment.split('/')[-1]}: adaptation to {len(record.tasks)} {record.split} tasks"
+    title = f"{family_name(record.environment)}: adaptation to {len(record.tasks)} {record.split} tasks"
     adaptation.evaluation_figure(path, curves, returns, title)
 
 

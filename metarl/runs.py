@@ -34,6 +34,7 @@ from metarl.algorithms import in_short
 from metarl.errors import UserError
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
+from metarl.tasks import family_name
 from metarl.tracking import Tracker
 from metarl.types import AlgorithmState, Params
 
@@ -108,7 +109,7 @@ def read_versions(path: Path) -> dict[str, str]:
 
 def open_tracker(path: Path, experiment: Experiment) -> Tracker:
     """W&B and metrics.jsonl, under the run's own id; in W&B, runs that differ in their seed are a group."""
-    tracking, family, algorithm = experiment.tracking, experiment.env.id.split("/")[-1], in_short(experiment.algorithm)
+    tracking, family, algorithm = experiment.tracking, family_name(experiment.env.id), in_short(experiment.algorithm)
     return Tracker.open(
         path,
         config.to_dict(experiment),

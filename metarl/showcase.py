@@ -21,6 +21,7 @@ from metarl.figures.style import Curve, Target
 from metarl.policies import GaussianMLP
 from metarl.runs import State
 from metarl.seeding import Purpose, stream
+from metarl.tasks import family_name
 from metarl.tracking import Tracker, read_metrics
 from metarl.types import Params
 from metarl.video import record_episode, side_by_side, write_mp4
@@ -125,7 +126,7 @@ def draw_learning(target: Target, experiment: Experiment, learned: Learning, tit
 
 def named(experiment: Experiment) -> str:
     """Family and algorithm, as the title of a figure."""
-    return f"{experiment.env.id.split('/')[-1]}, {experiment.algorithm.name}"
+    return f"{family_name(experiment.env.id)}, {experiment.algorithm.name}"
 
 
 def section_of(experiment: Experiment) -> str:

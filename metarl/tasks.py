@@ -10,6 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def family_name(env_id: str) -> str:
+    """A family by its own name: `HalfCheetahVel-v0` of `envs:metarl/HalfCheetahVel-v0`."""
+    return env_id.rpartition("/")[2].rpartition(":")[2]
+
+
 class TaskSpace(Protocol):
     """A distribution of tasks, divided into named splits. A task is a hashable value with a `label` for pictures."""
 

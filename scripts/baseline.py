@@ -23,7 +23,7 @@ from metarl.errors import UserError, exits_cleanly
 from metarl.files import write_atomically
 from metarl.page.story import BASELINES_FILE
 from metarl.practice import SB3PPO
-from metarl.rivals import Contest, Goal, Practised, Results
+from metarl.rivals import Contest, Goal, Learned, Results
 from metarl.threads import set_threads
 from metarl.tracking import requested_mode
 
@@ -118,12 +118,12 @@ def tell(contest: Contest, results: Results, ppo: SB3PPO) -> None:
             print(f"Without --{name}, its curve is left out: {rivals.advice(contest.run.experiment, name)}.")
 
 
-def publish(contest: Contest, practised: Mapping[str, Sequence[Practised]], picture: Path) -> None:
+def publish(contest: Contest, learned: Mapping[str, Sequence[Learned]], picture: Path) -> None:
     """Add PPO's own metrics, the mean over goals, and the picture to the run in W&B; offline, as one more part."""
     run = contest.run
     at = {"iteration": run.state.iteration, "environment_steps": run.state.environment_steps}
     with runs.open_tracker(run.folder, run.experiment) as tracker:
-        for label, found in practised.items():
+        for label, found in learned.items():
             for steps, metrics in rivals.mean_metrics(label, found).items():
                 tracker.log(metrics, **at | {"environment_steps": at["environment_steps"] + steps})
         tracker.image("figures/baseline", picture, "return against environment steps on the new goal", **at)

@@ -23,6 +23,7 @@ from metarl.errors import RunFailed, UserError, exits_cleanly, nearest
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
 from metarl.statistics import Estimate, estimate, paired_gain
+from metarl.tasks import family_name
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FAMILIES = ("point_nav", "half_cheetah_dir", "half_cheetah_vel")
@@ -104,7 +105,7 @@ def steps_per_iteration(experiment: Experiment) -> int:
 def markdown(entries: list[Entry]) -> str:
     """The table of one family, as the README has it."""
     record = entries[0].record
-    tasks, family = f"{len(record.tasks)} {record.split} tasks", record.environment.split("/")[-1]
+    tasks, family = f"{len(record.tasks)} {record.split} tasks", family_name(record.environment)
     steps = " | ".join(f"{k} steps" if k != 1 else "1 step" for k in range(STEPS + 1))
     random = np.stack([run.record.returns[records.RANDOM] for run in entries[0].runs])
     seeds = f"{len(entries[0].seeds)} seed{'s' * (len(entries[0].seeds) > 1)}"

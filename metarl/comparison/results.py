@@ -13,6 +13,7 @@ from rich.table import Table
 from metarl import records
 from metarl.comparison.entries import Entry
 from metarl.statistics import plain, probability_of_improvement
+from metarl.tasks import family_name
 
 FORMAT, VERSION = "metarl-comparison", 1
 
@@ -57,7 +58,7 @@ def title(entries: Sequence[Entry]) -> str:
 
 def family(entries: Sequence[Entry]) -> str:
     """`PointNav-v0`."""
-    return entries[0].record.environment.split("/")[-1]
+    return family_name(entries[0].record.environment)
 
 
 def steps(entry: Entry) -> list[str]:

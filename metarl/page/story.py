@@ -18,6 +18,7 @@ from metarl.experiment import Experiment
 from metarl.figures.style import Curve
 from metarl.records import META, RANDOM, Record
 from metarl.runs import State
+from metarl.tasks import family_name
 
 BASELINES_FILE, BASELINES_FORMAT = "baseline.json", "metarl-baselines"
 
@@ -62,7 +63,7 @@ class Story:
     @property
     def family(self) -> str:
         """The task family: `HalfCheetahVel` of `envs:metarl/HalfCheetahVel-v0`."""
-        return self.experiment.env.id.split("/")[-1].split(":")[-1].rsplit("-v", 1)[0]
+        return family_name(self.experiment.env.id).rsplit("-v", 1)[0]
 
     @property
     def record(self) -> Record | None:

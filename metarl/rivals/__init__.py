@@ -15,13 +15,13 @@ Where robots fall, PPO begins anew and takes all E T steps; adaptation takes few
 """
 
 from metarl.rivals.contest import Contest, advice, points, prepare
-from metarl.rivals.practice import Goal, Practised, goals_of, minibatches, practise_all
+from metarl.rivals.goals import Goal, Learned, goals_of, minibatches, practise_all
 from metarl.rivals.results import Results, gather, mean_metrics
 
 __all__ = [
     "Contest",
     "Goal",
-    "Practised",
+    "Learned",
     "Results",
     "advice",
     "gather",

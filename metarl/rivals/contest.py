@@ -21,7 +21,7 @@ from metarl.policies import GaussianMLP
 from metarl.practice import with_critic
 from metarl.records import META, RANDOM
 from metarl.runs import State
-from metarl.tasks import TaskVectorEnv
+from metarl.tasks import TaskVectorEnv, family_name
 from metarl.types import Params
 
 PPO_SCRATCH, PPO_META, PPO_PRETRAINED, ORACLE = "PPO from scratch", f"PPO from {META}", "PPO from pretrained", "oracle"
@@ -70,7 +70,7 @@ class Contest:
     @property
     def family(self) -> str:
         """`PointNav-v0`."""
-        return self.run.experiment.env.id.split("/")[-1]
+        return family_name(self.run.experiment.env.id)
 
     @property
     def title(self) -> str:
@@ -302,7 +302,7 @@ def _check_same(flag: str, other: Run, run: Run, settings: tuple[str, ...], apar
 
 def advice(experiment: Experiment, name: str) -> str:
     """Which config trains what to compare with, `pretrained` or `oracle`."""
-    family = experiment.env.id.split("/")[-1].rsplit("-v", 1)[0]
+    family = family_name(experiment.env.id).rsplit("-v", 1)[0]
     folder = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9]d)(?=[A-Z])", "_", family).lower()
     own = f"configs/{folder}/{name}.yaml"
     if (ROOT / own).is_file():

@@ -18,7 +18,7 @@ from metarl.page.story import BASELINES_FORMAT
 from metarl.records import META, RANDOM
 from metarl.report import curve
 from metarl.rivals.contest import ORACLE, PPO_SCRATCH, Contest
-from metarl.rivals.practice import Practised
+from metarl.rivals.goals import Learned
 from metarl.statistics import estimate, mean, paired_gain, plain
 
 VERSION = 1
@@ -171,7 +171,7 @@ def gather(
     contest: Contest,
     adapted: Mapping[str, NDArray[np.floating]],
     oracle: NDArray[np.floating] | None,
-    practised: Mapping[str, Sequence[Practised]],
+    learned: Mapping[str, Sequence[Learned]],
     rollouts: Sequence[int],
 ) -> Results:
     """All returns against the environment steps that led to them.
@@ -179,17 +179,17 @@ def gather(
     Args:
         adapted: label -> (tasks, K+1), return after 0..K adaptation steps.
         oracle: (tasks,)
-        practised: label -> what came of each task.
+        learned: label -> what came of each task.
         rollouts: (P,), those after which it was tested.
     """
     each = contest.steps_each
     learners: dict[str, Measured] = {label: (each * np.arange(x.shape[1]), x) for label, x in adapted.items()}
-    for label, found in practised.items():
+    for label, found in learned.items():
         learners[label] = each * np.array(rollouts), np.stack([of_task.returns for of_task in found])
     return Results(learners, oracle, each)
 
 
-def mean_metrics(label: str, practised: Sequence[Practised]) -> dict[int, dict[str, float]]:
+def mean_metrics(label: str, learned: Sequence[Learned]) -> dict[int, dict[str, float]]:
     """Environment steps on a goal -> the learner's metrics then, each the mean over the goals that have it.
 
     `sb3/rollout/ep_rew_mean` becomes `sb3/from_scratch/rollout/ep_rew_mean`. Those of time are left out: goals are
@@ -197,7 +197,7 @@ def mean_metrics(label: str, practised: Sequence[Practised]) -> dict[int, dict[s
     """
     values: dict[int, dict[str, list[float]]] = {}
     learner = label.removeprefix("PPO ").replace(" ", "_").replace("-", "_")
-    for of_task in practised:
+    for of_task in learned:
         for at, metrics in of_task.metrics:
             for name, value in metrics.items():
                 if value is not None and "/time/" not in name:

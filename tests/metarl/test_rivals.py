@@ -16,7 +16,7 @@ from metarl.learner import initial_params, make_batch, make_policy
 from metarl.page.story import read_baselines
 from metarl.practice import SB3PPO
 from metarl.records import META, RANDOM
-from metarl.rivals import Practised, Results, goals_of, mean_metrics, minibatches, points, prepare
+from metarl.rivals import Learned, Results, goals_of, mean_metrics, minibatches, points, prepare
 from metarl.rivals.contest import ORACLE, PPO_META, PPO_PRETRAINED, PPO_SCRATCH, advice, reward_scale
 from metarl.runs import State
 
@@ -142,8 +142,8 @@ def test_what_is_undefined_is_null_in_the_file():
 def test_metrics_are_means_over_the_goals_that_have_them():
     rows = [[(10, {"sb3/rollout/x": 1.0, "sb3/time/fps": 7.0}), (20, {"sb3/rollout/x": 3.0, "sb3/train/y": 5.0})]]
     rows.append([(10, {"sb3/rollout/x": 2.0}), (20, {"sb3/rollout/x": None, "sb3/train/y": 6.0})])
-    practised = [Practised(np.zeros(1), own) for own in rows]
-    assert mean_metrics(PPO_META, practised) == {
+    learned = [Learned(np.zeros(1), own) for own in rows]
+    assert mean_metrics(PPO_META, learned) == {
         10: {"sb3/from_meta_learned/rollout/x": 1.5},
         20: {"sb3/from_meta_learned/rollout/x": 3.0, "sb3/from_meta_learned/train/y": 5.5},
     }

@@ -45,7 +45,7 @@ LARGEST = 64
 
 
 @dataclass(frozen=True)
-class Practised:
+class Learned:
     """What practising one goal came to."""
 
     returns: NDArray[np.floating]
@@ -85,10 +85,10 @@ class Goal:
             content.update(name.encode() + p.tobytes())
         return self.folder / f"{self.label.replace(' ', '-')}-{self.index:03d}-{content.hexdigest()[:12]}.json"
 
-    def read(self) -> Practised:
+    def read(self) -> Learned:
         """The result of a goal that is done."""
         data = json.loads(self.file.read_bytes())
-        return Practised(np.array(data["returns"], dtype=float), [(at, metrics) for at, metrics in data["metrics"]])
+        return Learned(np.array(data["returns"], dtype=float), [(at, metrics) for at, metrics in data["metrics"]])
 
     def practise(self) -> None:
         """Learn, test at each point, and write the file.
