@@ -13,6 +13,7 @@ from pathlib import Path
 
 from metarl import comparison, records
 from metarl.comparison.entries import HELD_OUT, OUT_OF_RANGE
+from metarl.comparison.results import family
 from metarl.console import show
 from metarl.errors import exits_cleanly
 from metarl.files import write_atomically
@@ -28,7 +29,7 @@ def main() -> None:
     elsewhere = None if missing else comparison.on_split(entries, other)
 
     show(comparison.table(entries))
-    folder = arguments.out or Path("runs") / f"comparison-{arguments.split}"
+    folder = arguments.out or Path("runs") / f"comparison-{family(entries)}-{arguments.split}"
     numbers = folder / "comparison.json"
     write_atomically(numbers, json.dumps(comparison.to_json(entries), indent=1, allow_nan=False).encode())
     print(f"numbers   {numbers}")
@@ -45,7 +46,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR", help="what train.py wrote")
     parser.add_argument("--split", default=HELD_OUT, help="of the evaluations to compare (default: %(default)s)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the numbers and pictures go (default: in runs/)")
+    where = "where the numbers and pictures go, in place of an older comparison (default: runs/comparison-FAMILY-SPLIT)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=where)
     parser.add_argument("--labels", nargs="+", metavar="LABEL", help="of the entries, in the order of their first runs")
     return parser.parse_args()
 

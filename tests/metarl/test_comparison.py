@@ -361,6 +361,16 @@ def test_tasks_of_several_numbers_have_no_picture_of_their_own(evaluated, tmp_pa
     assert [path.name for path in comparison.draw(entries, tmp_path)] == ["adaptation.png", "profile.png"]
 
 
+def test_pictures_of_another_comparison_do_not_stay_beside_the_new_ones(evaluated, tmp_path):
+    folder = tmp_path / "out"
+    comparison.draw(comparison.load([evaluated("line")]), folder)
+    tasks = tuple({"goal": [1.0, float(m)]} for m in range(M))
+    (folder / "mine.png").write_bytes(b"")
+    drawn = comparison.draw(comparison.load([evaluated("plane", tasks=tasks, units={"goal": "m"})]), folder)
+    assert {*folder.iterdir()} == {*drawn, folder / "mine.png"}
+    assert not (folder / "tasks.png").exists()
+
+
 def test_returns_that_are_undefined_leave_gaps(evaluated, drawn, tmp_path):
     x = returns(0, 0)
     x[3, 1:] = np.nan
