@@ -558,9 +558,15 @@ def test_a_task_is_filmed_before_and_after_adaptation(script, trained, tmp_path,
     assert np.abs(same[-1, 100:, :480] - same[-1, 100:, -480:]).mean() < 1
 
 
-def test_without_a_task_a_few_of_the_test_are_filmed(script, trained):
-    assert script("render.py", trained) == 0
-    assert len(list((trained / "videos").glob("goal-*.mp4"))) == 3
+def test_without_a_task_a_few_of_the_test_are_filmed(script, tiny, tmp_path):
+    """The first, the middle and the last of its test tasks, which are others where the test has more of them."""
+    run, test = tmp_path / "run", ("--iterations", 1, "--evaluation.tasks", 5)
+    tiny.write_text(TINY.replace("PointNav-v0", "HalfCheetahVel-v0"))
+    assert script("train.py", tiny, "--run-dir", run, *test) == 0
+    assert script("render.py", run) == 0
+    velocities = [task["velocity"] for task in checkpoints.load(run / "checkpoint.pt")["test_tasks"]]
+    expected = {f"velocity-{velocities[m]:.4g}.mp4" for m in (0, 2, 4)}
+    assert {path.name for path in (run / "videos").iterdir()} == expected
 
 
 def test_the_film_shows_what_the_adaptation_leads_to(trained):
