@@ -14,6 +14,7 @@ from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.promp import ProMP
 from metarl.algorithms.reptile import Reptile
+from metarl.comparison import results
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Tracking
 from metarl.inner import PPO, SGD
@@ -293,6 +294,14 @@ def test_reptile_is_better_in_four_of_six_pairs(three_and_two):
 def test_the_table_says_what_its_intervals_are_over(evaluated, chosen, text):
     run_dirs = seeds(evaluated, "a", MAML, 0, chosen[0]) + seeds(evaluated, "b", REPTILE, 0, chosen[1])
     assert text in printed(comparison.load(run_dirs))
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [(0, "0"), (999, "999"), (999_400, "999 k"), (999_600, "1 M"), (4_800_000, "4.8 M"), (999_600_000, "1 G")],
+)
+def test_a_number_of_steps_in_words(steps, words):
+    assert results.in_words(steps) == words
 
 
 def test_a_single_entry_is_compared_with_nothing(evaluated):
