@@ -9,20 +9,23 @@ range, a figure sets both splits side by side.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from metarl import comparison, records
+from metarl import comparison, records, runs
 from metarl.comparison.entries import HELD_OUT, OUT_OF_RANGE
 from metarl.comparison.results import family
 from metarl.console import show
 from metarl.errors import exits_cleanly
 from metarl.files import write_atomically
+from metarl.learner import make_batch
 
 
 @exits_cleanly
 def main() -> None:
     """Read, tell, draw."""
     arguments = parse()
+    check_split(arguments.run_dirs, arguments.split)
     entries = comparison.load(arguments.run_dirs, arguments.split, arguments.labels)
     other = HELD_OUT if arguments.split == OUT_OF_RANGE else OUT_OF_RANGE
     missing = comparison.not_evaluated(entries, other)
@@ -50,6 +53,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="DIR", help=where)
     parser.add_argument("--labels", nargs="+", metavar="LABEL", help="of the entries, in the order of their first runs")
     return parser.parse_args()
+
+
+def check_split(run_dirs: Sequence[Path], split: str) -> None:
+    """Raise TaskError, which says what splits there are, where a run's family has no such one to be evaluated on."""
+    for run_dir in run_dirs:
+        if not records.file_of(run_dir, split).is_file():
+            make_batch(runs.read_experiment(run_dir).env, 1, threads=1).task_space.restrict(split)
 
 
 if __name__ == "__main__":
