@@ -33,6 +33,7 @@ from metarl import checkpoints, config
 from metarl.algorithms import in_short
 from metarl.errors import UserError
 from metarl.experiment import Experiment
+from metarl.few_shot import FewShot
 from metarl.files import write_atomically
 from metarl.tasks import family_name
 from metarl.tracking import Tracker
@@ -134,10 +135,26 @@ def has_checkpoint(path: Path) -> bool:
 
 
 def read_experiment(path: Path) -> Experiment:
-    """The settings of the run at `path`. Errors: UserError where there is no run."""
+    """The settings of the run at `path`. Errors: UserError where there is none, or one of sinusoids."""
     if not (path / CONFIG).is_file():
         raise UserError(f"{path} holds no run: there is no {CONFIG} in it. Give the folder that train.py wrote to.")
-    return config.load(path / CONFIG, Experiment)
+    try:
+        return config.load(path / CONFIG, Experiment)
+    except UserError:
+        _refuse_few_shot(path)
+        raise
+
+
+def _refuse_few_shot(path: Path) -> None:
+    """Raise UserError where the run is one of scripts/sinusoid.py."""
+    try:
+        config.load(path / CONFIG, FewShot)
+    except UserError:
+        return
+    raise UserError(
+        f"{path} holds a run of scripts/sinusoid.py, which has no robot and no policy: what came of it lies there, in "
+        f"sinusoid.png and {METRICS}. Give the folder of a run of train.py."
+    )
 
 
 def save(path: Path, experiment: Experiment, state: State) -> None:

@@ -149,13 +149,18 @@ def film(
     """
     made: list[tuple[int, Path]] = []
     try:
-        for m in np.linspace(0, len(tasks) - 1, min(count, len(tasks))).round().astype(int).tolist():
+        for m in spread(len(tasks), count):
             path = folder / f"task-{m:02d}.mp4"
             film_task(environment, policy, tasks[m], result.of_task(m), path)
             made.append((m, path))
     except Exception as error:  # whatever a renderer raises, training is worth more
         warnings.warn(f"no videos: {type(error).__name__}: {error}", stacklevel=2)
     return made
+
+
+def spread(number: int, count: int) -> list[int]:
+    """Indices of `count` of so many things, spread from the first to the last; of all where there are fewer."""
+    return np.linspace(0, number - 1, min(count, number)).round().astype(int).tolist()
 
 
 def film_task(

@@ -9,26 +9,30 @@ range, a figure sets both splits side by side.
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
-from metarl import comparison, records
+from metarl import comparison, records, runs
 from metarl.comparison.entries import HELD_OUT, OUT_OF_RANGE
+from metarl.comparison.results import family
 from metarl.console import show
 from metarl.errors import exits_cleanly
 from metarl.files import write_atomically
+from metarl.learner import make_batch
 
 
 @exits_cleanly
 def main() -> None:
     """Read, tell, draw."""
     arguments = parse()
+    check_split(arguments.run_dirs, arguments.split)
     entries = comparison.load(arguments.run_dirs, arguments.split, arguments.labels)
     other = HELD_OUT if arguments.split == OUT_OF_RANGE else OUT_OF_RANGE
     missing = comparison.not_evaluated(entries, other)
     elsewhere = None if missing else comparison.on_split(entries, other)
 
     show(comparison.table(entries))
-    folder = arguments.out or Path("runs") / f"comparison-{arguments.split}"
+    folder = arguments.out or Path("runs") / f"comparison-{family(entries)}-{arguments.split}"
     numbers = folder / "comparison.json"
     write_atomically(numbers, json.dumps(comparison.to_json(entries), indent=1, allow_nan=False).encode())
     print(f"numbers   {numbers}")
@@ -45,9 +49,17 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR", help="what train.py wrote")
     parser.add_argument("--split", default=HELD_OUT, help="of the evaluations to compare (default: %(default)s)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the numbers and pictures go (default: in runs/)")
+    where = "where the numbers and pictures go, in place of an older comparison (default: runs/comparison-FAMILY-SPLIT)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=where)
     parser.add_argument("--labels", nargs="+", metavar="LABEL", help="of the entries, in the order of their first runs")
     return parser.parse_args()
+
+
+def check_split(run_dirs: Sequence[Path], split: str) -> None:
+    """Raise TaskError, which says what splits there are, where a run's family has no such one to be evaluated on."""
+    for run_dir in run_dirs:
+        if not records.file_of(run_dir, split).is_file():
+            make_batch(runs.read_experiment(run_dir).env, 1, threads=1).task_space.restrict(split)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def main() -> None:
     numbers = arguments.json or records.file_of(arguments.run_dir, experiment.evaluation.split, arguments.checkpoint)
     if numbers.suffix == ".png":
         raise UserError(f"--json {numbers}: the picture goes there. Give the numbers another ending, such as .json")
+    if numbers.is_dir():
+        raise UserError(f"{numbers} is a folder, and the numbers need a file: name one in it with --json")
     record = measure(arguments, experiment, state)
     Console().print(report.table(record))
     write_atomically(numbers, json.dumps(record.to_json(), indent=1, allow_nan=False).encode())

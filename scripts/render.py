@@ -26,7 +26,7 @@ from metarl.experiment import Experiment
 from metarl.learner import check_can_be_filmed, fixed_tasks, make_batch, make_task_learner
 from metarl.meta_policy import MetaPolicy, load
 from metarl.practice import Practising
-from metarl.showcase import VIDEOS, film_task
+from metarl.showcase import VIDEOS, film_task, spread
 from metarl.tasks import TaskSpace, TaskVectorEnv
 from metarl.tracking import requested_mode
 from metarl.video import RenderingUnavailable
@@ -94,7 +94,8 @@ def chosen(arguments: argparse.Namespace, experiment: Experiment, env: TaskVecto
         return [env.task_space.parse(arguments.task)]
     if arguments.out:
         raise UserError(f"--out {arguments.out} is one file, for one task: choose it with --task")
-    return fixed_tasks(env, experiment.evaluation.split, min(FEW, experiment.evaluation.tasks))
+    tasks = fixed_tasks(env, experiment.evaluation.split, experiment.evaluation.tasks)
+    return [tasks[m] for m in spread(len(tasks), FEW)]
 
 
 def adapted(policy: MetaPolicy, env: TaskVectorEnv, task: Any, steps: int, seed: int) -> list[MetaPolicy]:

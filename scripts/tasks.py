@@ -17,6 +17,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -36,8 +37,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("family", nargs="?", help="such as HalfCheetahVel")
     parser.add_argument("--render", type=Path, metavar="PNG", help="draw a contact sheet of tasks")
-    parser.add_argument("--count", type=at_least(1), default=6, help="tasks in it (default: %(default)s)")
+    parser.add_argument("--count", type=at_least(1), default=6, help="tasks in it at most (default: %(default)s)")
     arguments = parser.parse_args()
+    if arguments.render:
+        check_picture(arguments.render, arguments.family)
     families = {spec.name: spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"}
     if arguments.family is None:
         print("\n\n".join(summary(spec) for spec in families.values()))
@@ -45,6 +48,15 @@ def main() -> None:
         show(families[arguments.family], arguments.render, arguments.count)
     else:
         raise UserError(f"there is no family {arguments.family!r}.{nearest(arguments.family, families)}")
+
+
+def check_picture(path: Path, family: str | None) -> None:
+    """Raise UserError unless there is a family to draw, and Matplotlib can write such a file."""
+    if family is None:
+        raise UserError(f"--render {path} draws the tasks of one family: name it first, as in tasks.py HalfCheetahVel")
+    endings = [f".{ending}" for ending in FigureCanvasBase.get_supported_filetypes()]
+    if path.suffix.lower() not in endings:
+        raise UserError(f"--render {path}: no picture can be written with this ending.{nearest(path.suffix, endings)}")
 
 
 def show(spec: EnvSpec, picture: Path | None, count: int) -> None:
@@ -77,13 +89,13 @@ def summary(spec: EnvSpec) -> str:
 
 
 def contact_sheet(spec: EnvSpec, count: int, path: Path) -> None:
-    """Pictures of `count` tasks spread over the training split, a moment into an episode each."""
+    """Pictures of `count` tasks spread over the training split, or of all; a moment into an episode each."""
     env = gymnasium.make(spec.id, render_mode="rgb_array")
-    tasks = env.get_wrapper_attr("task_space").grid(count)
-    rows = math.ceil(count / COLUMNS)
-    figure = Figure(figsize=(CELL * min(count, COLUMNS), CELL * rows), layout="constrained")
+    tasks = list(dict.fromkeys(env.get_wrapper_attr("task_space").grid(count)))
+    columns, rows = min(len(tasks), COLUMNS), math.ceil(len(tasks) / COLUMNS)
+    figure = Figure(figsize=(CELL * columns, CELL * rows), layout="constrained")
     for place, task in enumerate(tasks, start=1):
-        axes = figure.add_subplot(rows, min(count, COLUMNS), place)
+        axes = figure.add_subplot(rows, columns, place)
         axes.imshow(picture_of(env, task))
         axes.set_title(task.label, fontsize=9)
         axes.set_axis_off()

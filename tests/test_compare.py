@@ -52,7 +52,7 @@ def test_two_algorithms_with_two_seeds_each(trained, tmp_path, monkeypatch, caps
     output = capsys.readouterr().out
     assert "PointNav-v0, 4 held-out tasks, 2 episodes a step" in output
     assert "better than maml_trpo" in output
-    folder = Path("runs") / "comparison-held-out"
+    folder = Path("runs") / "comparison-PointNav-v0-held-out"
     for name in ("comparison.json", "adaptation.png", "profile.png"):
         assert str(folder / name) in output
         assert (folder / name).stat().st_size > 1000
@@ -100,6 +100,10 @@ def test_mistakes_end_in_one_message(trained, tmp_path, capsys):
     assert "holds no run" in capsys.readouterr().err
     assert script("compare.py", *trained, "--split", "iid", "--out", tmp_path) == 2
     assert f"python scripts/evaluate.py {trained[0]} --split iid" in capsys.readouterr().err
+    assert script("compare.py", *trained, "--split", "nonsense", "--out", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "unknown split 'nonsense': known are held-out, iid, out-of-range, train" in error
+    assert "evaluate.py" not in error
     assert script("compare.py", *trained, "--labels", "a", "--out", tmp_path) == 2
     assert "--labels a: 1 for 2 entries" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

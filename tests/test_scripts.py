@@ -436,6 +436,28 @@ def test_listing_the_families(script, tmp_path, capsys):
     assert "Did you mean 'HalfCheetahVel'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--render", "x.png"], "name it first"),
+        (["HalfCheetahVel", "--render", "x.pgn"], "Did you mean '.png'?"),
+        (["HalfCheetahVel", "--render", "x"], "There are: .eps, "),
+    ],
+)
+def test_tasks_that_cannot_be_drawn_end_in_one_message(script, tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert script("tasks.py", *arguments) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_each_of_a_few_tasks_is_drawn_once(script, tmp_path):
+    assert script("tasks.py", "HalfCheetahDir", "--render", tmp_path / "two.svg") == 0
+    assert (tmp_path / "two.svg").read_text().count("<image ") == 2
+
+
 def test_an_oracle_sees_the_goal(script, tiny, tmp_path):
     tiny.write_text(TINY.replace("horizon: 20", "horizon: 20, options: {goal_visible: true}"))
     assert script("train.py", tiny, "--run-dir", tmp_path / "run", "--iterations", 1) == 0
@@ -456,6 +478,14 @@ def test_the_picture_of_an_evaluation_does_not_replace_its_numbers(script, tiny,
     assert script("train.py", tiny, "--run-dir", tmp_path / "run", "--iterations", 1) == 0
     assert script("evaluate.py", tmp_path / "run", "--json", tmp_path / "x.png") == 2
     assert "the picture goes there" in capsys.readouterr().err
+
+
+def test_numbers_do_not_go_to_a_folder(script, trained, tmp_path, capsys):
+    before = {*trained.iterdir()}
+    (tmp_path / "folder.json").mkdir()
+    assert script("evaluate.py", trained, "--json", tmp_path / "folder.json") == 2
+    assert "folder.json is a folder" in capsys.readouterr().err
+    assert {*trained.iterdir()} == before
 
 
 def test_reporting_a_run(script, tiny, tmp_path, capsys):
@@ -558,9 +588,15 @@ def test_a_task_is_filmed_before_and_after_adaptation(script, trained, tmp_path,
     assert np.abs(same[-1, 100:, :480] - same[-1, 100:, -480:]).mean() < 1
 
 
-def test_without_a_task_a_few_of_the_test_are_filmed(script, trained):
-    assert script("render.py", trained) == 0
-    assert len(list((trained / "videos").glob("goal-*.mp4"))) == 3
+def test_without_a_task_a_few_of_the_test_are_filmed(script, tiny, tmp_path):
+    """The first, the middle and the last of its test tasks, which are others where the test has more of them."""
+    run, test = tmp_path / "run", ("--iterations", 1, "--evaluation.tasks", 5)
+    tiny.write_text(TINY.replace("PointNav-v0", "HalfCheetahVel-v0"))
+    assert script("train.py", tiny, "--run-dir", run, *test) == 0
+    assert script("render.py", run) == 0
+    velocities = [task["velocity"] for task in checkpoints.load(run / "checkpoint.pt")["test_tasks"]]
+    expected = {f"velocity-{velocities[m]:.4g}.mp4" for m in (0, 2, 4)}
+    assert {path.name for path in (run / "videos").iterdir()} == expected
 
 
 def test_the_film_shows_what_the_adaptation_leads_to(trained):

@@ -101,6 +101,7 @@ def to_json(entries: Sequence[Entry]) -> dict[str, Any]:
 
 def in_words(n: float) -> str:
     """A number of steps: 4.8 M."""
+    n = float(f"{n:.3g}")  # 999,600 are 1 M, not 1000 k
     unit, size = next(((unit, size) for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if n >= size), ("", 1))
     return f"{n / size:.3g} {unit}".rstrip()
 

@@ -91,7 +91,7 @@ def in_and_out_of_range(
                 curve.mean[j], row + lift, xerr=reach, fmt="o", color=colour, markerfacecolor=face, markersize=6,
                 markeredgewidth=1.4, linewidth=1.6,
             )  # fmt: skip
-    axes.set_yticks(range(len(curves)), list(curves), fontsize=9)
+    axes.set_yticks(range(len(curves)), list(curves), fontsize=9, parse_math=False)
     for i, tick in enumerate(axes.get_yticklabels()):
         tick.set_color(stroke(i)[0])
     axes.set_ylim(len(curves) - 0.5, -0.5)

@@ -83,16 +83,20 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     lines = [text.count("\n") + 1 for _, text, _ in ends]
     heights = spread([(y - low) / (high - low) for y, _, _ in ends], lines)
     for height, (_, text, colour) in zip(heights, ends, strict=True):
-        axes.text(1.015, height, text, transform=axes.transAxes, va="center", fontsize=9, color=colour)
+        axes.text(
+            1.015, height, text, transform=axes.transAxes, va="center", fontsize=9, color=colour, parse_math=False
+        )
 
 
 def key(axes: Axes, labels: Sequence[str]) -> None:
     """What each curve in turn is, beside the axes, for curves that end at one place."""
     lines = [Line2D([], [], color=stroke(i)[0], linestyle=stroke(i)[1], linewidth=2.0) for i in range(len(labels))]
-    axes.legend(
+    legend = axes.legend(
         lines, labels, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9, handlelength=1.6,
         labelcolor=[stroke(i)[0] for i in range(len(labels))],
     )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def spread(heights: Sequence[float], lines: Sequence[int]) -> list[float]:

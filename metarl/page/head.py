@@ -25,7 +25,12 @@ ALGORITHMS = {
     "promp": "ProMP",
     "reptile": "Reptile",
 }
-LEARNERS = {"sgd": "SGD", "ppo": "PPO", "a2c": "A2C"}
+LEARNERS = {
+    "sgd": "SGD",
+    "ppo": "PPO",
+    "sb3_ppo": "Stable-Baselines3's PPO",
+    "sb3_a2c": "Stable-Baselines3's A2C",
+}
 """The inner loops. What is not listed here goes by the name it has in a config."""
 MAIN_SETTINGS = {
     "max_kl": "KL at most",

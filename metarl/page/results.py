@@ -135,10 +135,9 @@ def baselines_section(baselines: Baselines, trained: int) -> Html:
         then = f"The run was compared with them after {grouped(baselines.trained)} environment steps of training"
         notice = element("p", f"{then}, and has taken {grouped(trained)} by now.", class_="notice")
     if baselines.curves:
-        curves = {label.replace("$", r"\$"): drawn for label, drawn in baselines.curves.items()}
         ends = [f"{label} {number(c.mean[-1])} at {grouped(at[-1])}" for label, (at, c) in baselines.curves.items()]
         alt = f"Return against environment steps of each learner: {'; '.join(ends)}."
-        drawn = svg(figures.learners, curves, "")
+        drawn = svg(figures.learners, baselines.curves, "")
         shown.append(figure(drawn, "baselines", alt, "Return on the test tasks against the steps taken on each."))
     if baselines.table:
         names = list(dict.fromkeys(name for row in baselines.table for name in row))

@@ -20,7 +20,7 @@ from metarl.records import META, RANDOM, Record
 from metarl.runs import State
 from metarl.tasks import family_name
 
-BASELINES_FILE, BASELINES_FORMAT = "baseline.json", "metarl-baselines"
+BASELINES_FILE, BASELINES_FORMAT, BASELINES_VERSION = "baseline.json", "metarl-baselines", 1
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ def read_baselines(file: Path) -> Baselines | None:
     try:
         data = json.loads(file.read_bytes())
         found, version = data["format"], data["version"]
-        if (found, version) != (BASELINES_FORMAT, 1):
-            expected = f"expected {BASELINES_FORMAT!r} version 1"
+        if (found, version) != (BASELINES_FORMAT, BASELINES_VERSION):
+            expected = f"expected {BASELINES_FORMAT!r} version {BASELINES_VERSION}"
             raise UserError(f"{file} is {found!r} version {version!r}, {expected}. {way_out}")
         curves = {label: _curve(values) for label, values in data.get("curves", {}).items()}
         rows = [{"label": row["label"], **row} for row in data.get("table", [])]

@@ -14,14 +14,13 @@ from rich.table import Table
 
 from metarl.figures import adaptation
 from metarl.figures.style import Curve
-from metarl.page.story import BASELINES_FORMAT
+from metarl.page.story import BASELINES_FORMAT, BASELINES_VERSION
 from metarl.records import META, RANDOM
 from metarl.report import curve
 from metarl.rivals.contest import ORACLE, PPO_SCRATCH, Contest
 from metarl.rivals.goals import Learned
 from metarl.statistics import estimate, mean, paired_gain, plain
 
-VERSION = 1
 SHARE = 0.9
 """Of the way from the random initialization to the oracle."""
 TO_SHARE = f"steps to {SHARE:.0%} of the oracle"
@@ -161,7 +160,7 @@ class Results:
             returns[ORACLE] = self.oracle[:, None].tolist()
         return {
             "format": BASELINES_FORMAT,
-            "version": VERSION,
+            "version": BASELINES_VERSION,
             **plain({"curves": curves, "table": self.rows, "remarks": self.remarks}),
             **plain({"returns": returns, "threshold": self.threshold, **about}),
         }

@@ -14,6 +14,7 @@ from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.promp import ProMP
 from metarl.algorithms.reptile import Reptile
+from metarl.comparison import results
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Tracking
 from metarl.inner import PPO, SGD
@@ -295,6 +296,14 @@ def test_the_table_says_what_its_intervals_are_over(evaluated, chosen, text):
     assert text in printed(comparison.load(run_dirs))
 
 
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [(0, "0"), (999, "999"), (999_400, "999 k"), (999_600, "1 M"), (4_800_000, "4.8 M"), (999_600_000, "1 G")],
+)
+def test_a_number_of_steps_in_words(steps, words):
+    assert results.in_words(steps) == words
+
+
 def test_a_single_entry_is_compared_with_nothing(evaluated):
     assert "better than" not in printed(comparison.load([evaluated("a")]))
 
@@ -359,6 +368,16 @@ def test_tasks_of_several_numbers_have_no_picture_of_their_own(evaluated, tmp_pa
     tasks = tuple({"goal": [1.0, float(m)]} for m in range(M))
     entries = comparison.load([evaluated("a", tasks=tasks, units={"goal": "m"})])
     assert [path.name for path in comparison.draw(entries, tmp_path)] == ["adaptation.png", "profile.png"]
+
+
+def test_pictures_of_another_comparison_do_not_stay_beside_the_new_ones(evaluated, tmp_path):
+    folder = tmp_path / "out"
+    comparison.draw(comparison.load([evaluated("line")]), folder)
+    tasks = tuple({"goal": [1.0, float(m)]} for m in range(M))
+    (folder / "mine.png").write_bytes(b"")
+    drawn = comparison.draw(comparison.load([evaluated("plane", tasks=tasks, units={"goal": "m"})]), folder)
+    assert {*folder.iterdir()} == {*drawn, folder / "mine.png"}
+    assert not (folder / "tasks.png").exists()
 
 
 def test_returns_that_are_undefined_leave_gaps(evaluated, drawn, tmp_path):

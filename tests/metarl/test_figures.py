@@ -181,6 +181,20 @@ def test_a_profile_and_its_key_have_the_same_strokes(tmp_path, drawn):
         assert (text.get_text(), to_hex(text.get_color()).upper()) == (label, line.get_color())
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda target, curves: adaptation_curve(target, curves, ""),
+        lambda target, curves: comparison.performance_profile(target, np.arange(2.0), curves, "", "return", ""),
+        lambda target, curves: comparison.in_and_out_of_range(target, curves, ("near", "far"), "", "return", ""),
+    ],
+)
+@pytest.mark.parametrize("label", ["$x_{$", "$x$"])
+def test_a_dollar_in_a_label_is_a_dollar(draw, label):
+    root = ElementTree.fromstring(style.svg(draw, {label: curve(0, 1, 2)}))
+    assert label in {"".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")}
+
+
 def test_the_first_split_is_filled_and_the_second_hollow(tmp_path, drawn):
     pair = Curve(np.array([5.0, -5.0]), np.array([4.0, -7.0]), np.array([8.0, -4.0]))
     comparison.in_and_out_of_range(

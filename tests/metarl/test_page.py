@@ -430,6 +430,11 @@ def test_a_run_that_was_trained_further_is_not_filmed(folder, space):
         ({"first_order": True, "max_kl": 0.2}, "first-order MAML-TRPO", "KL at most 0.2"),
         ({"name": "promp", "inner": {"steps": 2}}, "ProMP", "2 inner steps of SGD"),
         ({"name": "reptile", "inner": "ppo"}, "Reptile", "of PPO, learning rate 0.003, epochs 5; outer step: "),
+        (
+            {"name": "reptile", "inner": "sb3_a2c"},
+            "Reptile",
+            "3 inner steps of Stable-Baselines3's A2C, learning rate 0.0007",
+        ),
     ],
 )
 def test_an_algorithm_is_named_as_papers_do(algorithm, name, told):

@@ -13,10 +13,12 @@ from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Policy
 from metarl.inner import SGD
 from metarl.learner import initial_params, make_batch, make_policy
+from metarl.page import story
 from metarl.page.story import read_baselines
 from metarl.practice import SB3PPO
 from metarl.records import META, RANDOM
 from metarl.rivals import Learned, Results, goals_of, mean_metrics, minibatches, points, prepare
+from metarl.rivals import results as rivals_results
 from metarl.rivals.contest import ORACLE, PPO_META, PPO_PRETRAINED, PPO_SCRATCH, advice, reward_scale
 from metarl.runs import State
 
@@ -32,6 +34,15 @@ def measured(*means, spread=2.0):
 def results(scratch=(-50, -40, -30, -10), meta=(-40, -20), oracle=(-12.0, -8.0), **more):
     learners = {META: measured(*meta), RANDOM: measured(-50, -48), PPO_SCRATCH: measured(*scratch), **more}
     return Results(learners, None if oracle is None else np.array(oracle), EACH)
+
+
+def test_what_is_written_and_what_is_read_are_of_one_version(tmp_path, monkeypatch):
+    for module in (story, rivals_results):
+        monkeypatch.setattr(module, "BASELINES_VERSION", 2)
+    file = tmp_path / "baseline.json"
+    file.write_text(json.dumps(results().to_json({}), allow_nan=False))
+    assert json.loads(file.read_text())["version"] == 2
+    assert read_baselines(file) is not None
 
 
 # ------------------------------------------------------------------------------------ 90% of the oracle

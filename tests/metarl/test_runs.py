@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from metarl import runs
+from metarl.algorithms.reptile import Reptile
 from metarl.errors import UserError
 from metarl.experiment import Experiment
+from metarl.few_shot import FewShot
 from metarl.runs import State
 
 
@@ -46,6 +48,15 @@ def test_any_checkpoint_in_its_place_is_worse_than_the_next_test(tmp_path):
     runs.save(tmp_path, Experiment(), state(3))
     (tmp_path / runs.CHECKPOINT).rename(tmp_path / runs.BEST)
     assert runs.best_return(tmp_path) == -math.inf
+
+
+def test_a_run_on_sinusoids_is_told_from_one_with_robots(tmp_path):
+    runs.create(tmp_path / "run", FewShot(algorithm=Reptile()))
+    with pytest.raises(UserError, match=r"run holds a run of scripts/sinusoid\.py.* Give the folder of a run of train"):
+        runs.read_experiment(tmp_path / "run")
+    (tmp_path / "run" / runs.CONFIG).write_text("evn: {}\npoints: 3\n")
+    with pytest.raises(UserError, match="Did you mean 'env'"):
+        runs.read_experiment(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
