@@ -14,6 +14,7 @@ from pathlib import Path
 
 from metarl import comparison, records, runs
 from metarl.comparison.entries import HELD_OUT, OUT_OF_RANGE
+from metarl.comparison.pictures import NUMBERS
 from metarl.comparison.results import family
 from metarl.console import show
 from metarl.errors import exits_cleanly
@@ -33,11 +34,11 @@ def main() -> None:
 
     show(comparison.table(entries))
     folder = arguments.out or Path("runs") / f"comparison-{family(entries)}-{arguments.split}"
-    numbers = folder / "comparison.json"
-    write_atomically(numbers, json.dumps(comparison.to_json(entries), indent=1, allow_nan=False).encode())
-    print(f"numbers   {numbers}")
     for picture in comparison.draw(entries, folder, elsewhere):
         print(f"picture   {picture}")
+    numbers = folder / NUMBERS
+    write_atomically(numbers, json.dumps(comparison.to_json(entries), indent=1, allow_nan=False).encode())
+    print(f"numbers   {numbers}")
     if missing:
         print(f"For a picture of {arguments.split} against {other} tasks, evaluate on these too:")
         for run_dir in missing:

@@ -16,6 +16,7 @@ from metarl.figures.style import Curve
 from metarl.report import curve
 from metarl.statistics import estimate, performance_profile
 
+NUMBERS = "comparison.json"
 FIGURES = ("adaptation.png", "profile.png", "tasks.png", "splits.png")
 """Not every comparison has all of them."""
 THRESHOLDS = 201
@@ -25,7 +26,7 @@ WIDTH = 24
 
 
 def draw(entries: Sequence[Entry], folder: Path, elsewhere: Sequence[Entry] | None = None) -> list[Path]:
-    """All figures that there are for these entries, as PNG files; those of another comparison there are removed.
+    """All figures that there are for these entries, as PNG files; those of a comparison that lies there already are removed.
 
     Args:
         elsewhere: the same entries on another split; None: no figure of both.
@@ -43,8 +44,9 @@ def draw(entries: Sequence[Entry], folder: Path, elsewhere: Sequence[Entry] | No
     if elsewhere is not None:
         drawn.append(folder / "splits.png")
         draw_splits(entries, elsewhere, drawn[-1])
-    for stale in {folder / name for name in FIGURES} - set(drawn):
-        stale.unlink(missing_ok=True)
+    if (folder / NUMBERS).exists():
+        for stale in {folder / name for name in FIGURES} - set(drawn):
+            stale.unlink(missing_ok=True)
     return drawn
 
 
