@@ -26,7 +26,7 @@ WIDTH = 24
 
 
 def draw(entries: Sequence[Entry], folder: Path, elsewhere: Sequence[Entry] | None = None) -> list[Path]:
-    """All figures that there are for these entries, as PNG files; those of a comparison that lies there already are removed.
+    """All figures of these entries, as PNG files; those of a comparison that lies there already are removed.
 
     Args:
         elsewhere: the same entries on another split; None: no figure of both.
