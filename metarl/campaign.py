@@ -35,7 +35,7 @@ class Job:
     then: tuple[tuple[str, ...], ...] = ()
     """Scripts and arguments that follow, each with the run directory as its first argument."""
     resumable: bool = True
-    """Whether `train` can go on with `--run-dir DIR --resume`; otherwise it begins anew."""
+    """Whether `train` can go on with `--resume`; otherwise it begins anew."""
 
     @property
     def log(self) -> Path:
@@ -68,7 +68,7 @@ class Job:
         """What is to be run now."""
         train = [*self.train, "--run-dir", str(self.run_dir)]
         if self.resumable and runs.has_checkpoint(self.run_dir):
-            train = [self.train[0], "--run-dir", str(self.run_dir), "--resume"]
+            train.append("--resume")  # with the settings, which are refused where others began the run
         return [train, *([script, str(self.run_dir), *rest] for script, *rest in self.then)]
 
     def run(self) -> bool:
@@ -76,12 +76,13 @@ class Job:
         self.run_dir.parent.mkdir(parents=True, exist_ok=True)
         if self.run_dir.exists() and not (self.resumable and runs.has_checkpoint(self.run_dir)):
             shutil.rmtree(self.run_dir)
+        mark = self.mark  # as the configs are now
         with self.log.open("a") as log:
             for command in self.commands():
                 process = subprocess.run([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT, check=False)
                 if process.returncode:
                     return False
-        write_atomically(self.run_dir / MARK, json.dumps(self.mark).encode())
+        write_atomically(self.run_dir / MARK, json.dumps(mark).encode())
         return True
 
 

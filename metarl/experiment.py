@@ -116,6 +116,11 @@ class Experiment:
     """Threads for simulation and for gradients; 0 uses all cores. The results do not depend on it."""
 
     def __post_init__(self) -> None:
+        if self.evaluation.split == "held-out" and self.sampling.split in ("held-out", "iid"):
+            raise ValueError(
+                f"sampling.split = {self.sampling.split!r} with evaluation.split = 'held-out': training would see the "
+                f"tasks that are to test it. Choose sampling.split train, or evaluation.split {self.sampling.split}"
+            )
         inner = self.algorithm.inner
         if isinstance(inner, SGD) and inner.last_layer_only and not self.policy.hidden_sizes:
             raise ValueError(

@@ -25,13 +25,15 @@ from metarl.types import Batch, Experience, Params
 def credits(weight: float, experience: Experience) -> list[Tensor | None]:
     """Weight times by how much each task's return after adaptation exceeds the other tasks' mean; (m,) for each share.
 
-    The others' mean does not depend on the task's own episodes, so that it changes the variance alone.
+    Returns are per step and, as the advantages are, in units of each task's own advantages. The others' mean does not
+    depend on the task's own episodes, so that it changes the variance alone. A task without a step has no credit.
     """
     if not weight:
         return [None] * len(experience.shares)
-    returns = experience.query.returns
-    others = (returns.sum() - returns) / max(len(returns) - 1, 1)
-    return [weight * (returns - others)[share] for share in experience.query.shares]
+    played = experience.query.valid.bool().flatten(1).any(1)
+    returns = experience.query.returns * played
+    others = (returns.sum() - returns) / (played.sum() - 1).clamp(min=1)
+    return [weight * ((returns - others) * played)[share] for share in experience.query.shares]
 
 
 def value(policy: GaussianMLP, params: Params, batch: Batch, credit: Tensor | None) -> Tensor:

@@ -16,7 +16,7 @@ from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.reptile import Reptile
 from metarl.experiment import Tracking
 from metarl.inner import SGD
-from metarl.parameters import expand
+from metarl.parameters import expand, require_finite
 from metarl.regression import DOMAIN, Examples, RegressionMLP, Sinusoids
 from metarl.seeding import Purpose, stream
 from metarl.settings import settings
@@ -50,6 +50,12 @@ class FewShot:
         if not isinstance(self.algorithm.inner, SGD):
             name = self.algorithm.inner.name
             raise ValueError(f"algorithm.inner: {name!r} learns from episodes, and regression has none. Choose sgd")
+        if self.inner.loss != SGD().loss:
+            raise ValueError(f"algorithm.inner.loss = {self.inner.loss!r}: regression has one loss only. Leave it out")
+        if self.inner.last_layer_only and not self.hidden_sizes:
+            raise ValueError(
+                "algorithm.inner.last_layer_only with hidden_sizes = []: no layer below it is left to keep"
+            )
 
     @property
     def inner(self) -> SGD:
@@ -107,6 +113,7 @@ def train(
     for iteration in range(experiment.iterations):
         experience = collect(experiment, network, params, iteration)
         params, state, _ = experiment.algorithm.update(network, params, state, experience)
+        require_finite(params, f"iteration {iteration + 1}")
         after_each(iteration + 1, params)
     return params
 

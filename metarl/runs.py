@@ -43,6 +43,8 @@ CONFIG, METRICS, ABOUT, LOCK = "config.yaml", "metrics.jsonl", "run.json", ".loc
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 BEST_RETURN = "return_after_adaptation"
 """What best.pt holds besides the state."""
+LONGEST_GROUP = 128
+"""Letters that W&B takes in the name of a group."""
 PACKAGES = ("metarl-suite", "torch", "mujoco", "gymnasium", "numpy", "wandb")
 MAY_CHANGE = ("iterations", "threads", "tracking.", "evaluation.videos", "evaluation.film")
 """Settings that may differ when a run is continued: they do not change what an iteration computes."""
@@ -109,14 +111,15 @@ def read_versions(path: Path) -> dict[str, str]:
 
 
 def open_tracker(path: Path, experiment: Experiment) -> Tracker:
-    """W&B and metrics.jsonl, under the run's own id; in W&B, runs that differ in their seed are a group."""
+    """W&B and metrics.jsonl, under the run's own id; a group in W&B is a family, with its options, and an algorithm."""
     tracking, family, algorithm = experiment.tracking, family_name(experiment.env.id), in_short(experiment.algorithm)
+    options = "".join(f" {name}={value}" for name, value in experiment.env.options.items())
     return Tracker.open(
         path,
         config.to_dict(experiment),
         mode=tracking.mode,
         project=tracking.project,
-        group=tracking.group or f"{family}/{algorithm}",
+        group=tracking.group or f"{family}{options}/{algorithm}"[:LONGEST_GROUP],
         name=named(path, experiment.seed),
         run_id=read_id(path),
         tags=(family, *algorithm.split(", "), experiment.evaluation.split, *tracking.tags),

@@ -1,7 +1,7 @@
 """Counter-based randomness: every draw is a function of what it is for.
 
 A stream is addressed by (seed, purpose, iteration, phase, task). Streams of different addresses are independent,
-so a task's episodes do not depend on the number of threads, on the other tasks, or on what ran before.
+so what a task's episodes draw does not depend on the number of threads, on the other tasks, or on what ran before.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from metarl.runs import METRICS
 from metarl.tracking import read_metrics
 
 REPEATS = "seed"
+GOALS = ("minimize", "maximize")
 WANDB_DEFAULT = ("${env}", "${interpreter}", "${program}", "${args}")
 """The command of a sweep that names none."""
 
@@ -48,13 +49,16 @@ class Sweep:
             raise UserError(f"{path} lacks {', '.join(missing)}. configs/sweeps/ has examples.")
         if data.get("method") != "grid":
             raise UserError(f"{path}: method = {data.get('method')!r}. Without a server only a grid can be run.")
+        _check_metric(path, data["metric"])
+        if not isinstance(data["parameters"], Mapping):
+            raise UserError(f"{path}: parameters must name settings, each with {{values: [0.01, 0.1]}}.")
         values = {name: _values(path, name, parameter) for name, parameter in data["parameters"].items()}
         seeds = values.pop(REPEATS, (0,))
         if len(values) != 2:
             varied = ", ".join(values) or "nothing"
             raise UserError(f"{path} varies {varied}. A heat map has two axes; {REPEATS} may be repeated besides.")
         (row, rows), (column, columns) = values.items()
-        command = data.get("command", WANDB_DEFAULT)
+        command = [str(word) for word in data.get("command", WANDB_DEFAULT)]
         return cls(
             program=data["program"],
             arguments=tuple(word for word in command if not word.startswith("${")),
@@ -113,6 +117,12 @@ def setback(history: NDArray[np.floating]) -> float:
     if not np.isfinite(history).all():
         return float("inf")
     return float((np.maximum.accumulate(history) - history).max())
+
+
+def _check_metric(path: Path, metric: Any) -> None:
+    fits = isinstance(metric, Mapping) and "name" in metric and metric.get("goal", "minimize") in GOALS
+    if not fits:
+        raise UserError(f"{path}: metric = {metric!r}, expected {{name: METRIC, goal: {' or '.join(GOALS)}}}.")
 
 
 def _values(path: Path, name: str, parameter: Any) -> tuple[Any, ...]:

@@ -46,7 +46,7 @@ def main() -> None:
     tables = []
     for family in arguments.families:
         folders = [own.run_dir for algorithm in arguments.algorithms for own in jobs[family, algorithm]]
-        entries = comparison.load(folders, split_of(family), arguments.algorithms)
+        entries = comparison.load(folders, split_of(family, arguments.algorithms[0]), arguments.algorithms)
         show(comparison.table(entries))
         for picture in comparison.draw(entries, arguments.out / "figures" / family):
             print(f"picture   {shown(picture)}")
@@ -73,6 +73,10 @@ def parse() -> argparse.Namespace:
         for algorithm in arguments.algorithms:
             if algorithm not in known:
                 raise UserError(f"there is no configs/{family}/{algorithm}.yaml.{nearest(algorithm, known)}")
+            if arguments.budget < (least := steps_per_iteration(experiment_of(family, algorithm))):
+                raise UserError(
+                    f"--budget {arguments.budget}: one iteration of {family}/{algorithm} takes {least} steps"
+                )
     return arguments
 
 
@@ -81,9 +85,9 @@ def experiment_of(family: str, algorithm: str) -> Experiment:
     return config.load(CONFIGS / family / f"{algorithm}.yaml", Experiment)
 
 
-def split_of(family: str) -> str:
+def split_of(family: str, algorithm: str) -> str:
     """Where the family's test tasks come from."""
-    return experiment_of(family, ALGORITHMS[0]).evaluation.split
+    return experiment_of(family, algorithm).evaluation.split
 
 
 def job(arguments: argparse.Namespace, family: str, algorithm: str, seed: int) -> Job:

@@ -340,6 +340,7 @@ def test_two_processes_do_not_train_one_run(script, tiny, tmp_path, capsys):
         (["--iterations", "many"], "iterations"),
         (["--evaluation.split", "heldout"], "held-out"),
         (["--sampling.split", "test"], "train"),
+        (["--sampling.split", "iid"], "training would see the tasks that are to test it"),
         (["--policy.hidden_sizes", "-5"], "policy.hidden_sizes"),
         (["--policy.initial_std", "0.0001"], "initial_std = 0.0001 must be above min_std"),
         (
@@ -717,6 +718,11 @@ def test_every_algorithm_trains_resumes_bit_exactly_and_is_evaluated(script, tin
         ),
         ("algorithm: {first_order: true, inner: {loss: dice}}", "Choose inner.loss ratio, or first_order: false"),
         ("algorithm: {exploration_credit: 1}", "would count twice. Choose inner.loss reinforce"),
+        (
+            "algorithm: {exploration_credit: 1, inner: {loss: reinforce, steps: 0}}",
+            "no episodes before adaptation to be credited",
+        ),
+        ("algorithm: {name: reptile, final_step_size: 0.1}", "say over how many iterations to anneal"),
         ("algorithm: prompt", "Did you mean 'promp'?"),
     ],
 )

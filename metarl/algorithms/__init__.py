@@ -16,7 +16,12 @@ Algorithm = Annotated[MAMLTRPO | MAMLPPO | MAMLSGD | ProMP | Reptile, Field(disc
 def in_short(algorithm: Algorithm) -> str:
     """An algorithm by its name and what is notable about it: `maml_trpo, first order`."""
     inner = algorithm.inner
+    default = type(algorithm)().inner
+    usual = (default if type(default) is type(inner) else type(inner)()).steps
+    steps = f"{inner.steps} steps" if inner.steps != 1 else "1 step"
     notable = {
+        "no adaptation": not inner.steps,
+        steps: inner.steps not in (0, usual),
         "first order": getattr(algorithm, "first_order", False),
         "E-MAML": getattr(algorithm, "exploration_credit", 0) > 0,
         f"{inner.name} inside": inner.name != SGD().name,

@@ -32,6 +32,11 @@ def refuse_senseless(inner: SGD, first_order: bool, exploration_credit: float = 
             "inner.loss = 'dice' with first_order: dice differs from ratio in the second derivative alone, which first "
             "order leaves out. Choose inner.loss ratio, or first_order: false"
         )
+    if exploration_credit and not inner.steps:
+        raise ValueError(
+            "exploration_credit with inner.steps = 0: there are no episodes before adaptation to be credited. Choose 1 "
+            "step or more"
+        )
     if exploration_credit and inner.loss != "reinforce":
         raise ValueError(
             f"exploration_credit with inner.loss = {inner.loss!r}: both account for how theta changes the episodes "

@@ -35,6 +35,8 @@ class Reptile:
     def __post_init__(self) -> None:
         if isinstance(self.inner, SGD):
             _refuse_derivatives(self.inner)
+        if self.final_step_size and not self.anneal_iterations:
+            raise ValueError("final_step_size without anneal_iterations: say over how many iterations to anneal")
         if not self.inner.steps:
             raise ValueError("inner.steps = 0: Reptile learns from where adaptation leads. Choose 2 steps or more")
 
@@ -77,4 +79,9 @@ def _refuse_derivatives(inner: SGD) -> None:
         raise ValueError(
             "inner.learned_step_sizes: step sizes are learned by the derivative of the adaptation, which Reptile never "
             "takes. Leave it out, or choose algorithm: maml_trpo"
+        )
+    if inner.last_layer_only:
+        raise ValueError(
+            "inner.last_layer_only: Reptile moves towards adapted parameters, so that the other layers would stay as "
+            "they began. Leave it out, or choose algorithm: maml_trpo"
         )

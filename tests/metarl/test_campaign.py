@@ -59,7 +59,7 @@ def test_a_job_that_fails_stops_no_other_and_goes_on_from_its_checkpoint(scripts
     assert run_all(jobs, workers=1) == [jobs[0]]
     assert [job.finished for job in jobs] == [False, True]
     assert run_all(jobs, workers=1) == []
-    assert calls(jobs[0]) == [f"--fail --run-dir {tmp_path / 'bad'}", f"--run-dir {tmp_path / 'bad'} --resume"]
+    assert calls(jobs[0]) == [f"--fail --run-dir {tmp_path / 'bad'}", f"--fail --run-dir {tmp_path / 'bad'} --resume"]
 
 
 def test_a_job_that_cannot_be_resumed_begins_anew(scripts, tmp_path):

@@ -123,6 +123,10 @@ def test_a_run_that_was_evaluated_earlier_in_its_training_is_another_entry(evalu
         (MAMLTRPO(inner=SGD(last_layer_only=True, loss="dice")), "maml_trpo, ANIL, dice"),
         (MAMLSGD(exploration_credit=1, inner=SGD(loss="reinforce")), "maml_sgd, E-MAML, reinforce"),
         (ProMP(), "promp"),
+        (ProMP(inner=SGD(steps=2)), "promp, 2 steps"),
+        (MAMLTRPO(inner=SGD(steps=0)), "maml_trpo, no adaptation"),
+        (Reptile(), "reptile"),
+        (Reptile(inner=SGD(steps=1)), "reptile, 1 step"),
         (Reptile(inner=PPO()), "reptile, ppo inside"),
     ],
 )

@@ -89,14 +89,17 @@ def test_with_its_credit_the_gradient_is_that_of_the_expectation():
 
 
 def test_credit_is_given_for_a_return_above_that_of_the_other_tasks():
-    returns = torch.tensor([1.0, 2.0, 6.0])
-    query = Batch(*(torch.zeros(3, 1, 2, n) for n in (1, 1)), *(torch.zeros(3, 1, 2),) * 3, GAUSSIAN, returns)
-    experience = Experience((), {"w": torch.zeros(3, 1)}, query)
-    assert torch.cat(exploration.credits(0.5, experience)).tolist() == [0.5 * (1 - 4), 0.5 * (2 - 3.5), 0.5 * (6 - 1.5)]
-    assert exploration.credits(0.0, experience) == [None] * 3
+    """Whose last task has no step that counts."""
+    returns, none = torch.tensor([1.0, 2.0, 6.0, 0.0]), torch.zeros(4, 1, 2)
+    valid = torch.ones_like(none).index_fill(0, torch.tensor(3), 0)
+    query = Batch(*(torch.zeros(4, 1, 2, n) for n in (1, 1)), none, valid, none, GAUSSIAN, returns)
+    experience = Experience((), {"w": torch.zeros(4, 1)}, query)
+    expected = [0.5 * (1 - 4), 0.5 * (2 - 3.5), 0.5 * (6 - 1.5), 0]
+    assert torch.cat(exploration.credits(0.5, experience)).tolist() == expected
+    assert exploration.credits(0.0, experience) == [None] * 4
 
 
-GAUSSIAN = Gaussian(torch.zeros(3, 1, 2, 1), torch.zeros(3, 1))
+GAUSSIAN = Gaussian(torch.zeros(4, 1, 2, 1), torch.zeros(4, 1))
 M, INNER = 3, SGD(steps=2, step_size=0.3, loss="reinforce")
 
 

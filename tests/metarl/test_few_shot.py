@@ -138,6 +138,18 @@ def test_learners_that_need_episodes_are_refused():
         FewShot(algorithm=Reptile(inner=PPO()))
 
 
+def test_settings_that_mean_nothing_in_regression_are_refused():
+    with pytest.raises(ValueError, match="regression has one loss only"):
+        FewShot(algorithm=MAMLSGD(inner=SGD(loss="dice")))
+    with pytest.raises(ValueError, match="no layer below it"):
+        FewShot(algorithm=MAMLSGD(inner=SGD(last_layer_only=True)), hidden_sizes=())
+
+
+def test_training_that_diverges_is_stopped():
+    with pytest.raises(NonFinite, match="iteration"):
+        train(FewShot(algorithm=Reptile(inner=SGD(steps=5, step_size=100)), iterations=50), RegressionMLP((40, 40)))
+
+
 def test_malformed_examples_are_refused():
     with pytest.raises(ValueError, match=r"\(M, P, I\)"):
         Examples(torch.zeros(2, 3, 1), torch.zeros(2, 4, 1))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from metarl.errors import UserError
-from metarl.experiment import Experiment, Policy, Sampling
+from metarl.experiment import Evaluation, Experiment, Policy, Sampling
 from metarl.learner import fixed_tasks, initial_params, make_policy, training_tasks
 from metarl.policies import GaussianMLP
 from metarl.seeding import Purpose
@@ -40,7 +40,7 @@ ENV = SimpleNamespace(
 @pytest.mark.parametrize("split", ["train", "iid"])
 @pytest.mark.parametrize("iteration", [0, 1, 7])
 def test_training_tasks_are_drawn_from_their_split_by_a_stream_of_the_iteration(split, iteration):
-    experiment = Experiment(seed=3, sampling=Sampling(tasks=4, split=split))
+    experiment = Experiment(seed=3, sampling=Sampling(tasks=4, split=split), evaluation=Evaluation(split=split))
     stream = (3, Purpose.TASKS, iteration, 0, 0)
     assert training_tasks(ENV, experiment, iteration) == [(split, stream, i) for i in range(4)]
 

@@ -88,6 +88,20 @@ def test_maml_sgd_takes_one_step_along_the_same_gradient(policy, theta, experien
         torch.testing.assert_close(updated[name], p - 0.01 * gradient[name])
 
 
+@inners
+def test_to_first_order_the_gradient_is_that_at_the_adapted_point(policy, theta, experience, inner):
+    adapted = leaves(follow(inner, policy, theta, M, experience.support).adapted)
+    losses = policy.outer_losses(adapted, experience.query).sum()
+    slope = dict(zip(adapted, torch.autograd.grad(losses, list(adapted.values())), strict=True))
+    settings = {"inner": inner, "first_order": True, "step_size": 0.01}
+    updated, *_ = MAMLSGD(optimizer="sgd", **settings).update(policy, theta, {}, experience)
+    for name, p in theta.items():
+        torch.testing.assert_close(updated[name], p - 0.01 * slope[name].sum(0))
+    for algorithm in (MAMLPPO(**settings), ProMP(kl_penalty=0, **settings)):
+        _, gradient = penalized(algorithm, policy, theta, [0.0] * inner.steps, experience.shares[1])
+        torch.testing.assert_close(gradient["w0"], slope["w0"][1])
+
+
 @pytest.mark.parametrize("inner", [SGD(step_size=ALPHA)])
 def test_clipping_holds_back(policy, theta, experience, inner):
     settings = {"inner": inner, "epochs": 40, "step_size": 0.03}

@@ -73,6 +73,8 @@ def test_the_setback_is_the_largest_fall_from_the_best_so_far(history, expected)
         ("  seed: {values: [4, 5]}", "  env.horizon: {values: [4, 5]}", "A heat map has two axes"),
         ("{values: [1, 2, 3]}", "{min: 1, max: 2}", "needs a list of numbers"),
         ("metric: {name: held_out/gain, goal: maximize}", "", "lacks metric"),
+        ("metric: {name: held_out/gain, goal: maximize}", "metric: held_out/gain", "expected {name: METRIC"),
+        ("goal: maximize", "goal: maximise", "goal: minimize or maximize"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tmp_path, old, new, message):
