@@ -2,8 +2,8 @@
 
     python scripts/sinusoid.py [--algorithm maml|fomaml|reptile] [--algorithm.inner.step_size 0.02] [--FLAG VALUE …]
 
-Trains in less than a minute, beside a network that is pretrained on all sinusoids at once, and compares both after 0 to 10
-gradient steps on sinusoids that neither has seen. `--no-pretrained` leaves that network out.
+Trains in less than a minute, beside a network that is pretrained on all sinusoids at once, and compares both after 0
+to 10 gradient steps on sinusoids that neither has seen. `--no-pretrained` leaves that network out.
 """
 
 import argparse
