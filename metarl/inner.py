@@ -70,8 +70,7 @@ class SGD:
             scale: of the step size, for steps beyond those that were trained.
         """
         slope = gradient(model, leaves(own(model, params)), batch, self.loss)
-        rates = self.rates(model, params)
-        return params | {name: params[name] - scale * rate * slope[name] for name, rate in rates.items()}
+        return moved(params, slope, self.rates(model, params), scale)
 
 
 @settings
@@ -105,6 +104,11 @@ class PPO:
             model.clipped_losses(at, batch, self.clip_range).sum().backward()
             optimizer.step()
         return params | detach(at)
+
+
+def moved(params: Params, slope: Params, rates: Mapping[str, Tensor | float], scale: float = 1.0) -> Params:
+    """One step against `slope`, (M, ...); what has no rate stays as it is."""
+    return params | {name: params[name] - scale * rate * slope[name] for name, rate in rates.items()}
 
 
 def own(model: Model, params: Params) -> Params:

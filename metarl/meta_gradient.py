@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import NonFinite
-from metarl.inner import LOG_STEP_SIZE, SGD, gradient, own
+from metarl.inner import LOG_STEP_SIZE, SGD, gradient, moved, own
 from metarl.losses import mean_over_steps
 from metarl.parameters import detach, expand, leaves
 from metarl.policies import GaussianMLP, kl_divergence, log_prob
@@ -114,8 +114,7 @@ def follow(
         at = leaves(own(model, points[-1]))
         slope = gradient(model, at, batch, inner.loss, create_graph=not first_order)
         step = Step(inner.rates(model, points[-1]), detach(slope), at, {} if first_order else slope)
-        moved = {name: points[-1][name] - rate * step.slope[name] for name, rate in step.rates.items()}
-        points.append(points[-1] | moved)
+        points.append(moved(points[-1], step.slope, step.rates))
         steps.append(step)
     return Adaptation(tuple(points), tuple(steps))
 

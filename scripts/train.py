@@ -68,10 +68,9 @@ def chosen(arguments: argparse.Namespace, flags: list[str]) -> tuple[Experiment,
         base = config.load(arguments.config, Experiment) if arguments.config else own
         return config.override(base, flags), arguments.run_dir
     if arguments.config is None:
-        root = Path(__file__).resolve().parents[1]
-        known = ", ".join(sorted(str(path.relative_to(root)) for path in (root / "configs").glob("*/*.yaml")))
         raise UserError(
-            f"no config given: name one before all flags, as in train.py configs/demo.yaml. Others: {known}"
+            "no config given: name one before all flags, as in train.py configs/demo.yaml. Most folders in configs/ are a "
+            "family, with a file for each algorithm, such as configs/point_nav/promp.yaml."
         )
     experiment = config.override(config.load(arguments.config, Experiment), flags)
     run_dir = arguments.run_dir or runs.new_dir(f"{named(arguments.config)}-seed{experiment.seed}")
