@@ -200,7 +200,15 @@ def load(path: Path, experiment: Experiment, file: str = CHECKPOINT) -> State:
 
     Errors: UserError where it is missing, damaged, foreign, or was made with other settings.
     """
-    content = checkpoints.load(path / file)
+    try:
+        content = checkpoints.load(path / file)
+    except UserError as error:
+        if file == BEST or not (path / BEST).is_file():
+            raise
+        raise UserError(
+            f"{error} What was best in a test is whole in {path / BEST}: evaluate.py --checkpoint best reads it, and "
+            f"training goes on from a copy of it named {CHECKPOINT}."
+        ) from error
     if missing := sorted({"experiment", *State.__dataclass_fields__} - content.keys()):
         raise UserError(f"{path / file} is no training checkpoint: it lacks {', '.join(missing)}.")
     _check_same(path / file, content["experiment"], experiment)

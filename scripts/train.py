@@ -69,8 +69,8 @@ def chosen(arguments: argparse.Namespace, flags: list[str]) -> tuple[Experiment,
         return config.override(base, flags), arguments.run_dir
     if arguments.config is None:
         raise UserError(
-            "no config given: name one before all flags, as in train.py configs/demo.yaml. Most folders in configs/ are a "
-            "family, with a file for each algorithm, such as configs/point_nav/promp.yaml."
+            "no config given: name one before all flags, as in train.py configs/demo.yaml. Most folders in configs/ "
+            "are a family, with a file for each algorithm, such as configs/point_nav/promp.yaml."
         )
     experiment = config.override(config.load(arguments.config, Experiment), flags)
     run_dir = arguments.run_dir or runs.new_dir(f"{named(arguments.config)}-seed{experiment.seed}")

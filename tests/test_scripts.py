@@ -394,7 +394,13 @@ def test_a_damaged_checkpoint_is_refused(script, tiny, tmp_path, capsys, damage,
     (run / "checkpoint.pt").write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"not a checkpoint")
     arguments = ("--run-dir", run, "--resume") if script_name == "train.py" else (run,)
     assert script(script_name, *arguments) == 2
-    assert "checkpoint.pt cannot be read as a checkpoint" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "checkpoint.pt cannot be read as a checkpoint" in error
+    assert f"training goes on from a copy of it named {runs.CHECKPOINT}" in error
+    assert script("evaluate.py", run, "--checkpoint", "best", "--tasks", 2) == 0
+    (run / runs.CHECKPOINT).write_bytes((run / runs.BEST).read_bytes())
+    assert script("train.py", "--run-dir", run, "--resume", "--iterations", 2) == 0
+    assert done(run) == 2
 
 
 def test_evaluating_what_is_no_run(script, tmp_path, capsys):
