@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metarl.advantages import estimate
 from metarl.experiment import Experiment
+from metarl.inner.sb3 import Practising, practise
 from metarl.parameters import expand, require_finite_tasks
-from metarl.policies import GaussianMLP
-from metarl.practice import Practising, practise
-from metarl.sampling import rollout
+from metarl.policy_gradient.advantages import estimate
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sampling.protocols import TaskVectorEnv
+from metarl.sampling.rollout import rollout
 from metarl.seeding import Purpose, streams
-from metarl.tasks import TaskVectorEnv
 from metarl.timing import Stopwatch
 from metarl.types import Experience, Params
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.advantages import estimate
 from metarl.algorithms import Algorithm
 from metarl.experiment import Sampling
+from metarl.inner.sb3 import Practising, practise
 from metarl.parameters import chunk, expand
-from metarl.policies import GaussianMLP
-from metarl.practice import Practising, practise
-from metarl.sampling import rollout
+from metarl.policy_gradient.advantages import estimate
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sampling.protocols import TaskVectorEnv
+from metarl.sampling.rollout import rollout
 from metarl.seeding import Purpose, streams
 from metarl.statistics import mean
-from metarl.tasks import TaskVectorEnv
 from metarl.types import Params, Trajectories
 
 if TYPE_CHECKING:

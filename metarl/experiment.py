@@ -8,8 +8,8 @@ from pydantic import Field
 
 from metarl.algorithms import Algorithm
 from metarl.algorithms.maml_trpo import MAMLTRPO
-from metarl.inner import SGD
-from metarl.settings import settings
+from metarl.config.settings import settings
+from metarl.inner.sgd import SGD
 
 
 @settings

@@ -13,18 +13,18 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from metarl import runs
-from metarl.advantages import estimate
-from metarl.console import PatientProgress
-from metarl.episodes import AnyEnv, Episodes, onto
+from metarl.builders import initial_params, policy_of_sizes
 from metarl.errors import UserError
 from metarl.evaluation import step_scale
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
-from metarl.inner import LOG_STEP_SIZE
-from metarl.learner import initial_params, policy_of_sizes
+from metarl.inner.sb3 import Practising
+from metarl.inner.sgd import LOG_STEP_SIZE
 from metarl.parameters import expand, require_finite
-from metarl.policies import GaussianMLP
-from metarl.practice import Practising
+from metarl.policy_gradient.advantages import estimate
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.runs.console import PatientProgress
+from metarl.sampling.any_env import AnyEnv, Episodes, onto
 from metarl.seeding import Purpose, stream
 from metarl.threads import on_one_thread
 from metarl.types import Params

@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from metarl import runs, showcase
-from metarl.collection import Collected, collect
-from metarl.errors import RunFailed
-from metarl.evaluation import AdaptationReturns, evaluate
-from metarl.experiment import Experiment
-from metarl.learner import (
+from metarl import runs
+from metarl.builders import (
     check_can_be_filmed,
     fixed_tasks,
     initial_params,
@@ -26,13 +22,18 @@ from metarl.learner import (
     read_actor,
     training_tasks,
 )
+from metarl.collection import Collected, collect
+from metarl.errors import RunFailed
+from metarl.evaluation import AdaptationReturns, evaluate
+from metarl.experiment import Experiment
 from metarl.parameters import require_finite
-from metarl.policies import GaussianMLP
-from metarl.runs import State
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.runs.directory import State
+from metarl.runs.publish import publish_test, section_of
+from metarl.runs.tracking import Tracker
+from metarl.sampling.protocols import TaskVectorEnv
 from metarl.statistics import estimate as interval
-from metarl.tasks import TaskVectorEnv
 from metarl.threads import set_threads
-from metarl.tracking import Tracker
 from metarl.types import Params
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
         with failures_named(iteration):
             if iteration % experiment.evaluation.every == 0:
                 result = test.run(state, tracker, progress)
-                showcase.publish(experiment, run_dir, state, policy, test.tasks, result, tracker)
+                publish_test(experiment, run_dir, state, policy, test.tasks, result, tracker)
 
             began = time.perf_counter()
             env.set_tasks(training_tasks(env, experiment, iteration))
@@ -130,7 +131,7 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
 
     with failures_named(state.iteration):
         result = test.run(state, tracker, progress)
-        showcase.publish(experiment, run_dir, state, policy, test.tasks, result, tracker)
+        publish_test(experiment, run_dir, state, policy, test.tasks, result, tracker)
     return state
 
 
@@ -191,7 +192,7 @@ class FixedTest:
             later_steps=experiment.evaluation.later_steps,
             task_learner=self._task_learner,
         )
-        section, means = showcase.section_of(experiment), result.means
+        section, means = section_of(experiment), result.means
         gain, last = interval(means[:, -1] - means[:, 0]), f"{section}/return_{means.shape[1] - 1}_steps"
         after = interval(means[:, -1])
         metrics = {f"{section}/return_{k}_steps": float(np.nanmean(means[:, k])) for k in range(means.shape[1])}

@@ -17,15 +17,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from metarl import config, rivals, runs
-from metarl.console import at_least, counting, show, shown
+from metarl import baselines, config, runs
+from metarl.baselines import Contest, Goal, Learned, Results
 from metarl.errors import UserError, exits_cleanly
 from metarl.files import write_atomically
-from metarl.page.story import BASELINES_FILE
-from metarl.practice import SB3PPO
-from metarl.rivals import Contest, Goal, Learned, Results
+from metarl.inner.sb3 import SB3PPO
+from metarl.report.html.run_data import BASELINES_FILE
+from metarl.runs.console import at_least, counting, show, shown
+from metarl.runs.tracking import requested_mode
 from metarl.threads import set_threads
-from metarl.tracking import requested_mode
 
 
 @exits_cleanly
@@ -33,7 +33,7 @@ def main() -> None:
     """Parse, check, measure, tell."""
     arguments = parse()
     named = ("pretrained", "oracle", "split", "goals", "episodes", "steps", "seed")
-    contest = rivals.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
+    contest = baselines.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
     ppo = settings(arguments, contest)
     requested_mode(contest.run.experiment.tracking.mode)
     set_threads(contest.run.experiment.threads)
@@ -41,10 +41,10 @@ def main() -> None:
         adapted, oracle = contest.adapt(), contest.ask_oracle()
         if arguments.reward_scale is None:
             ppo = replace(ppo, reward_scale=contest.reward_scale(adapted))
-        goals = rivals.goals_of(contest, ppo)
+        goals = baselines.goals_of(contest, ppo)
         practise(goals, arguments.workers)
         found = {label: [goal.read() for goal in own] for label, own in goals.items()}
-        results = rivals.gather(contest, adapted, oracle, found, rivals.points(ppo.steps))
+        results = baselines.gather(contest, adapted, oracle, found, baselines.points(ppo.steps))
         numbers, picture = arguments.run_dir / BASELINES_FILE, arguments.run_dir / "figures" / "baseline.png"
         about = {**contest.about, "ppo": config.to_dict(ppo)}
         content = json.dumps(results.to_json(about), indent=1, allow_nan=False).encode()
@@ -80,7 +80,7 @@ def parse() -> argparse.Namespace:
 
 def settings(arguments: argparse.Namespace, contest: Contest) -> SB3PPO:
     """How PPO learns. Errors: UserError for what makes no sense."""
-    minibatches = arguments.minibatches or rivals.minibatches(contest.steps_each)
+    minibatches = arguments.minibatches or baselines.minibatches(contest.steps_each)
     if contest.steps_each % minibatches or contest.steps_each // minibatches < 2:
         raise UserError(
             f"--minibatches {minibatches} cannot share the {contest.steps_each} steps of a rollout evenly, two or more "
@@ -100,7 +100,7 @@ def practise(goals: Mapping[str, Sequence[Goal]], workers: int) -> None:
     try:
         with counting("PPO on a goal") as progress:
             bar = progress.add_task("", total=len(every), completed=len(every) - len(waiting))
-            rivals.practise_all(waiting, workers, lambda: progress.advance(bar))
+            baselines.practise_all(waiting, workers, lambda: progress.advance(bar))
     except KeyboardInterrupt:
         print("\nThe goals that are done are kept. Call again to go on.")
         raise
@@ -115,7 +115,7 @@ def tell(contest: Contest, results: Results, ppo: SB3PPO) -> None:
     print(f"PPO: {how}, rewards times {ppo.reward_scale:g}.")
     for name in ("pretrained", "oracle"):
         if getattr(contest, name) is None:
-            print(f"Without --{name}, its curve is left out: {rivals.advice(contest.run.experiment, name)}.")
+            print(f"Without --{name}, its curve is left out: {baselines.advice(contest.run.experiment, name)}.")
 
 
 def publish(contest: Contest, learned: Mapping[str, Sequence[Learned]], picture: Path) -> None:
@@ -124,7 +124,7 @@ def publish(contest: Contest, learned: Mapping[str, Sequence[Learned]], picture:
     at = {"iteration": run.state.iteration, "environment_steps": run.state.environment_steps}
     with runs.open_tracker(run.folder, run.experiment) as tracker:
         for label, found in learned.items():
-            for steps, metrics in rivals.mean_metrics(label, found).items():
+            for steps, metrics in baselines.mean_metrics(label, found).items():
                 tracker.log(metrics, **at | {"environment_steps": at["environment_steps"] + steps})
         tracker.image("figures/baseline", picture, "return against environment steps on the new goal", **at)
         tracker.summary(at)

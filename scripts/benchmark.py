@@ -35,19 +35,19 @@ from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.promp import MAMLPPO, ProMP
 from metarl.algorithms.reptile import Reptile
+from metarl.builders import initial_params, make_batch, make_policy, training_tasks
 from metarl.collection import collect
-from metarl.console import at_least
 from metarl.errors import exits_cleanly
 from metarl.experiment import Environment, Experiment, Sampling
 from metarl.files import write_atomically
 from metarl.inner import PPO, SGD
-from metarl.learner import initial_params, make_batch, make_policy, training_tasks
 from metarl.parameters import expand
-from metarl.policies import GaussianMLP
-from metarl.runs import versions
-from metarl.sampling import rollout
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.runs.console import at_least
+from metarl.runs.directory import versions
+from metarl.sampling.protocols import TaskVectorEnv
+from metarl.sampling.rollout import rollout
 from metarl.seeding import Purpose, streams
-from metarl.tasks import TaskVectorEnv
 from metarl.threads import set_threads
 
 

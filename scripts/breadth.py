@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from metarl import config, records
-from metarl.campaign import Job, run_all
-from metarl.comparison.entries import HELD_OUT
-from metarl.console import at_least, show, shown
+from metarl import config
 from metarl.errors import RunFailed, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.figures.breadth import draw
-from metarl.report import curve
+from metarl.jobs.runner import Job, run_all
+from metarl.report import records
+from metarl.report.comparison.entries import HELD_OUT
+from metarl.report.table import curve
+from metarl.runs.console import at_least, show, shown
 from metarl.statistics import estimate
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "breadth"

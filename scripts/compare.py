@@ -12,14 +12,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from metarl import comparison, records, runs
-from metarl.comparison.entries import HELD_OUT, OUT_OF_RANGE
-from metarl.comparison.pictures import NUMBERS
-from metarl.comparison.results import family
-from metarl.console import show
+from metarl import runs
+from metarl.builders import make_batch
 from metarl.errors import exits_cleanly
 from metarl.files import write_atomically
-from metarl.learner import make_batch
+from metarl.report import comparison, records
+from metarl.report.comparison.entries import HELD_OUT, OUT_OF_RANGE
+from metarl.report.comparison.pictures import NUMBERS
+from metarl.report.comparison.results import family
+from metarl.runs.console import show
 
 
 @exits_cleanly

@@ -15,15 +15,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from metarl import config, records, report, runs
-from metarl.console import at_least
+from metarl import config, runs
+from metarl.builders import fixed_tasks, initial_params, make_batch, make_policy, make_task_learner
 from metarl.errors import UserError, exits_cleanly
 from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment
 from metarl.files import write_atomically
-from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy, make_task_learner
-from metarl.records import META, RANDOM, Record, Training
-from metarl.runs import State
+from metarl.report import records, table
+from metarl.report.records import META, RANDOM, Record, Training
+from metarl.runs.console import at_least
+from metarl.runs.directory import State
 from metarl.threads import set_threads
 
 FILES = {"latest": runs.CHECKPOINT, "best": runs.BEST}
@@ -42,10 +43,10 @@ def main() -> None:
     if numbers.is_dir():
         raise UserError(f"{numbers} is a folder, and the numbers need a file: name one in it with --json")
     record = measure(arguments, experiment, state)
-    Console().print(report.table(record))
+    Console().print(table.table(record))
     write_atomically(numbers, json.dumps(record.to_json(), indent=1, allow_nan=False).encode())
     picture = numbers.with_suffix(".png")
-    report.draw(record, picture)
+    table.draw(record, picture)
     print(f"picture   {picture}\nnumbers   {numbers}")
 
 

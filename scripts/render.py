@@ -19,17 +19,17 @@ import numpy as np
 from envs.single import RobotEnv
 from envs.viewer import Viewer
 from metarl import runs
-from metarl.console import at_least
+from metarl.builders import check_can_be_filmed, fixed_tasks, make_batch, make_task_learner
 from metarl.errors import UserError, exits_cleanly
 from metarl.evaluation import evaluate
 from metarl.experiment import Experiment
-from metarl.learner import check_can_be_filmed, fixed_tasks, make_batch, make_task_learner
+from metarl.figures.video import RenderingUnavailable
+from metarl.inner.sb3 import Practising
 from metarl.meta_policy import MetaPolicy, load
-from metarl.practice import Practising
-from metarl.showcase import VIDEOS, film_task, spread
-from metarl.tasks import TaskSpace, TaskVectorEnv
-from metarl.tracking import requested_mode
-from metarl.video import RenderingUnavailable
+from metarl.runs.console import at_least
+from metarl.runs.publish import VIDEOS, film_task, spread
+from metarl.runs.tracking import requested_mode
+from metarl.sampling.protocols import TaskSpace, TaskVectorEnv
 
 FEW = 3
 """Tasks that are filmed where none is named."""

@@ -10,14 +10,14 @@ import gymnasium
 from rich.console import Console
 
 from envs.family import in_words
+from metarl.builders import make_batch
 from metarl.errors import exits_cleanly
 from metarl.experiment import Environment
 from metarl.files import write_atomically
-from metarl.learner import make_batch
-from metarl.page import films
-from metarl.page.build import build
-from metarl.page.story import read
-from metarl.page.tasks import tasks_of
+from metarl.report.html import videos
+from metarl.report.html.build import build
+from metarl.report.html.run_data import read
+from metarl.report.html.tasks import tasks_of
 from metarl.threads import set_threads
 
 PAGE = "report.html"
@@ -35,7 +35,7 @@ def main() -> None:
     if story.record:
         tasks = tasks_of(story.record, env)
         with Console().status("filming three tasks"):
-            filmed = films.make(story, story.record, tasks)
+            filmed = videos.make(story, story.record, tasks)
         if filmed.missing:
             print(filmed.missing)
     path = story.folder / PAGE

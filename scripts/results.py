@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl import comparison, config, records
-from metarl.campaign import Job, run_all
-from metarl.comparison import Entry
-from metarl.console import at_least, show, shown
+from metarl import config
 from metarl.errors import RunFailed, UserError, exits_cleanly, nearest
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
+from metarl.jobs.runner import Job, run_all
+from metarl.report import comparison, records
+from metarl.report.comparison import Entry
+from metarl.runs.console import at_least, show, shown
+from metarl.sampling.protocols import family_name
 from metarl.statistics import Estimate, estimate, paired_gain
-from metarl.tasks import family_name
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FAMILIES = ("point_nav", "half_cheetah_dir", "half_cheetah_vel")

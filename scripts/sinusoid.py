@@ -21,16 +21,16 @@ from rich.table import Table
 from metarl import config, runs
 from metarl.algorithms import in_short
 from metarl.algorithms.maml_sgd import MAMLSGD
-from metarl.console import shown
 from metarl.errors import UserError, exits_cleanly, nearest
-from metarl.few_shot import FewShot, HeldOut, train
+from metarl.few_shot.regression import RegressionMLP
+from metarl.few_shot.training import FewShot, HeldOut, train
 from metarl.figures import regression as figures
-from metarl.inner import SGD
-from metarl.regression import RegressionMLP
-from metarl.report import curve
+from metarl.inner.sgd import SGD
+from metarl.report.table import curve
+from metarl.runs.console import shown
+from metarl.runs.tracking import Tracker
 from metarl.statistics import estimate
 from metarl.threads import set_threads
-from metarl.tracking import Tracker
 from metarl.types import Params
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "sinusoid"

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from metarl.campaign import run_all
-from metarl.console import at_least, shown
 from metarl.errors import RunFailed, exits_cleanly
 from metarl.figures.grids import Grid, heat_maps
-from metarl.sweeps import Outcomes, Sweep
+from metarl.jobs.runner import run_all
+from metarl.jobs.sweep import Outcomes, Sweep
+from metarl.runs.console import at_least, shown
 
 
 @exits_cleanly

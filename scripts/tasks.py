@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 import envs  # noqa: F401  registers the families
 from envs.vector import RobotVectorEnv
-from metarl.console import at_least
 from metarl.errors import UserError, exits_cleanly, nearest
+from metarl.runs.console import at_least
 
 STEPS = 10  # random steps into an episode a task is drawn
 COLUMNS = 3

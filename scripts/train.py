@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 from metarl import config, runs
-from metarl.console import TrainingProgress, shown
 from metarl.errors import UserError, exits_cleanly
 from metarl.experiment import Experiment
-from metarl.runs import State
-from metarl.showcase import LEARNING, VIDEOS
-from metarl.tracking import Tracker, requested_mode, truncate_metrics
+from metarl.runs.console import TrainingProgress, shown
+from metarl.runs.directory import State
+from metarl.runs.publish import LEARNING, VIDEOS
+from metarl.runs.tracking import Tracker, requested_mode, truncate_metrics
 from metarl.training import Setup, prepare, train
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metarl.practice import SB3PPO
-from metarl.records import META, RANDOM, file_of, read
-from metarl.rivals import goals_of, prepare
+from metarl.baselines import goals_of, prepare
+from metarl.inner.sb3 import SB3PPO
+from metarl.report.records import META, RANDOM, file_of, read
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metarl.records import META, file_of, read
+from metarl.report.records import META, file_of, read
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = """

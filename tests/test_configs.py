@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from metarl import config
+from metarl.builders import fixed_tasks, make_batch, make_policy, training_tasks
 from metarl.experiment import Experiment
-from metarl.few_shot import FewShot
-from metarl.learner import fixed_tasks, make_batch, make_policy, training_tasks
+from metarl.few_shot.training import FewShot
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

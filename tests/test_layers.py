@@ -10,25 +10,35 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-MODULES = {
-    "values": "errors files settings strict_yaml types seeding returns losses baselines policies "
-    "parameters advantages tasks threads timing networks optimizers regression",
-    "steps": "sampling episodes inner outer meta_gradient exploration practice sb3",
-    "algorithms": "algorithms",
-    "around": "checkpoints config console figures flags records report statistics tracking video",
-    "loop": "campaign collection comparison evaluation experiment few_shot learner meta_policy page rivals runs "
-    "showcase sweeps training",
-}
-"""The modules of metarl by layer."""
-
-BELOW = {
-    "values": {"values"},
-    "steps": {"values", "steps"},
-    "algorithms": {"values", "steps", "algorithms"},
-    "around": {"values", "around"},
-    "loop": {"values", "steps", "algorithms", "around", "loop"},
-}
-"""The layers that each layer may import."""
+LAYERS = [
+    "errors",
+    "files",
+    "types",
+    "seeding",
+    "threads",
+    "timing",
+    "parameters",
+    "statistics",
+    "figures",
+    "config",
+    "policy_gradient",
+    "sampling",
+    "sb3",
+    "inner",
+    "algorithms",
+    "experiment",
+    "builders",
+    "collection",
+    "evaluation",
+    "few_shot",
+    "runs",
+    "training",
+    "meta_policy",
+    "report",
+    "jobs",
+    "baselines",
+]
+"""The files and folders of metarl, from the bottom up: each imports only from those before it."""
 
 FORBIDDEN = {
     "envs": {"torch", "metarl", "scripts", "stable_baselines3", "wandb"},
@@ -36,8 +46,6 @@ FORBIDDEN = {
     "scripts": {"scripts"},
 }
 """What the files of a folder may not import."""
-
-LAYER = {module: layer for layer, modules in MODULES.items() for module in modules.split()}
 
 
 def sources(folder: str) -> list[Path]:
@@ -69,18 +77,17 @@ def test_no_folder_imports_what_it_should_not_know(folder):
     assert {(file, name) for file, name in found if name.split(".")[0] in FORBIDDEN[folder]} == set()
 
 
-def test_every_module_has_a_layer():
-    modules = {module_of(path) for path in sources("metarl")} - {""}
-    assert modules == set(LAYER), "MODULES lists every module, and no other"
+def test_every_file_and_folder_has_its_place():
+    assert {module_of(path) for path in sources("metarl")} - {""} == set(LAYERS)
 
 
-def test_modules_import_from_their_layer_and_below():
+def test_each_imports_only_from_those_before_it():
     upward = [
-        f"{path.relative_to(ROOT)} ({layer}) imports {name} ({LAYER.get(name.split('.')[1])})"
+        f"{path.relative_to(ROOT)} imports {name}"
         for path in sources("metarl")
-        if (layer := LAYER.get(module_of(path)))
+        if (own := module_of(path))
         for name in imports(path)
-        if name.startswith("metarl.") and LAYER.get(name.split(".")[1]) not in BELOW[layer]
+        if name.startswith("metarl.") and own not in LAYERS[LAYERS.index(name.split(".")[1]) :]
     ]
     assert upward == []
 

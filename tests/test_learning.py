@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from metarl import config
-from metarl.console import TrainingProgress
+from metarl.builders import fixed_tasks, initial_params, make_batch, make_policy
 from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment, Sampling, Tracking
-from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy
-from metarl.runs import create, read_id
+from metarl.runs.console import TrainingProgress
+from metarl.runs.directory import create, read_id
+from metarl.runs.tracking import Tracker
 from metarl.statistics import Estimate, estimate
-from metarl.tracking import Tracker
 from metarl.training import prepare, train
 from metarl.types import Params
 

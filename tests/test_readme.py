@@ -12,10 +12,10 @@ import pytest
 from metarl import runs
 from metarl.algorithms import Algorithm
 from metarl.algorithms.reptile import Reptile
+from metarl.builders import initial_params, policy_of_sizes
+from metarl.config.settings import fields_of, kinds, names_of
 from metarl.experiment import Experiment
-from metarl.learner import initial_params, policy_of_sizes
-from metarl.runs import State
-from metarl.settings import fields_of, kinds, names_of
+from metarl.runs.directory import State
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -22,12 +22,13 @@ from wandb.sdk.lib import config_util
 import metarl
 from envs.hopper import params
 from envs.point import GoalTask, goal_space
-from metarl import checkpoints, runs, tracking
-from metarl.learner import make_batch
-from metarl.page import films, story
-from metarl.page.tasks import tasks_of
-from metarl.sweeps import Sweep
-from metarl.video import GAP
+from metarl import runs
+from metarl.builders import make_batch
+from metarl.figures.video import GAP
+from metarl.jobs.sweep import Sweep
+from metarl.report.html import run_data, videos
+from metarl.report.html.tasks import tasks_of
+from metarl.runs import checkpoints, tracking
 
 ROOT = Path(__file__).parents[1]
 TINY = """
@@ -542,10 +543,10 @@ def test_what_is_filmed_is_what_was_measured(script, tiny, tmp_path, algorithm):
     run = tmp_path / "run"
     assert script("train.py", tiny, "--run-dir", run) == 0
     assert script("evaluate.py", run, "--tasks", 4, "--steps", 2, "--episodes", 3, "--seed", 5) == 0
-    found = story.read(run)
+    found = run_data.read(run)
     assert found.record
     tasks = tasks_of(found.record, make_batch(found.experiment.env, 1, 1))
-    _, result = films.adapt_again(found, found.record, tasks)
+    _, result = videos.adapt_again(found, found.record, tasks)
     assert result.means.tolist() == found.record.returns["meta-learned"].tolist()
 
 

@@ -8,7 +8,7 @@ from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.promp import MAMLPPO, ProMP
 from metarl.algorithms.reptile import Reptile
-from metarl.inner import SGD
+from metarl.inner.sgd import SGD
 
 Algorithm = Annotated[MAMLTRPO | MAMLPPO | MAMLSGD | ProMP | Reptile, Field(discriminator="name")]
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from metarl.inner import SGD
-from metarl.settings import NAME, names_of
+from metarl.config.settings import NAME, names_of
+from metarl.inner.sgd import SGD
 
 
 def _refuse_other_learners(value: Any) -> Any:

@@ -9,13 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metarl import exploration, optimizers
+from metarl.algorithms import e_maml, optimizers
 from metarl.algorithms.differentiable import Differentiable, refuse_senseless
-from metarl.inner import SGD
-from metarl.meta_gradient import follow, meta_gradient, require_finite_gradients
-from metarl.optimizers import Optimizer
+from metarl.algorithms.meta_gradient import follow, meta_gradient, require_finite_gradients
+from metarl.algorithms.optimizers import Optimizer
+from metarl.config.settings import settings
+from metarl.inner.sgd import SGD
 from metarl.parameters import flatten, total
-from metarl.settings import settings
 from metarl.threads import map_tasks
 from metarl.timing import Stopwatch
 from metarl.types import AlgorithmState, Experience, Model, Params
@@ -45,7 +45,7 @@ class MAMLSGD:
         self, model: Model, params: Params, state: AlgorithmState, experience: Experience
     ) -> tuple[Params, AlgorithmState, dict[str, float]]:
         """One outer step; arguments and results as for `MAMLTRPO.update`, `state` is that of the optimizer."""
-        credits = exploration.credits(self.exploration_credit, experience)
+        credits = e_maml.credits(self.exploration_credit, experience)
         stopwatch = Stopwatch()
         with stopwatch("gradient"):
             of_shares = map_tasks(partial(self._of_share, model, params), experience.shares, credits)
@@ -60,5 +60,5 @@ class MAMLSGD:
     def _of_share(self, model: Any, params: Params, share: Experience, credit: Tensor | None) -> tuple[Tensor, Params]:
         """The summed loss after adaptation of a few tasks, and its gradient with respect to theta."""
         adaptation = follow(self.inner, model, params, share.num_tasks, share.support, first_order=self.first_order)
-        credited = exploration.slopes(model, adaptation, share.support, None if credit is None else -credit)
+        credited = e_maml.slopes(model, adaptation, share.support, None if credit is None else -credit)
         return meta_gradient(model, adaptation, lambda adapted: model.outer_losses(adapted, share.query), credited)

@@ -10,10 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metarl import exploration, outer
+from metarl.algorithms import e_maml, trust_region
 from metarl.algorithms.differentiable import Differentiable, refuse_senseless
-from metarl.inner import SGD
-from metarl.meta_gradient import (
+from metarl.algorithms.meta_gradient import (
     Adaptation,
     KLCurvature,
     follow,
@@ -22,9 +21,10 @@ from metarl.meta_gradient import (
     require_finite_gradients,
     surrogate_and_kl,
 )
+from metarl.config.settings import settings
+from metarl.inner.sgd import SGD
 from metarl.parameters import add, expand, flatten, unflatten
-from metarl.policies import GaussianMLP
-from metarl.settings import settings
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.threads import map_tasks
 from metarl.timing import Stopwatch
 from metarl.types import AlgorithmState, Experience, Params
@@ -73,7 +73,7 @@ class MAMLTRPO:
             The new theta, the very same one if no step was accepted; the state as it was; and metrics.
         """
         tasks = experience.shares
-        credits = exploration.credits(self.exploration_credit, experience)
+        credits = e_maml.credits(self.exploration_credit, experience)
         stopwatch = Stopwatch()
         with stopwatch("gradient"):
             linear = map_tasks(partial(self._linearize, policy, params), tasks, credits)
@@ -91,7 +91,7 @@ class MAMLTRPO:
             surrogate, kl = torch.stack(found).mean(0)
             return surrogate, kl
 
-        step, metrics = outer.trust_region_step(
+        step, metrics = trust_region.trust_region_step(
             torch.stack([flatten(at.gradient) for at in linear]).mean(0),
             curvature,
             evaluate,
@@ -108,7 +108,7 @@ class MAMLTRPO:
     def _linearize(self, policy: GaussianMLP, params: Params, task: Experience, credit: Tensor | None) -> Linearized:
         """What one task contributes to the gradient."""
         adaptation = follow(self.inner, policy, params, 1, task.support, first_order=self.first_order)
-        credited = exploration.slopes(policy, adaptation, task.support, credit)
+        credited = e_maml.slopes(policy, adaptation, task.support, credit)
         surrogate, gradient = meta_gradient(
             policy, adaptation, lambda adapted: -policy.outer_losses(adapted, task.query), credited
         )
@@ -132,7 +132,7 @@ class MAMLTRPO:
         """One task's exact surrogate and mean KL after adapting from `params`, (2,)."""
         adapted, credited = expand(params, 1), torch.zeros(1)
         for batch in task.support:
-            credited = credited + exploration.value(policy, adapted, batch, credit)
+            credited = credited + e_maml.value(policy, adapted, batch, credit)
             adapted = self.inner.step(policy, adapted, batch)
         with torch.no_grad():
             surrogate, kl = surrogate_and_kl(policy, adapted, task.query)

@@ -10,13 +10,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metarl import optimizers
+from metarl.algorithms import optimizers
 from metarl.algorithms.differentiable import Differentiable, refuse_senseless
-from metarl.inner import SGD
-from metarl.meta_gradient import follow, mean_kl, meta_gradient, require_finite_gradients, value_and_slope
+from metarl.algorithms.meta_gradient import follow, mean_kl, meta_gradient, require_finite_gradients, value_and_slope
+from metarl.config.settings import settings
+from metarl.inner.sgd import SGD
 from metarl.parameters import expand, flatten, total
-from metarl.policies import GaussianMLP
-from metarl.settings import settings
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.threads import map_tasks
 from metarl.timing import Stopwatch
 from metarl.types import AlgorithmState, Experience, Params

@@ -6,12 +6,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from metarl import optimizers
+from metarl.algorithms import optimizers
+from metarl.algorithms.optimizers import Optimizer
+from metarl.config.settings import settings
 from metarl.inner import PPO, SGD
-from metarl.optimizers import Optimizer
+from metarl.inner.sb3 import SB3A2C, SB3PPO
 from metarl.parameters import flatten
-from metarl.practice import SB3A2C, SB3PPO
-from metarl.settings import settings
 from metarl.types import AlgorithmState, Experience, Params
 
 

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from metarl.errors import UserError, nearest, no_such_file
 from metarl.files import write_atomically
-from metarl.policies import GaussianMLP
-from metarl.sb3.correspondence import (
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sb3.conversion import (
     actor_params,
     actor_state,
     architecture,

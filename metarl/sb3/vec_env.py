@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from metarl.errors import UserError
-from metarl.tasks import TaskVectorEnv
+from metarl.sampling.protocols import TaskVectorEnv
 
 
 class TaskVecEnv(VecEnv):

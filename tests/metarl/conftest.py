@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metarl.policies import GaussianMLP, log_prob
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP, log_prob
 from metarl.types import Batch
 
 

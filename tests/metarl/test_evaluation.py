@@ -14,11 +14,11 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from metarl import runs
+from metarl.builders import fixed_tasks, initial_params, make_batch, make_policy
 from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
-from metarl.learner import fixed_tasks, initial_params, make_batch, make_policy
-from metarl.policies import GaussianMLP
-from metarl.runs import State
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.runs.directory import State
 from metarl.seeding import Purpose
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

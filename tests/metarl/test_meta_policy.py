@@ -17,17 +17,18 @@ from stable_baselines3 import PPO
 
 import metarl
 from envs.point import GoalTask
-from metarl import checkpoints, runs
+from metarl import runs
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.reptile import Reptile
+from metarl.builders import initial_params, make_batch, policy_of_sizes
 from metarl.errors import NonFinite, UserError
 from metarl.evaluation import evaluate
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
-from metarl.inner import SGD
-from metarl.learner import initial_params, make_batch, policy_of_sizes
+from metarl.inner.sb3 import SB3PPO
+from metarl.inner.sgd import SGD
 from metarl.meta_policy import MetaPolicy, commands_of, load
-from metarl.practice import SB3PPO
-from metarl.runs import State
+from metarl.runs import checkpoints
+from metarl.runs.directory import State
 
 ROOT = Path(__file__).parents[2]
 E, T = 6, 8

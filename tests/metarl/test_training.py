@@ -13,14 +13,15 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from metarl import checkpoints, runs
+from metarl import runs
 from metarl.algorithms.maml_trpo import MAMLTRPO
+from metarl.builders import training_tasks
 from metarl.errors import NonFinite, SimulationDiverged
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
-from metarl.inner import SGD
-from metarl.learner import training_tasks
+from metarl.inner.sgd import SGD
+from metarl.runs import checkpoints
+from metarl.runs.tracking import Tracker, truncate_metrics
 from metarl.seeding import Purpose
-from metarl.tracking import Tracker, truncate_metrics
 from metarl.training import prepare, train
 
 SCALE = 1e-4

@@ -1,0 +1,187 @@
+"""Stable-Baselines3's PPO on one goal after another, over processes, each goal once.
+
+What came out of a goal is a file, RUN_DIR/baselines/LEARNER-GOAL-FINGERPRINT.json, written when it is done. The
+fingerprint is of all that it depends on: a call that was interrupted goes on where it was, and one with other settings
+or a run that was trained further starts anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import signal
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from metarl import config
+from metarl.baselines.setup import Contest, points
+from metarl.builders import make_batch
+from metarl.errors import RunFailed
+from metarl.experiment import Environment
+from metarl.files import write_atomically
+from metarl.inner.sb3 import SB3PPO
+from metarl.parameters import expand
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sampling.rollout import rollout
+from metarl.seeding import Purpose, stream
+from metarl.statistics import plain
+from metarl.threads import set_threads
+from metarl.types import Params
+
+FOLDER = "baselines"
+GAE_LAMBDA = 0.95
+"""Of PPO, as Stable-Baselines3 has it."""
+LARGEST = 64
+"""Steps in a minibatch, where that divides a rollout: Stable-Baselines3's default."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What practising one goal came to."""
+
+    returns: NDArray[np.floating]
+    """(P,): mean return of the E test episodes at each test point; NaN where all of them diverged."""
+    metrics: Sequence[tuple[int, dict[str, float | None]]]
+    """Environment steps on the goal, and Stable-Baselines3's metrics then, for each rollout."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One learner on one goal: all that the result depends on."""
+
+    label: str
+    index: int
+    """Of the task among the test tasks."""
+    task: Any
+    env: Environment
+    policy: GaussianMLP
+    params: Mapping[str, NDArray[np.floating]]
+    """To start from, of policy and critic: as arrays, which travel between processes as they are."""
+    ppo: SB3PPO
+    """Its settings; `steps` is the number of rollouts."""
+    gamma: float
+    episodes: int
+    """E"""
+    seed: int
+    folder: Path
+    """Where the file goes."""
+
+    @property
+    def file(self) -> Path:
+        """Where the result lies, or will lie."""
+        numbers = [self.index, self.gamma, GAE_LAMBDA, self.episodes, self.seed]
+        settings = [repr(self.task), repr(self.policy), numbers, config.to_dict(self.env), config.to_dict(self.ppo)]
+        content = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+        for name, p in sorted(self.params.items()):
+            content.update(name.encode() + p.tobytes())
+        return self.folder / f"{self.label.replace(' ', '-')}-{self.index:03d}-{content.hexdigest()[:12]}.json"
+
+    def read(self) -> Learned:
+        """The result of a goal that is done."""
+        data = json.loads(self.file.read_bytes())
+        return Learned(np.array(data["returns"], dtype=float), [(at, metrics) for at, metrics in data["metrics"]])
+
+    def practise(self) -> None:
+        """Learn, test at each point, and write the file.
+
+        Errors: RunFailed where simulations or parameters diverged.
+        """
+        env, metrics = make_batch(self.env, self.episodes, 1), []
+        settings = {"horizon": self.env.horizon, "gamma": self.gamma, "gae_lambda": GAE_LAMBDA}
+        learner = self.ppo.learner(self.policy, env, **settings, log=lambda row, at: metrics.append((at, row)))
+        own = stream(self.seed, Purpose.PRACTICE, task=self.index)
+        try:
+            start = {name: torch.from_numpy(p) for name, p in self.params.items()}
+            path = [start, *learner.learn(start, self.task, self.ppo.steps, own).params]
+            returns = [self._test(env, path[k], k) for k in points(self.ppo.steps)]
+        except RunFailed as error:
+            raise RunFailed(
+                f"{self.label} on {self.task.label}: {error}. What is finished is kept. A smaller --learning-rate may "
+                "help."
+            ) from error
+        env.close()
+        content = {"returns": returns, "metrics": metrics}
+        write_atomically(self.file, json.dumps(plain(content), allow_nan=False).encode())
+
+    def _test(self, env: Any, params: Params, rollouts: int) -> float:
+        """Mean return of E episodes on the streams of an evaluation after as many adaptation steps."""
+        env.set_tasks([self.task])
+        own = stream(self.seed, Purpose.EVALUATION, phase=rollouts, task=self.index)
+        actor = {name: params[name] for name in self.policy.names}
+        played = rollout(env, self.policy, expand(actor, 1), [own], self.env.horizon)
+        return played.returns.nanmean().item()
+
+
+def minibatches(steps: int) -> int:
+    """Into how many parts to divide a rollout of so many steps: of at most 64, as Stable-Baselines3 has it."""
+    size = max((size for size in range(2, LARGEST + 1) if steps % size == 0), default=steps)
+    return steps // size
+
+
+def goals_of(contest: Contest, ppo: SB3PPO) -> dict[str, list[Goal]]:
+    """Label of a learner -> what it has to do on each test task."""
+    experiment = contest.run.experiment
+    return {
+        label: [
+            Goal(
+                label=label,
+                index=index,
+                task=task,
+                env=experiment.env,
+                policy=contest.policy,
+                params={name: p.detach().numpy() for name, p in params.items()},
+                ppo=ppo,
+                gamma=experiment.sampling.gamma,
+                episodes=contest.episodes,
+                seed=contest.seed,
+                folder=contest.run.folder / FOLDER,
+            )
+            for index, task in enumerate(contest.tasks)
+        ]
+        for label, params in contest.starts.items()
+    }
+
+
+def practise_all(goals: Iterable[Goal], workers: int, after_each: Callable[[], None] = lambda: None) -> None:
+    """Practise the goals, `workers` at a time; with one, in this process.
+
+    Errors: RunFailed for the first that cannot be finished; the others that are done are kept.
+    """
+    if workers == 1:
+        for goal in goals:
+            goal.practise()
+            after_each()
+        return
+    with _pool(workers) as pool:
+        waiting: list[Future[None]] = [pool.submit(goal.practise) for goal in goals]
+        for done in as_completed(waiting):
+            done.result()
+            after_each()
+
+
+@contextmanager
+def _pool(workers: int) -> Generator[ProcessPoolExecutor]:
+    """Processes on one thread each, which end at once where this one is interrupted or fails."""
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _begin() -> None:
+    """What a worker does first: an interrupt is for the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_threads(1)

@@ -1,0 +1,216 @@
+"""What came of it: curves against steps, the steps to 90% of the oracle, and where PPO overtakes adaptation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.markup import escape
+from rich.table import Table
+
+from metarl.baselines.ppo_job import Learned
+from metarl.baselines.setup import ORACLE, PPO_SCRATCH, Contest
+from metarl.figures import adaptation
+from metarl.figures.style import Curve
+from metarl.report.html.run_data import BASELINES_FORMAT, BASELINES_VERSION
+from metarl.report.records import META, RANDOM
+from metarl.report.table import curve
+from metarl.statistics import estimate, mean, paired_gain, plain
+
+SHARE = 0.9
+"""Of the way from the random initialization to the oracle."""
+TO_SHARE = f"steps to {SHARE:.0%} of the oracle"
+Measured = tuple[NDArray[np.integer], NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The return of each learner on each test task against the environment steps that it took on it."""
+
+    learners: Mapping[str, Measured]
+    """Label -> environment steps (P,), ascending from 0, and returns (tasks, P). There are `META` and `RANDOM`."""
+    oracle: NDArray[np.floating] | None
+    """(tasks,): return of the oracle; None without one."""
+    steps_each: int
+    """Environment steps on a task in one adaptation step or rollout."""
+
+    @property
+    def curves(self) -> dict[str, tuple[NDArray[np.integer], Curve]]:
+        """Label -> steps (P,), and the mean over tasks with its 95% interval; of the oracle a level."""
+        curves = {
+            label: (steps, curve([estimate(x) for x in returns.T])) for label, (steps, returns) in self.learners.items()
+        }
+        if self.oracle is not None:
+            last = max(steps[-1] for steps, _ in self.learners.values())
+            curves[ORACLE] = np.array([0, last]), curve([estimate(self.oracle)] * 2)
+        return curves
+
+    @property
+    def threshold(self) -> float | None:
+        """Mean return at 90% of the way from the random initialization to the oracle; None where that is no way up."""
+        if self.oracle is None:
+            return None
+        start, end = float(mean(self.learners[RANDOM][1][:, 0])), float(mean(self.oracle))
+        return start + SHARE * (end - start) if end > start else None
+
+    def steps_to(self, label: str, threshold: float) -> int | None:
+        """Steps at the first test point where the learner's mean return is at least the threshold; None: at none."""
+        steps, returns = self.learners[label]
+        reached = np.flatnonzero(mean(returns, axis=0) >= threshold)
+        return int(steps[reached[0]]) if len(reached) else None
+
+    def overtakes(self, label: str, other: str = META) -> int | None:
+        """Steps at the test point from which on the learner is above the other; None: at none.
+
+        Above is where the 95% interval of the difference of their returns, paired by task, is. The other is taken at
+        its last test point with at most as many steps.
+        """
+        steps, returns = self.learners[label]
+        above = [paired_gain(*pair).low > 0 for pair in zip(self._at(other, steps).T, returns.T, strict=True)]
+        behind = np.flatnonzero(~np.array(above))
+        first = behind[-1] + 1 if len(behind) else 0
+        return int(steps[first]) if first < len(steps) else None
+
+    def _at(self, label: str, steps: NDArray[np.integer]) -> NDArray[np.floating]:
+        """The learner's returns at its last test points with at most so many steps, (tasks, P)."""
+        own, returns = self.learners[label]
+        return returns[:, np.searchsorted(own, steps, side="right") - 1]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each learner: steps to 90% of the oracle (None: not reached) and mean returns."""
+        threshold, each = self.threshold, np.array([self.steps_each])
+        reached = {} if threshold is None else {label: self.steps_to(label, threshold) for label in self.learners}
+        rows = []
+        for label, (steps, returns) in self.learners.items():
+            row: dict[str, Any] = {"label": label} | ({TO_SHARE: reached[label]} if reached else {})
+            if steps[-1] >= self.steps_each:
+                row[f"return after {self.steps_each:,} steps"] = float(mean(self._at(label, each)[:, 0]))
+            rows.append(row | {"return at the end": float(mean(returns[:, -1])), "steps at the end": int(steps[-1])})
+        return rows
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences: where PPO from scratch overtakes, and what 90% of the oracle is."""
+        remarks = [self._overtaking()]
+        if self.oracle is None:
+            return remarks
+        start, end = float(mean(self.learners[RANDOM][1][:, 0])), float(mean(self.oracle))
+        if (threshold := self.threshold) is None:
+            return [
+                *remarks,
+                f"The oracle's mean return, {end:.1f}, is not above that of the random initialization, {start:.1f}: "
+                "train it for longer.",
+            ]
+        return [
+            *remarks,
+            f"{SHARE:.0%} of the oracle is a mean return of {threshold:.1f}: that of the random initialization, "
+            f"{start:.1f}, and {SHARE:.0%} of the way from there to the oracle's, {end:.1f}. Steps are those at the "
+            "first test that reached it.",
+        ]
+
+    def _overtaking(self) -> str:
+        """Where PPO from scratch is, relative to the meta-learned policy, from where it overtakes or at the end."""
+        steps, returns = self.learners[PPO_SCRATCH]
+        others = self._at(META, steps)
+        first = self.overtakes(PPO_SCRATCH)
+        index = len(steps) - 1 if first is None else int(np.searchsorted(steps, first))
+        gap, here = paired_gain(others[:, index], returns[:, index]), estimate(returns[:, index])
+        if first == 0:
+            return (
+                f"{PPO_SCRATCH} is above the meta-learned policy from the start, where its return is {here}, the "
+                f"difference {gap}: more meta-training may help."
+            )
+        verb, when = ("does not overtake", "within") if first is None else ("overtakes", "after")
+        last = int(self.learners[META][0][-1])
+        stopped = f" The meta-learned policy adapts for the first {last:,} of them." if steps[index] > last else ""
+        return (
+            f"{PPO_SCRATCH} {verb} the meta-learned policy {when} {steps[index]:,} steps "
+            f"on the new goal, {steps[index] / self.steps_each:g} times those of one adaptation step: its return there "
+            f"is {here}, the difference {gap}.{stopped}"
+        )
+
+    def table(self, title: str) -> Table:
+        """The rows in the terminal."""
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        rows = self.rows
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        for name in names:
+            table.add_column(escape("" if name == "label" else name), justify="left" if name == "label" else "right")
+        for row in rows:
+            table.add_row(*(escape(_cell(row[name])) if name in row else "" for name in names))
+        return table
+
+    def draw(self, path: Path, title: str) -> None:
+        """Return against the steps taken on a new goal."""
+        adaptation.learners(path, self.curves, title, "environment steps on the new goal")
+
+    def to_json(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything as plain data that strict JSON can hold, with the format's name and version."""
+        curves = {
+            label: {"steps": steps.tolist(), **{name: x.tolist() for name, x in vars(drawn).items()}}
+            for label, (steps, drawn) in self.curves.items()
+        }
+        returns = {label: returns.tolist() for label, (_, returns) in self.learners.items()}
+        if self.oracle is not None:
+            returns[ORACLE] = self.oracle[:, None].tolist()
+        return {
+            "format": BASELINES_FORMAT,
+            "version": BASELINES_VERSION,
+            **plain({"curves": curves, "table": self.rows, "remarks": self.remarks}),
+            **plain({"returns": returns, "threshold": self.threshold, **about}),
+        }
+
+
+def gather(
+    contest: Contest,
+    adapted: Mapping[str, NDArray[np.floating]],
+    oracle: NDArray[np.floating] | None,
+    learned: Mapping[str, Sequence[Learned]],
+    rollouts: Sequence[int],
+) -> Results:
+    """All returns against the environment steps that led to them.
+
+    Args:
+        adapted: label -> (tasks, K+1), return after 0..K adaptation steps.
+        oracle: (tasks,)
+        learned: label -> what came of each task.
+        rollouts: (P,), those after which it was tested.
+    """
+    each = contest.steps_each
+    learners: dict[str, Measured] = {label: (each * np.arange(x.shape[1]), x) for label, x in adapted.items()}
+    for label, found in learned.items():
+        learners[label] = each * np.array(rollouts), np.stack([of_task.returns for of_task in found])
+    return Results(learners, oracle, each)
+
+
+def mean_metrics(label: str, learned: Sequence[Learned]) -> dict[int, dict[str, float]]:
+    """Environment steps on a goal -> the learner's metrics then, each the mean over the goals that have it.
+
+    `sb3/rollout/ep_rew_mean` becomes `sb3/from_scratch/rollout/ep_rew_mean`. Those of time are left out: goals are
+    practised side by side.
+    """
+    values: dict[int, dict[str, list[float]]] = {}
+    learner = label.removeprefix("PPO ").replace(" ", "_").replace("-", "_")
+    for of_task in learned:
+        for at, metrics in of_task.metrics:
+            for name, value in metrics.items():
+                if value is not None and "/time/" not in name:
+                    own = name.replace("sb3/", f"sb3/{learner}/", 1)
+                    values.setdefault(at, {}).setdefault(own, []).append(value)
+    return {at: {name: float(np.mean(x)) for name, x in named.items()} for at, named in sorted(values.items())}
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None:
+            return "not reached"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.1f}"
+    return str(value)

@@ -1,0 +1,130 @@
+"""What an experiment's settings stand for: environments, tasks, and a policy with its first parameters."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import gymnasium
+import gymnasium.envs.registration
+import torch
+from gymnasium.spaces.utils import flatdim
+
+from metarl.errors import UserError
+from metarl.experiment import Environment, Experiment, Policy
+from metarl.inner.sb3 import Practising
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sampling.protocols import TaskVectorEnv
+from metarl.seeding import Purpose, stream
+from metarl.types import Params
+
+if TYPE_CHECKING:
+    from metarl.sb3 import TaskLearner
+
+
+def make_batch(environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
+    """`num_envs` robots of the experiment's family, stepped as one native batch.
+
+    Errors: UserError where the id's module cannot be imported or the id is no family of tasks.
+    """
+    _check_family(environment.id)
+    env = gymnasium.make_vec(
+        environment.id,
+        num_envs=num_envs,
+        max_episode_steps=environment.horizon,
+        nthread=threads,
+        **environment.options,
+    )
+    return cast(TaskVectorEnv, env)
+
+
+def _check_family(env_id: str) -> None:
+    module, _, name = env_id.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"env.id = {env_id!r}: {error}. A module of your own must be importable: put its folder on PYTHONPATH."
+        ) from error
+    entry = gymnasium.spec(name).vector_entry_point
+    creator = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+    if not hasattr(creator, "set_tasks"):
+        raise UserError(
+            f"env.id = {env_id!r} is no batched family of tasks: its vector environment has no set_tasks. "
+            "Choose an id that starts with envs:metarl/, or register a family of your own (README)."
+        )
+
+
+def check_can_be_filmed(env_id: str) -> None:
+    """Raise UserError where the family has no single environment."""
+    if gymnasium.spec(env_id.rpartition(":")[2]).entry_point is None:
+        raise UserError(
+            f"env.id = {env_id!r} has no single environment to film: register it with an entry_point, "
+            "or set evaluation.videos to 0."
+        )
+
+
+def make_policy(experiment: Experiment, env: TaskVectorEnv) -> GaussianMLP:
+    """The policy that fits the environment's observations and actions."""
+    sizes = flatdim(env.single_observation_space), flatdim(env.single_action_space)
+    return policy_of_sizes(experiment.policy, *sizes)
+
+
+def policy_of_sizes(settings: Policy, observation_size: int, action_size: int) -> GaussianMLP:
+    """The policy of these settings for so many observed numbers and actions."""
+    return GaussianMLP(
+        observation_size=observation_size,
+        action_size=action_size,
+        hidden_sizes=settings.hidden_sizes,
+        action_scale=settings.action_scale,
+        initial_std=settings.initial_std,
+        min_std=settings.min_std,
+    )
+
+
+def make_task_learner(experiment: Experiment, policy: GaussianMLP, episodes: int) -> TaskLearner | None:
+    """The inner learner on simulations of its own, `episodes` of them, if it collects its own episodes; else None.
+
+    Errors: UserError where its settings do not fit the number of episodes and their length.
+    """
+    inner, sampling, environment = experiment.algorithm.inner, experiment.sampling, experiment.env
+    if not isinstance(inner, Practising):
+        return None
+    env = make_batch(environment, episodes, experiment.threads)
+    settings = {"horizon": environment.horizon, "gamma": sampling.gamma, "gae_lambda": sampling.gae_lambda}
+    return inner.learner(policy, env, **settings)
+
+
+def initial_params(policy: GaussianMLP, experiment: Experiment) -> Params:
+    """theta before any training, with what else the inner loop has to learn; a function of the seed."""
+    address = stream(experiment.seed, Purpose.INITIALIZATION)
+    rng = torch.Generator().manual_seed(int(address.integers(2**62)))
+    return experiment.algorithm.inner.start(policy, policy.init(rng), rng)
+
+
+def read_actor(file: str, policy: GaussianMLP) -> Params:
+    """The policy's parameters from a model of Stable-Baselines3. Errors: UserError where it has none of its sizes."""
+    from metarl.sb3 import read  # its import takes seconds
+
+    return read(file, policy)
+
+
+def training_tasks(env: TaskVectorEnv, experiment: Experiment, iteration: int) -> Sequence[Any]:
+    """The M tasks of one iteration; a function of (seed, iteration)."""
+    space = env.task_space.restrict(experiment.sampling.split)
+    return space.sample(experiment.sampling.tasks, stream(experiment.seed, Purpose.TASKS, iteration))
+
+
+def fixed_tasks(env: TaskVectorEnv, split: str, count: int) -> Sequence[Any]:
+    """The fixed test tasks: spread evenly over the split, the same for every seed and every algorithm.
+
+    Errors: UserError where the split has fewer different tasks.
+    """
+    tasks = env.task_space.restrict(split).grid(count)
+    if (different := len(set(tasks))) < count:
+        raise UserError(
+            f"{count} {split} tasks were asked for, but only {different} different ones exist: ask for those"
+        )
+    return tasks

@@ -1,0 +1,181 @@
+"""Configs: a YAML file is a named difference from the defaults of a settings class, and flags come on top.
+
+Every way in ends in the same check, so a mistake reads the same in a file and on the command line: all of
+them in one message, a line each, with the dotted key, the value and what is expected.
+"""
+
+import contextlib
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from metarl.config import flags, strict_yaml
+from metarl.config.settings import NAME, fields_of, kinds, names_of
+from metarl.errors import UserError, nearest, no_such_file
+from metarl.files import write_atomically
+
+T = TypeVar("T")
+
+ABSENT = "(absent)"
+"""Stands in a difference for the value of a key that one side does not have."""
+
+_EXPECTED = {
+    "missing": "missing, and it has no default",
+    "union_tag_not_found": "missing: which kind of section this is",
+    "dataclass_type": "should be a section, key: value",
+    "tuple_type": "should be a list",
+    "list_type": "should be a list",
+    "dict_type": "should be a mapping, key: value",
+}
+"""pydantic's kinds of error that are told in the words of YAML."""
+
+
+def load(path: Path | str, cls: type[T]) -> T:
+    """The config in the YAML file at `path`: the defaults of `cls`, changed by what the file names.
+
+    A section that is named in part keeps the rest of its default; one that names another kind (`name: …`, or the name
+    alone, as in `algorithm: reptile`) starts from that kind's defaults.
+    Lists and free mappings are replaced as a whole.
+
+    Errors: `UserError` when the file is missing, is not YAML, names an unknown key, or holds a wrong value.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise no_such_file("config", path, "*.yaml")
+    return from_dict(strict_yaml.parse(path.read_bytes(), str(path)), cls, source=str(path))
+
+
+def override(config: T, args: Sequence[str], *, prog: str | None = None, description: str | None = None) -> T:
+    """`config`, changed by command-line flags such as `--algorithm.delta 0.02 --hidden 64 64`.
+
+    `--help` in `args` prints every flag with its docstring and its value in `config`, and exits.
+
+    Errors: `UserError` for an unknown flag or a wrong value.
+    """
+    return _checked(flags.read(config, args, prog, description), type(config), config, "the command line")
+
+
+def save(config: Any, path: Path | str) -> None:
+    """Write every setting of `config` to the YAML file `path`, atomically; `load` gives an equal config.
+
+    Errors: `OSError` names `path`, and the file that was there before survives.
+    """
+    write_atomically(Path(path), strict_yaml.text(to_dict(config)).encode())
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """`config` as plain data: dict, list, str, int, float, bool and None."""
+    return _adapter(type(config)).dump_python(config, mode="json")
+
+
+def from_dict(data: Mapping[str, Any], cls: type[T], *, source: str = "the data") -> T:
+    """A config from plain data, as `load` reads it from a file; `source` is its name in error messages."""
+    return _checked(data, cls, None, source)
+
+
+def difference(a: Any, b: Any) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys in which two configs, or their `to_dict`, differ, with the value in `a` and in `b`."""
+    left, right = (dict(_leaves(x if isinstance(x, Mapping) else to_dict(x))) for x in (a, b))
+    pairs = {key: (left.get(key, ABSENT), right.get(key, ABSENT)) for key in left | right}
+    return {key: (x, y) for key, (x, y) in pairs.items() if x != y}
+
+
+_adapter = functools.cache(TypeAdapter)
+
+
+def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _kind(annotation: Any, value: Any, default: Any = None) -> type | None:
+    """The settings class that the section `value` is to be read as."""
+    if not isinstance(value, Mapping):
+        return None
+    known = list(kinds(annotation))
+    name = value.get(NAME, getattr(default, NAME, None))
+    named = [kind for kind in known if name in names_of(kind)]
+    return next(iter(named or known[: len(known) == 1]), None)
+
+
+def _completed(data: Mapping[str, Any], cls: type, base: Any) -> dict[str, Any]:
+    """`data` with what it does not name taken from `base`, or left to the defaults of `cls` without one."""
+    full = {} if base is None else to_dict(base)
+    full.update(data)
+    for key, info in fields_of(cls).items():
+        default = info.get_default(call_default_factory=True) if base is None else getattr(base, key)
+        if key in data:
+            full[key] = section = _spelled_out(data[key], info.annotation)
+            if kind := _kind(info.annotation, section, default):
+                full[key] = _completed(section, kind, default if isinstance(default, kind) else None)
+    return full
+
+
+def _spelled_out(value: Any, annotation: Any) -> Any:
+    """The name of a kind alone stands for a section of that kind."""
+    return {NAME: value} if isinstance(value, str) and any(map(names_of, kinds(annotation))) else value
+
+
+def _checked(data: Mapping[str, Any], cls: type[T], base: T | None, source: str) -> T:
+    full = _completed(data, cls, base)
+    try:
+        return _adapter(cls).validate_json(json.dumps(full))
+    except ValidationError as error:
+        lines = [_line(detail, full, cls) for detail in error.errors(include_url=False)]
+    raise UserError(_refused(source, lines))
+
+
+def _refused(source: str, lines: Sequence[str]) -> str:
+    return "\n  ".join([f"{source} is no valid config:", *dict.fromkeys(lines)])
+
+
+def _line(detail: ErrorDetails, data: Mapping[str, Any], cls: type) -> str:
+    """One problem: `key = value: what is expected`."""
+    keys = _keys(detail, data)
+    match detail["type"]:
+        case "unexpected_keyword_argument":
+            return f"{_dotted(keys)}: no such setting.{nearest(str(keys[-1]), _siblings(keys, data, cls))}"
+        case "union_tag_invalid":
+            tag, known = detail["ctx"]["tag"], detail["ctx"]["expected_tags"].replace("'", "").split(", ")
+            return f"{_dotted([*keys, NAME])} = {tag!r}: no such name.{nearest(tag, known)}"
+        case "union_tag_not_found":
+            keys.append(NAME)
+    expected = _EXPECTED.get(detail["type"]) or _in_short(detail["msg"])
+    silent = isinstance(detail["input"], dict) or detail["type"] == "missing"
+    value = "" if silent else f" = {detail['input']!r}"
+    return f"{_dotted(keys)}{value}: {expected}" if keys else expected
+
+
+def _keys(detail: ErrorDetails, data: Any) -> list[str | int]:
+    """Where the problem is, as the file spells it: pydantic's path also names the union's member it tried."""
+    keys: list[str | int] = []
+    for part in detail["loc"]:
+        with contextlib.suppress(KeyError, IndexError, TypeError):
+            data = data[part]
+            keys.append(part)
+    return [*keys, detail["loc"][-1]] if detail["type"] == "missing" else keys
+
+
+def _siblings(keys: Sequence[str | int], data: Any, cls: type | None) -> list[str]:
+    """The settings of the section that holds `keys`; empty below a list, where types are not followed."""
+    for key in keys[:-1]:
+        known = fields_of(cls) if cls else {}
+        data = data[key]
+        cls = _kind(known[key].annotation, data) if isinstance(key, str) and key in known else None
+    return list(fields_of(cls)) if cls else []
+
+
+def _dotted(keys: Sequence[str | int]) -> str:
+    return ".".join(map(str, keys))
+
+
+def _in_short(message: str) -> str:
+    return message.removeprefix("Input ").removeprefix("Value error, ").removeprefix("Assertion failed, ")

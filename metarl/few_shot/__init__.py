@@ -1,0 +1,1 @@
+"""Few-shot regression of sinusoids, by the same inner loop and the same algorithms as for robots."""

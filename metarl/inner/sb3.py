@@ -1,0 +1,115 @@
+"""Inner learners that collect their own episodes: Stable-Baselines3's algorithms, as they are, adapt to each task.
+
+Their settings stand here, without Stable-Baselines3, whose import takes seconds; `metarl.sb3` does the learning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from metarl.config.settings import settings
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sampling.protocols import TaskVectorEnv
+from metarl.types import Params
+
+if TYPE_CHECKING:
+    from metarl.sb3 import TaskLearner
+
+
+@settings
+class SB3PPO:
+    """PPO of Stable-Baselines3, with its own rollouts and critic; the critic is meta-learned as well."""
+
+    name: Literal["sb3_ppo"] = "sb3_ppo"
+    steps: int = Field(3, ge=1)
+    """K, rollouts per task, each of all its episodes and followed by an update from a fresh optimizer."""
+    learning_rate: float = Field(3e-4, gt=0)
+    """Of Adam."""
+    epochs: int = Field(10, ge=1)
+    """Passes over a rollout."""
+    minibatches: int = Field(4, ge=1)
+    """Parts of a pass; they must share the steps of a rollout evenly."""
+    clip_range: float = Field(0.2, gt=0, lt=1)
+    """The surrogate rewards no ratio beyond 1 - clip_range and 1 + clip_range."""
+    reward_scale: float = Field(1.0, gt=0)
+    """Multiplies the rewards it learns from. One that brings discounted returns to about 1 keeps the critic from taking
+    all of the gradient, which is clipped for both."""
+
+    def start(self, policy: GaussianMLP, params: Params, rng: torch.Generator) -> Params:
+        """All that is meta-learned before any training: theta, and a critic."""
+        return with_critic(policy, params, rng)
+
+    def learner(self, policy: GaussianMLP, env: TaskVectorEnv, **settings: Any) -> TaskLearner:
+        """What adapts to one task on `env`, whose simulations all play it; settings as of `TaskLearner`."""
+        from metarl.sb3 import TaskLearner
+
+        names = ("learning_rate", "epochs", "minibatches", "clip_range", "reward_scale")
+        own = {name: getattr(self, name) for name in names}
+        return TaskLearner("ppo", policy, env, **own, **settings)
+
+
+@settings
+class SB3A2C:
+    """A2C of Stable-Baselines3, with its own rollouts and critic; the critic is meta-learned as well."""
+
+    name: Literal["sb3_a2c"] = "sb3_a2c"
+    steps: int = Field(3, ge=1)
+    """K, rollouts per task, each of all its episodes and followed by one step of a fresh optimizer."""
+    learning_rate: float = Field(7e-4, gt=0)
+    """Of RMSProp."""
+    reward_scale: float = Field(1.0, gt=0)
+    """As of `SB3PPO`."""
+
+    def start(self, policy: GaussianMLP, params: Params, rng: torch.Generator) -> Params:
+        """All that is meta-learned before any training: theta, and a critic."""
+        return with_critic(policy, params, rng)
+
+    def learner(self, policy: GaussianMLP, env: TaskVectorEnv, **settings: Any) -> TaskLearner:
+        """What adapts to one task on `env`, whose simulations all play it; settings as of `TaskLearner`."""
+        from metarl.sb3 import TaskLearner
+
+        own = {name: getattr(self, name) for name in ("learning_rate", "reward_scale")}
+        return TaskLearner("a2c", policy, env, **own, **settings)
+
+
+Practising = SB3PPO | SB3A2C
+
+
+def with_critic(policy: GaussianMLP, params: Params, rng: torch.Generator) -> Params:
+    """theta together with a new critic, under names such as `value.w0`."""
+    from metarl.sb3.conversion import initial_critic
+
+    return params | initial_critic(policy, rng)
+
+
+@dataclass(frozen=True)
+class Practised:
+    """What one adaptation step of all tasks came to."""
+
+    params: Params
+    """(M, ...)"""
+    returns: NDArray[np.floating]
+    """(M,): mean return of each task's episodes before the step; NaN where none ended."""
+    environment_steps: int
+
+
+def practise(
+    learner: TaskLearner, params: Params, tasks: Sequence[Any], streams: Sequence[np.random.Generator]
+) -> Practised:
+    """One rollout and update on each task in turn, from parameters (M, ...) of its own and with a stream of its own."""
+    learned = [
+        learner.learn({name: p[m : m + 1] for name, p in params.items()}, task, 1, stream)
+        for m, (task, stream) in enumerate(zip(tasks, streams, strict=True))
+    ]
+    return Practised(
+        params={name: torch.cat([each.params[0][name] for each in learned]) for name in params},
+        returns=np.array([each.returns[0] for each in learned]),
+        environment_steps=sum(each.environment_steps for each in learned),
+    )

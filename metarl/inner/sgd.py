@@ -1,0 +1,99 @@
+"""The inner loop: adapt parameters to a task by gradient steps on its own episodes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from metarl.config.settings import settings
+from metarl.parameters import chunk, leaves
+from metarl.threads import map_tasks
+from metarl.types import Data, Model, Params
+
+LOG_STEP_SIZE = "log_step_size."
+"""Learned step sizes travel with theta: the logarithm of that of `w0` is the parameter `log_step_size.w0`."""
+
+
+@settings
+class SGD:
+    """Plain gradient steps: theta'_i = theta_i - alpha grad L_i(theta_i)."""
+
+    name: Literal["sgd"] = "sgd"
+    steps: int = Field(1, ge=0)
+    """K, adaptation steps, each on fresh episodes."""
+    step_size: float = Field(0.1, gt=0)
+    """alpha; where step sizes are learned, what they start from."""
+    loss: Literal["ratio", "reinforce", "dice"] = "ratio"
+    """What a step descends. The step is the same for all three; they differ in the meta-gradient through it."""
+    learned_step_sizes: bool = False
+    """Learn an alpha for each parameter together with theta, by its logarithm so that it stays positive (Meta-SGD)."""
+    last_layer_only: bool = False
+    """Adapt the last layer and leave the rest as it was learned (ANIL)."""
+
+    def __post_init__(self) -> None:
+        if self.learned_step_sizes and not self.steps:
+            raise ValueError("learned_step_sizes with steps = 0: no step would teach them. Choose steps of at least 1")
+
+    def start(self, model: Model, params: Params, rng: torch.Generator | None = None) -> Params:
+        """All that is meta-learned before any training: theta, and the step sizes where they are learned."""
+        if not self.learned_step_sizes:
+            return params
+        log = math.log(self.step_size)
+        return params | {LOG_STEP_SIZE + name: torch.full_like(params[name], log) for name in self.adapted(model)}
+
+    def adapted(self, model: Model) -> tuple[str, ...]:
+        """The parameters that adaptation changes."""
+        return model.head if self.last_layer_only else model.names
+
+    def rates(self, model: Model, params: Params) -> Mapping[str, Tensor | float]:
+        """alpha of each parameter that adaptation changes."""
+        if self.learned_step_sizes:
+            return {name: params[LOG_STEP_SIZE + name].exp() for name in self.adapted(model)}
+        return dict.fromkeys(self.adapted(model), self.step_size)
+
+    def adapt(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:
+        """`step` of every task, on the threads: what to collect the next episodes with, (M, ...)."""
+        return by_shares(lambda part, own_batch: self.step(model, part, own_batch, scale), params, batch)
+
+    def step(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:
+        """theta'_i = theta_i - scale alpha grad L_i(theta_i), (M, ...), without history.
+
+        Args:
+            model: how parameters act.
+            params: one set per task, (M, ...), the one that collected `batch`.
+            batch: data of each task.
+            scale: of the step size, for steps beyond those that were trained.
+        """
+        slope = gradient(model, leaves(own(model, params)), batch, self.loss)
+        return moved(params, slope, self.rates(model, params), scale)
+
+
+def moved(params: Params, slope: Params, rates: Mapping[str, Tensor | float], scale: float = 1.0) -> Params:
+    """One step against `slope`, (M, ...); what has no rate stays as it is."""
+    return params | {name: params[name] - scale * rate * slope[name] for name, rate in rates.items()}
+
+
+def own(model: Model, params: Params) -> Params:
+    """The parameters that the model acts with, without what else is meta-learned."""
+    return {name: params[name] for name in model.names}
+
+
+def gradient(model: Model, params: Params, batch: Data, loss: str, *, create_graph: bool = False) -> Params:
+    """The gradient of each task's loss at its own parameters, (M, ...), which are leaves.
+
+    The sum over tasks separates: no task's gradient is divided by the number of tasks.
+    """
+    total = model.inner_losses(params, batch, loss).sum()
+    grads = torch.autograd.grad(total, list(params.values()), create_graph=create_graph)
+    return dict(zip(params, grads, strict=True))
+
+
+def by_shares(step: Callable[[Params, Any], Params], params: Params, batch: Data) -> Params:
+    """A step of every task, share by share on the threads, (M, ...)."""
+    parts = map_tasks(lambda share: step(chunk(params, share), batch.tasks(share)), batch.shares)
+    return {name: torch.cat([part[name] for part in parts]) for name in params}

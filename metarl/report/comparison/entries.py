@@ -1,0 +1,196 @@
+"""Which runs are compared: read, checked to be tested in the same way, and grouped by all settings but the seed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl import config, runs
+from metarl.errors import UserError, nearest
+from metarl.experiment import Experiment
+from metarl.report import records
+from metarl.report.comparison import labels as names
+from metarl.report.records import META, Record
+
+HELD_OUT, OUT_OF_RANGE = "held-out", "out-of-range"
+NOT_TRAINING = ("seed", "threads", "tracking", "evaluation")
+"""Settings that do not tell one kind of training from another."""
+OF_SPLIT = ("split", "number of test tasks", "test task")
+"""What two splits differ in."""
+NAMED = 4
+"""So many differences are named."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluated run."""
+
+    run_dir: Path
+    experiment: Experiment
+    record: Record
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides what was trained, but the seed."""
+        own = config.to_dict(self.experiment) | {"iterations": self.record.training.iterations}
+        return {key: value for key, value in own.items() if key not in NOT_TRAINING}
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """What has to be the same for two runs to be compared."""
+        env, record = self.settings["env"], self.record
+        return {
+            "env.id": env["id"].rpartition(":")[2],
+            "env.options": env["options"],
+            "env.horizon": env["horizon"],
+            "split": record.split,
+            "number of test tasks": len(record.tasks),
+            "episodes": record.episodes,
+            "adaptation steps": record.steps,
+            "step size of later steps": record.later_steps,
+            "seed of the evaluation": record.seed,
+            **{f"test task {m}": task for m, task in enumerate(record.tasks)},
+        }
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One or more runs that differ in nothing but their seed."""
+
+    label: str
+    runs: tuple[Run, ...]
+    """In the order of their seeds."""
+
+    @property
+    def record(self) -> Record:
+        """That of the first run; the protocol in it is that of all."""
+        return self.runs[0].record
+
+    @property
+    def seeds(self) -> list[int]:
+        return [run.record.training.seed for run in self.runs]
+
+    @property
+    def environment_steps(self) -> list[int]:
+        """Of each run's training."""
+        return [run.record.training.environment_steps for run in self.runs]
+
+    @property
+    def returns(self) -> NDArray[np.floating]:
+        """(seeds, tasks, K+1): of the stochastic policy, after 0..K adaptation steps."""
+        return np.stack([run.record.returns[META] for run in self.runs])
+
+    @property
+    def deterministic(self) -> NDArray[np.floating]:
+        """(seeds, tasks, K+1): of the policy that acts by its mean."""
+        return np.stack([run.record.deterministic[META] for run in self.runs])
+
+
+def load(run_dirs: Sequence[Path], split: str = HELD_OUT, labels: Sequence[str] | None = None) -> list[Entry]:
+    """The runs' evaluations on a split, those that differ in their seed alone as one entry.
+
+    Args:
+        run_dirs: what train.py wrote, evaluated by evaluate.py; at least one.
+        labels: of the entries, in the order of their first runs; None: the algorithm in short, or the folder where
+            that would be ambiguous.
+
+    Errors: UserError where a run was not evaluated, or not in the same way as the first, or is given twice.
+    """
+    evaluated: list[Run] = []
+    for run_dir in run_dirs:
+        evaluated.append(read_run(run_dir, split, like=evaluated[0].record if evaluated else None))
+        check_comparable(evaluated[0], evaluated[-1])
+    groups: dict[str, list[Run]] = {}
+    for run in evaluated:
+        groups.setdefault(json.dumps(run.settings, sort_keys=True), []).append(run)
+    grouped = [_by_seed(group) for group in groups.values()]
+    folders = [[run.run_dir for run in group] for group in grouped]
+    if labels is None:
+        labels = names.default_labels([group[0].experiment for group in grouped], [own[0] for own in folders])
+    names.check(labels, folders)
+    return [Entry(label, group) for label, group in zip(labels, grouped, strict=True)]
+
+
+def read_run(run_dir: Path, split: str, like: Record | None = None) -> Run:
+    """A run with its evaluation; where it has none, UserError says how to make one, in the way of another record."""
+    experiment, file = runs.read_experiment(run_dir), records.file_of(run_dir, split)
+    if not file.is_file():
+        present = [path.name for path in run_dir.glob("evaluation-*.json")]
+        raise UserError(
+            f"{run_dir} was not evaluated on {split} tasks: there is no {file.name}.{nearest(file.name, present)} "
+            f"Make it with\n  {records.command(run_dir, split, like)}"
+        )
+    return Run(run_dir, experiment, records.read(file))
+
+
+def on_split(entries: Sequence[Entry], split: str) -> list[Entry]:
+    """The same entries on another split, evaluated in the same way after the same training.
+
+    Errors: UserError where a run was not evaluated there, or in another way.
+    """
+    others = [
+        Entry(entry.label, tuple(read_run(run.run_dir, split, like=run.record) for run in entry.runs))
+        for entry in entries
+    ]
+    for entry, other in zip(entries, others, strict=True):
+        for here, there in zip(entry.runs, other.runs, strict=True):
+            _check_same_training(here, there)
+            check_comparable(here, there, but=OF_SPLIT)
+            check_comparable(others[0].runs[0], there)
+    return others
+
+
+def not_evaluated(entries: Sequence[Entry], split: str) -> list[Path]:
+    """The folders of the runs without an evaluation on a split."""
+    folders = [run.run_dir for entry in entries for run in entry.runs]
+    return [folder for folder in folders if not records.file_of(folder, split).is_file()]
+
+
+def check_comparable(first: Run, other: Run, but: tuple[str, ...] = ()) -> None:
+    """Raise UserError, naming both values, unless the protocols are the same, apart from what begins as in `but`."""
+    a, b = first.protocol, other.protocol
+    wrong = [
+        f"{name}: {a.get(name)!r} and {b.get(name)!r}"
+        for name in a | b
+        if a.get(name) != b.get(name) and not name.startswith(but)
+    ]
+    if not wrong:
+        return
+    if wrong[0].startswith("env."):
+        way_out = "Compare runs of one family, with the same options and horizon."
+    else:
+        again = records.command(other.run_dir, other.record.split, first.record)
+        way_out = f"Evaluate the second in the way of the first:\n    {again}"
+    more = [f"… and {len(wrong) - NAMED} more"] * (len(wrong) > NAMED)
+    what = f"{first.run_dir} and {other.run_dir} were not tested in the same way:"
+    raise UserError("\n  ".join([what, *wrong[:NAMED], *more, way_out]))
+
+
+def _check_same_training(here: Run, there: Run) -> None:
+    """Raise UserError where one run was evaluated on two splits, and trained in between."""
+    a, b = here.record, there.record
+    if a.training != b.training:
+        again = [records.command(here.run_dir, record.split, a) for record in (a, b)]
+        when = [f"on {record.split} tasks after {record.training.iterations} iterations" for record in (a, b)]
+        raise UserError(
+            "\n  ".join([f"{here.run_dir} was evaluated {' and '.join(when)}. Evaluate it again on both:", *again])
+        )
+
+
+def _by_seed(group: Sequence[Run]) -> tuple[Run, ...]:
+    """Runs in the order of their seeds. Errors: UserError where two have the same, and so are the same."""
+    ordered = sorted(group, key=lambda run: run.record.training.seed)
+    for run, following in itertools.pairwise(ordered):
+        if run.record.training.seed == following.record.training.seed:
+            raise UserError(
+                f"{run.run_dir} and {following.run_dir} are the same run: all their settings are equal, and both have "
+                f"seed {run.record.training.seed}. Give one of them."
+            )
+    return tuple(ordered)

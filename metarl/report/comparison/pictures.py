@@ -1,0 +1,97 @@
+"""The figures of a comparison."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.figures import adaptation, comparison
+from metarl.figures.style import Curve
+from metarl.report.comparison.entries import Entry
+from metarl.report.comparison.results import family, resampled, steps, title
+from metarl.report.table import curve
+from metarl.statistics import estimate, performance_profile
+
+NUMBERS = "comparison.json"
+FIGURES = ("adaptation.png", "profile.png", "tasks.png", "splits.png")
+"""Not every comparison has all of them."""
+THRESHOLDS = 201
+"""Points of a performance profile."""
+WIDTH = 24
+"""Characters of a label in a figure before it goes on in a new line."""
+
+
+def draw(entries: Sequence[Entry], folder: Path, elsewhere: Sequence[Entry] | None = None) -> list[Path]:
+    """All figures of these entries, as PNG files; those of a comparison that lies there already are removed.
+
+    Args:
+        elsewhere: the same entries on another split; None: no figure of both.
+
+    Returns:
+        Their paths.
+    """
+    drawn = [folder / "adaptation.png", folder / "profile.png"]
+    draw_adaptation(entries, drawn[0])
+    draw_profile(entries, drawn[1])
+    parameter, label = entries[0].record.parameter()
+    if parameter is not None and isinstance(label, str):
+        drawn.append(folder / "tasks.png")
+        draw_tasks(entries, parameter, label, drawn[-1])
+    if elsewhere is not None:
+        drawn.append(folder / "splits.png")
+        draw_splits(entries, elsewhere, drawn[-1])
+    if (folder / NUMBERS).exists():
+        for stale in {folder / name for name in FIGURES} - set(drawn):
+            stale.unlink(missing_ok=True)
+    return drawn
+
+
+def draw_adaptation(entries: Sequence[Entry], path: Path) -> None:
+    """Mean return after 0..K steps."""
+    curves = {_wrapped(entry): curve([estimate(x) for x in np.moveaxis(entry.returns, -1, 0)]) for entry in entries}
+    remark = f"band: 95% interval over {resampled(entries)}"
+    adaptation.adaptation_curve(path, curves, title(entries), remark=remark)
+
+
+def draw_profile(entries: Sequence[Entry], path: Path) -> None:
+    """The share of runs and tasks above each return, after K steps."""
+    after = {_wrapped(entry): entry.returns[..., -1] for entry in entries}
+    low, high = (f([f(x) for x in after.values()]) for f in (np.nanmin, np.nanmax))
+    thresholds = np.linspace(low - 0.02 * (high - low), high, THRESHOLDS)
+    curves = {label: curve(performance_profile(x, thresholds)) for label, x in after.items()}
+    remark = f"band: 95% interval over {resampled(entries)}"
+    comparison.performance_profile(path, thresholds, curves, title(entries), _axis(entries), remark)
+
+
+def draw_tasks(entries: Sequence[Entry], parameter: NDArray[np.floating], label: str, path: Path) -> None:
+    """Return after K steps against the one number that distinguishes the tasks, (M,)."""
+    curves = {_wrapped(entry): _of_each_task(entry.returns[..., -1]) for entry in entries}
+    several = any(len(entry.seeds) > 1 for entry in entries)
+    remark = "mean of seeds, band: 95% interval over seeds" if several else "one seed each"
+    comparison.return_per_parameter(path, parameter, curves, title(entries), label, _axis(entries), remark)
+
+
+def draw_splits(entries: Sequence[Entry], elsewhere: Sequence[Entry], path: Path) -> None:
+    """Mean return after K steps on the entries' split and on another one."""
+    both = zip(entries, elsewhere, strict=True)
+    curves = {_wrapped(pair[0]): curve([estimate(entry.returns[..., -1]) for entry in pair]) for pair in both}
+    splits = entries[0].record.split, elsewhere[0].record.split
+    remark = f"bar: 95% interval over {resampled(entries)}"
+    comparison.in_and_out_of_range(path, curves, splits, family(entries), _axis(entries), remark)
+
+
+def _of_each_task(x: NDArray[np.floating]) -> Curve:
+    """The mean over seeds on each task and its interval over seeds, (tasks,), from (seeds, tasks)."""
+    return curve([estimate(x[:, m : m + 1]) for m in range(x.shape[1])])
+
+
+def _axis(entries: Sequence[Entry]) -> str:
+    return f"return {steps(entries[0])[-1]}"
+
+
+def _wrapped(entry: Entry) -> str:
+    return "\n".join(textwrap.wrap(entry.label, WIDTH))

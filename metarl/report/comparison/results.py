@@ -1,0 +1,114 @@
+"""What a comparison says: the table for the terminal, the numbers as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+
+from metarl.report import records
+from metarl.report.comparison.entries import Entry
+from metarl.sampling.protocols import family_name
+from metarl.statistics import plain, probability_of_improvement
+
+FORMAT, VERSION = "metarl-comparison", 1
+
+
+def summary(entry: Entry, reference: Entry) -> list[dict[str, Any]]:
+    """`records.summaries` of the entry, and after each number of steps its probability of improvement over another."""
+    rows = records.summaries(entry.returns, entry.deterministic)
+    for k, row in enumerate(rows):
+        pair = entry.returns[..., k], reference.returns[..., k]
+        row["probability_of_improvement"] = None if entry is reference else probability_of_improvement(*pair)
+    return rows
+
+
+def table(entries: Sequence[Entry]) -> Group:
+    """A row for each entry: return after 0..K steps, and then more about the return after the last one."""
+    first, others = entries[0], len(entries) > 1
+    path = _columns(f"{title(entries)}\nmean return, stochastic policy", "seeds", "environment steps", *steps(first))
+    better = [f"better than {first.label}"] * others
+    more = f"\nmore about the return {steps(first)[-1]}"
+    end = _columns(more, "IQM", "worst decile", "gain", *better, "deterministic mean")
+    for entry in entries:
+        *_, last = rows = summary(entry, first)
+        trained = in_words(float(np.mean(entry.environment_steps)))
+        path.add_row(escape(entry.label), str(len(entry.seeds)), trained, *(str(row["mean"]) for row in rows))
+        improvement = last["probability_of_improvement"]
+        cells = [last["iqm"], last["worst_decile"], last["gain"]]
+        cells += [improvement.text(2) if improvement else ""] * others
+        end.add_row(escape(entry.label), *map(str, [*cells, last["deterministic"]["mean"]]))
+    caption = (
+        f"[95% interval over {resampled(entries)}], environment steps: of one run's training\n"
+        "IQM: interquartile mean, worst decile: mean of the lowest tenth, gain: over no step, paired by seed and task\n"
+        "better: probability that a run is, on the same task; deterministic: the policy acts by its mean"
+    )
+    return Group(path, end, caption)
+
+
+def title(entries: Sequence[Entry]) -> str:
+    """Family, test tasks and episodes."""
+    record = entries[0].record
+    return f"{family(entries)}, {len(record.tasks)} {record.split} tasks, {record.episodes} episodes a step"
+
+
+def family(entries: Sequence[Entry]) -> str:
+    """`PointNav-v0`."""
+    return family_name(entries[0].record.environment)
+
+
+def steps(entry: Entry) -> list[str]:
+    """`after 0 steps`, `after 1 step`, …"""
+    return [f"after {k} step{'s' * (k != 1)}" for k in range(entry.record.steps + 1)]
+
+
+def resampled(entries: Sequence[Entry]) -> str:
+    """What the intervals are over."""
+    several = [len(entry.seeds) > 1 for entry in entries]
+    if all(several):
+        return "seeds"
+    return "seeds, of one seed over tasks" if any(several) else "tasks"
+
+
+def to_json(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Everything as plain data that strict JSON can hold; `summary` is of the stochastic policy, as in a record."""
+    record, first = entries[0].record, entries[0]
+    common = ("environment", "split", "episodes", "horizon", "later_steps", "seed", "tasks", "units")
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        **{name: plain(getattr(record, name)) for name in common},
+        "options": first.runs[0].settings["env"]["options"],
+        "reference": first.label,
+        "entries": [
+            {
+                "label": entry.label,
+                "runs": [str(run.run_dir) for run in entry.runs],
+                "seeds": entry.seeds,
+                "environment_steps": entry.environment_steps,
+                "intervals_over": resampled([entry]),
+                "settings": entry.runs[0].settings,
+                "summary": plain(summary(entry, first)),
+            }
+            for entry in entries
+        ],
+    }
+
+
+def in_words(n: float) -> str:
+    """A number of steps: 4.8 M."""
+    n = float(f"{n:.3g}")  # 999,600 are 1 M, not 1000 k
+    unit, size = next(((unit, size) for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if n >= size), ("", 1))
+    return f"{n / size:.3g} {unit}".rstrip()
+
+
+def _columns(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("", overflow="fold")
+    for column in columns:
+        table.add_column(escape(column), justify="right")
+    return table

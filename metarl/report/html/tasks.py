@@ -1,0 +1,32 @@
+"""The test tasks of an evaluation, as its environment can be given them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from metarl.builders import fixed_tasks
+from metarl.errors import UserError
+from metarl.report import records
+from metarl.report.records import Record
+from metarl.sampling.protocols import TaskVectorEnv
+
+
+def tasks_of(record: Record, env: TaskVectorEnv) -> Sequence[Any]:
+    """The M tasks that were evaluated on. Errors: UserError where the family has other ones today."""
+    tasks = fixed_tasks(env, record.split, len(record.tasks))
+    now = map(env.task_space.to_dict, tasks)
+    if not all(_same(task, then) for task, then in zip(now, record.tasks, strict=True)):
+        again = records.command(record.run, record.split, record)
+        raise UserError(
+            f"{record.run} was evaluated on other {record.split} tasks than {record.environment} has now. "
+            f"Evaluate it again:\n  {again}"
+        )
+    return tasks
+
+
+def _same(task: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two tasks as plain data are one, but for rounding."""
+    return task.keys() == other.keys() and all(np.allclose(task[name], other[name]) for name in task)

@@ -1,0 +1,135 @@
+"""Videos of an easy, the median and the hardest test task, before and after adaptation."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from metarl import runs
+from metarl.builders import check_can_be_filmed, initial_params, make_batch, make_policy, make_task_learner
+from metarl.errors import UserError
+from metarl.evaluation import AdaptationReturns, evaluate
+from metarl.figures.video import RenderingUnavailable, last_frame
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.report.html.run_data import Story
+from metarl.report.records import META, Record
+from metarl.runs.publish import VIDEOS, film_task
+
+COARSENESS = 26
+"""Of the encoding: half the size of the run's own videos, for a page that shows them smaller."""
+BUDGET = 6_500_000
+"""Bytes of all films of a page; in base64 they are a third more."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """One task, before adaptation on the left and after it on the right."""
+
+    level: str
+    """easiest, median or hardest."""
+    task: int
+    """Which of the test tasks."""
+    mp4: bytes
+    poster: bytes
+    """Its last frame, JPEG."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height [px]."""
+        return Image.open(io.BytesIO(self.poster)).size
+
+
+@dataclass(frozen=True)
+class Films:
+    """What could be filmed, and why the rest could not."""
+
+    films: tuple[Film, ...] = ()
+    missing: str = ""
+    """One sentence; empty where nothing is missing."""
+
+
+def chosen(returns: NDArray[np.floating]) -> dict[str, int]:
+    """Level -> task, by the return (M,) after adaptation: the highest, the middle and the lowest one.
+
+    Tasks without a return are left out, and no task is chosen twice.
+    """
+    order = [int(m) for m in np.argsort(-returns) if np.isfinite(returns[m])]
+    last = len(order) - 1
+    places = {"easiest": 0, "median": (last + 1) // 2, "hardest": last}
+    if last < 2:
+        places = {level: place for level, place in places.items() if level != "median"}
+    return {level: order[place] for level, place in list(places.items())[: len(order)]}
+
+
+def make(story: Story, record: Record, tasks: Sequence[Any]) -> Films:
+    """The three films, from the run's folder where they lie there since the evaluation, else filmed now.
+
+    To film, the policy adapts to all test tasks again, with the evaluation's own seed: what acts after adaptation is
+    what was measured.
+    """
+    levels = chosen(record.returns[META][:, -1])
+    files = {level: file_of(story.folder, record.split, level) for level in levels}
+    try:
+        if not all(_newer(file, story.file) for file in files.values()):
+            if story.outdated:
+                return Films(missing="The policy was trained further since the evaluation: evaluate it again.")
+            _film(story, record, tasks, {files[level]: m for level, m in levels.items()})
+        films = [Film(level, m, files[level].read_bytes(), last_frame(files[level])) for level, m in levels.items()]
+    except (RenderingUnavailable, UserError) as error:
+        return Films(missing=f"No videos: {error}")
+    return within(BUDGET, films, files)
+
+
+def file_of(folder: Path, split: str, level: str) -> Path:
+    """Where a film lies."""
+    return folder / VIDEOS / f"report-{split}-{level}.mp4"
+
+
+def within(budget: int, films: list[Film], files: Mapping[str, Path]) -> Films:
+    """As many films as fit the budget [bytes], in their order; the rest is named."""
+    total = np.cumsum([len(film.mp4) for film in films])
+    kept = tuple(film for film, size in zip(films, total, strict=True) if size <= budget)
+    left = [str(files[film.level]) for film in films[len(kept) :]]
+    return Films(kept, f"Too large for this page: {', '.join(left)}." if left else "")
+
+
+def adapt_again(story: Story, record: Record, tasks: Sequence[Any]) -> tuple[GaussianMLP, AdaptationReturns]:
+    """The evaluation of the trained policy once more, for its parameters after each step."""
+    experiment = story.experiment
+    env = make_batch(experiment.env, len(tasks) * record.episodes, experiment.threads)
+    policy = make_policy(experiment, env)
+    runs.check_shapes(story.folder / runs.CHECKPOINT, story.state.params, initial_params(policy, experiment))
+    result = evaluate(
+        env,
+        tasks,
+        policy,
+        story.state.params,
+        experiment.algorithm,
+        experiment.sampling,
+        horizon=experiment.env.horizon,
+        steps=record.steps,
+        later_steps=record.later_steps,
+        seed=record.seed,
+        task_learner=make_task_learner(experiment, policy, record.episodes),
+    )
+    env.close()
+    return policy, result
+
+
+def _film(story: Story, record: Record, tasks: Sequence[Any], wanted: Mapping[Path, int]) -> None:
+    environment = story.experiment.env
+    check_can_be_filmed(environment.id)
+    policy, result = adapt_again(story, record, tasks)
+    for file, m in wanted.items():
+        film_task(environment, policy, tasks[m], result.of_task(m), file, COARSENESS)
+
+
+def _newer(file: Path, other: Path | None) -> bool:
+    return other is not None and file.exists() and file.stat().st_mtime >= other.stat().st_mtime

@@ -1,0 +1,198 @@
+"""Whole episodes of one task from any environment of Gymnasium: a single one, a vector, or a native batch.
+
+They come in rounds: all N environments start together, and what one of them does behind the end of its episode is not
+recorded. So it is all the same when a vector environment resets by itself, no step between two episodes is taken for a
+step of one, and a short episode counts no more often than a long one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, cast
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from numpy.typing import NDArray
+
+from metarl.errors import UserError
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sampling.protocols import Simulations
+from metarl.sampling.rollout import rollout
+from metarl.types import Gaussian, Params, Trajectories
+
+SEEDS = 2**31
+"""Environments are seeded below this: those that hand a seed on to older generators take no larger one."""
+
+AnyEnv: TypeAlias = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
+
+
+class Episodes:
+    """Where the episodes of one task come from.
+
+    env: any environment whose observations and actions are those of the policy. Of a batched family the task is set
+        already; anything else is taken to play the same task in every episode.
+    policy: how to act.
+
+    Errors: UserError where the spaces do not fit the policy.
+    """
+
+    def __init__(self, env: AnyEnv, policy: GaussianMLP) -> None:
+        self.action_space = fitting_actions(env, policy)
+        """The range that the policy's [-1, 1] stands for."""
+        native = isinstance(env, VectorEnv) and hasattr(env, "set_tasks")
+        self._simulations: Simulations = cast(Simulations, env) if native else Lockstep(env, self.action_space)
+        self._policy = policy
+        self._task: Any = None
+        if native and not self._simulations.tasks:
+            raise UserError("the batch has no task to adapt to: choose one with env.set_tasks([task])")
+        self._require_one_task()
+
+    def rounds(self, count: int) -> int:
+        """How many rounds give so many episodes."""
+        return -(-count // self._simulations.num_envs)
+
+    def collect(
+        self,
+        params: Params,
+        generator: np.random.Generator,
+        count: int,
+        horizon: int,
+        after_each: Callable[[], None] = lambda: None,
+    ) -> Trajectories:
+        """`count` episodes, (1, E, T, …). If the last round has too many, those of the last environments are left out.
+
+        Args:
+            params: (1, …).
+            generator: the random stream of exploration and of the environment's seeds.
+            count: E.
+            horizon: T, where an episode that goes on is cut off as by a time limit.
+            after_each: called after each round.
+
+        Raises:
+            UserError: the environment plays more than one task.
+        """
+        played = []
+        for _ in range(self.rounds(count)):
+            played.append(rollout(self._simulations, self._policy, params, [generator], horizon))
+            self._require_one_task()
+            after_each()
+        return joined(played, count)
+
+    def _require_one_task(self) -> None:
+        for task in self._simulations.tasks:
+            if self._task is None:
+                self._task = task
+            if task != self._task:
+                raise UserError(
+                    f"the environment plays several tasks, such as {self._task} and {task}: a policy adapts to one. "
+                    "Choose it with env.set_tasks([task]), env.unwrapped.set_task(task), or task=… in gymnasium.make"
+                )
+
+
+def joined(rounds: Sequence[Trajectories], count: int) -> Trajectories:
+    """The first `count` episodes of several rounds, by the same parameters, as one."""
+
+    def episodes(name: str) -> torch.Tensor:
+        return torch.cat([getattr(each, name) for each in rounds], dim=1)[:, :count]
+
+    means = torch.cat([each.policy.mean for each in rounds], dim=1)[:, :count]
+    return Trajectories(
+        **{name: episodes(name) for name in ("observations", "actions", "rewards", "discounts", "valid")},
+        policy=Gaussian(means, rounds[0].policy.log_std),
+    )
+
+
+# -------------------------------------------------------------------------------------------------- spaces
+def fitting_actions(env: AnyEnv, policy: GaussianMLP) -> Box:
+    """The action space of one environment. Errors: UserError where its spaces do not fit the policy."""
+    if isinstance(env, VectorEnv):
+        observations, actions = env.single_observation_space, env.single_action_space
+    elif isinstance(env, gymnasium.Env):
+        observations, actions = env.observation_space, env.action_space
+    else:
+        raise UserError(f"{env!r} is no environment: give a gymnasium.Env or a gymnasium.vector.VectorEnv")
+    wanted = (policy.observation_size,), (policy.action_size,)
+    boxes = isinstance(observations, Box) and isinstance(actions, Box)
+    if not boxes or (observations.shape, actions.shape) != wanted:
+        raise UserError(
+            f"the environment observes {observations} and acts by {actions}: the policy was trained with observations "
+            f"of shape {wanted[0]} and actions of shape {wanted[1]}. "
+            "Wrappers of gymnasium.wrappers, such as FlattenObservation, may make them fit"
+        )
+    if not (np.issubdtype(actions.dtype, np.floating) and actions.is_bounded()):
+        raise UserError(
+            f"the environment acts by {actions}: the policy's actions of -1 to 1 are spread over its range, which must "
+            "be finite. gymnasium.wrappers.RescaleAction and TransformAction can give it one"
+        )
+    return actions
+
+
+def onto(space: Box, commands: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Commands (…, A) of -1 to 1 spread linearly over the range of an action space, -1 at its low and 1 at its high."""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    return ((low + high) / 2 + (high - low) / 2 * commands).clip(low, high).astype(space.dtype)
+
+
+# -------------------------------------------------------------------------------------------- environments
+class Lockstep:
+    """An ordinary environment as N simulations of one task, for `rollout`; a single one counts as N = 1.
+
+    A vector may reset by itself in the same step, in the next, or not at all. Here all start together, seeded from one
+    generator, and `step` returns what an action led to, also where a new episode has begun since.
+    """
+
+    def __init__(self, env: AnyEnv, action_space: Box) -> None:
+        vector = isinstance(env, VectorEnv)
+        self._env = env if vector else _Single(env)
+        self._inner, self._action_space = env.unwrapped, action_space
+        self._stops = vector and env.metadata.get("autoreset_mode") is AutoresetMode.DISABLED
+        self.num_envs = self._env.num_envs
+
+    @property
+    def tasks(self) -> Sequence[Any]:
+        """The tasks in force, where the environments are robots of a family and in this process."""
+        if isinstance(self._inner, VectorEnv) and hasattr(self._inner, "set_tasks"):  # a native batch below wrappers
+            return cast(Simulations, self._inner).tasks
+        singles = self._inner.envs if isinstance(self._inner, SyncVectorEnv) else [self._inner]
+        robots = [env.unwrapped for env in singles if hasattr(env.unwrapped, "task_space")]
+        tasks = [getattr(robot, "task", None) for robot in robots]
+        return [task for task in tasks if task is not None]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Start all episodes; options["generators"] is one generator, from which a seed for all is drawn."""
+        (generator,) = (options or {})["generators"]
+        observations, _ = self._env.reset(seed=int(generator.integers(SEEDS)))
+        return np.asarray(observations), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Act by commands (N, A) in [-1, 1]. None is said to have diverged: if one did, its environment ended it."""
+        observed, rewards, *flags, info = self._env.step(onto(self._action_space, actions))
+        observations = np.array(observed)  # a reset may overwrite what the vector returned
+        terminated, truncated = (np.array(flag, bool) for flag in flags)
+        over = terminated | truncated
+        if "final_obs" in info:
+            observations[over] = np.stack(info["final_obs"][over])
+        if self._stops and over.any() and not over.all():
+            self._env.reset(options={"reset_mask": over})  # none may be stepped behind its end
+        return observations, rewards, terminated, truncated, {"diverged": np.zeros(self.num_envs, bool)}
+
+
+class _Single:
+    """A single environment with the interface of a vector of one that resets nothing by itself."""
+
+    num_envs = 1
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        self._env = env
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        observation, info = self._env.reset(seed=seed, options=options)
+        return np.asarray(observation)[None], info
+
+    def step(self, actions: NDArray[np.floating]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observation, reward, terminated, truncated, _ = self._env.step(actions[0])
+        flags = np.array([terminated], bool), np.array([truncated], bool)
+        return np.asarray(observation)[None], np.array([reward], float), *flags, {}

@@ -1,0 +1,149 @@
+"""Episodes of all tasks at once: one stacked policy forward and one native simulation step for all M*E robots."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metarl.errors import NonFinite, SimulationDiverged
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sampling.protocols import Simulations
+from metarl.types import Gaussian, Params, Trajectories
+
+MAX_DIVERGED_FRACTION = 0.1
+"""More diverged simulations than this in one rollout stop the run: something is wrong with the model or the policy."""
+
+NAMED = 3
+"""So many tasks with diverged simulations are named."""
+
+
+def rollout(
+    env: Simulations,
+    policy: GaussianMLP,
+    params: Params,
+    generators: Sequence[np.random.Generator],
+    horizon: int,
+    *,
+    deterministic: bool = False,
+) -> Trajectories:
+    """One episode on each of the N = M*E simulations of `env`, whose tasks are set.
+
+    Args:
+        env: batched environment without autoreset; simulation m*E + e plays episode e of task m.
+        policy: how to act.
+        params: one set of parameters per task, (M, ...).
+        generators: one random stream per task; it draws the task's exploration noise and its initial states.
+        horizon: T; shorter episodes are padded.
+        deterministic: act by the mean, from the same initial states. Such episodes measure a policy; there is nothing
+            to learn from them, as their actions were not drawn from the distribution that is recorded.
+
+    Returns:
+        Trajectories (M, E, T, ...).
+
+    Raises:
+        SimulationDiverged: more than a tenth of the simulations diverged.
+        NonFinite: an action or a reward is infinite or undefined.
+    """
+    M, N, A = len(generators), env.num_envs, policy.action_size
+    if N % M:
+        raise ValueError(f"{M} tasks cannot share num_envs = {N} simulations evenly")
+    noise = exploration_noise(generators, N // M, horizon, A)  # drawn in any case: initial states come after it
+    with torch.no_grad():
+        std = policy.log_std(params).exp().unsqueeze(1) * (not deterministic)  # (M, 1, A)
+        observation, _ = env.reset(options={"generators": list(generators)})
+        recording = Recording(observation, horizon, A)
+        for t in range(horizon):
+            mean = policy.mean(params, recording.observations[:, t].unflatten(0, (M, -1)))  # (M, E, A)
+            action = torch.addcmul(mean, std, noise[:, :, t])
+            _require_finite(action, f"actions at step {t}, and so the policy's parameters or its observations,")
+            command = (action.flatten(0, 1) * policy.action_scale).clamp(-1, 1).numpy()
+            recording.write(t, mean.flatten(0, 1), action.flatten(0, 1), env.step(command))
+            if not recording.live.any():
+                break
+    _report_divergence(env.tasks, recording.diverged, generators)
+    return recording.trajectories(policy.log_std(params).detach())
+
+
+class Recording:
+    """What N simulations do in T steps, written step by step."""
+
+    def __init__(self, observation: NDArray[np.floating], horizon: int, action_size: int) -> None:
+        N, T = len(observation), horizon
+        self.observations = torch.zeros(N, T + 1, observation.shape[1])
+        self.observations[:, 0] = torch.from_numpy(observation)
+        self._means, self._actions = torch.zeros(N, T, action_size), torch.zeros(N, T, action_size)
+        self._rewards, self._discounts, self._valid = np.zeros((N, T)), np.ones((N, T)), np.zeros((N, T), bool)
+        self.live = np.ones(N, bool)
+        """(N,): whose episode goes on."""
+        self.diverged = np.zeros(N, bool)
+        """(N,): whose simulation blew up."""
+
+    def write(self, t: int, mean: Tensor, action: Tensor, outcome: tuple[Any, Any, Any, Any, dict[str, Any]]) -> None:
+        """Step t: the policy's mean and its action (N, A), and what the environment's `step` returned."""
+        observation, reward, terminated, truncated, info = outcome
+        self._means[:, t], self._actions[:, t] = mean, action
+        self.observations[:, t + 1] = torch.from_numpy(observation)
+        self._rewards[:, t], self._discounts[:, t], self._valid[:, t] = reward, ~terminated, self.live
+        self.diverged |= info["diverged"] & self.live
+        self.live &= ~(terminated | truncated)
+
+    def trajectories(self, log_std: Tensor) -> Trajectories:
+        """Everything by task; diverged episodes are emptied. log_std: (M, A) of the policy that acted."""
+        left_out = torch.from_numpy(self.diverged)
+        for recorded in (self.observations, self._means, self._actions):
+            recorded[left_out] = 0
+        valid = torch.from_numpy(self._valid & ~self.diverged[:, None])
+
+        rewards = torch.from_numpy(self._rewards).float().where(valid, 0)
+        _require_finite(rewards.unflatten(0, (len(log_std), -1)), "rewards")
+
+        def by_task(flat: Tensor) -> Tensor:
+            return flat.unflatten(0, (len(log_std), -1))
+
+        return Trajectories(
+            observations=by_task(self.observations),
+            actions=by_task(self._actions),
+            rewards=by_task(rewards),
+            discounts=by_task(torch.from_numpy(self._discounts).float()),
+            valid=by_task(valid.float()),
+            policy=Gaussian(by_task(self._means), log_std),
+        )
+
+
+def exploration_noise(generators: Sequence[np.random.Generator], episodes: int, horizon: int, size: int) -> Tensor:
+    """Standard normal noise of a whole rollout, (M, E, T, A): each task's own stream draws its share at once."""
+    draws = [g.standard_normal((episodes, horizon, size), dtype=np.float32) for g in generators]
+    return torch.from_numpy(np.stack(draws))
+
+
+def _require_finite(values: Tensor, what: str) -> None:
+    """Refuse to go on with (M, ...) values that are infinite or undefined."""
+    if not torch.isfinite(values).all():
+        m = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0])
+        raise NonFinite(f"the {what} of task {m} are not finite")
+
+
+def _report_divergence(
+    tasks: Sequence[Any], diverged: NDArray[np.bool_], generators: Sequence[np.random.Generator]
+) -> None:
+    """Say which tasks' simulations blew up, with the address of their random stream; refuse to go on with too many."""
+    if not diverged.any():
+        return
+    affected = np.unique(np.flatnonzero(diverged) * len(generators) // diverged.size)
+    named = [f"{tasks[m]} with the random stream {_address(generators[m])}" for m in affected]
+    more = f" and {len(named) - NAMED} more tasks" if len(named) > NAMED else ""
+    message = f"{diverged.sum()} of {diverged.size} simulations diverged: {'; '.join(named[:NAMED])}{more}"
+    if diverged.mean() > MAX_DIVERGED_FRACTION:
+        raise SimulationDiverged(f"{message}. More than {MAX_DIVERGED_FRACTION:.0%} is too many to learn from")
+    warnings.warn(f"{message}; these episodes are left out", stacklevel=3)
+
+
+def _address(generator: np.random.Generator) -> Any:
+    """Where the stream comes from: (seed, purpose, iteration, phase, task) for those of `metarl.seeding`."""
+    return getattr(generator.bit_generator.seed_seq, "entropy", "of unknown origin")

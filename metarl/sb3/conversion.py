@@ -1,0 +1,160 @@
+"""One network in the names of both: our `Params`, and the `ActorCriticPolicy` of Stable-Baselines3.
+
+| `GaussianMLP` with L hidden layers | `ActorCriticPolicy` |
+|---|---|
+| `w0` (in, out), `b0` (out,), … | `mlp_extractor.policy_net.0.weight` (out, in), `.bias`, …: layer l at 2 l |
+| `wL`, `bL` | `action_net.weight`, `.bias` |
+| `log_std`, before it is bent at the floor | `log_std`, the logarithm itself |
+| `value.w0`, `value.b0`, … | `mlp_extractor.value_net.0`, … |
+| `value.wL`, `value.bL` | `value_net` |
+
+The mean and the standard deviation of the right column are those of the left one times a unit: the action of the
+environment in Stable-Baselines3 that one of our outputs stands for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from torch import Tensor, nn
+
+from metarl.errors import UserError
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.types import Params
+
+CRITIC = "value."
+"""What the names of the critic's parameters start with."""
+
+
+def architecture(policy: GaussianMLP) -> dict[str, object]:
+    """`policy_kwargs` for an actor that is shaped as the policy, and a critic of the same hidden sizes."""
+    hidden = list(policy.hidden_sizes)
+    return {"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": nn.Tanh}
+
+
+def actor_modules(policy: GaussianMLP) -> list[str]:
+    """The names in Stable-Baselines3 of the policy's linear layers, from the observation to the action."""
+    return [*(f"mlp_extractor.policy_net.{2 * layer}" for layer in range(len(policy.hidden_sizes))), "action_net"]
+
+
+def critic_modules(policy: GaussianMLP) -> list[str]:
+    """The same of the critic, from the observation to the value."""
+    return [*(f"mlp_extractor.value_net.{2 * layer}" for layer in range(len(policy.hidden_sizes))), "value_net"]
+
+
+def units(policy: GaussianMLP, space: object) -> Tensor:
+    """The actions (A,) that outputs of 1 stand for, where those of the Box `space`, -h to h, stand for [-1, 1].
+
+    Errors: UserError where the space is no such Box.
+    """
+    if not isinstance(space, Box) or space.shape != (policy.action_size,) or not _symmetric(space):
+        raise UserError(
+            f"the action space is {space}: expected a Box from -h to h in {policy.action_size} dimensions. "
+            "gymnasium.wrappers.RescaleAction makes one."
+        )
+    return torch.from_numpy(space.high.astype(np.float64)) * policy.action_scale
+
+
+def _symmetric(space: Box) -> bool:
+    return bool(np.isfinite(space.high).all() and (space.high == -space.low).all() and (space.high > 0).all())
+
+
+def actor_state(policy: GaussianMLP, params: Params, unit: Tensor) -> dict[str, Tensor]:
+    """The policy's own entries of Stable-Baselines3's state. params: without a task axis; unit: (A,)."""
+    state = _state(params, "", actor_modules(policy))
+    state["action_net.weight"] *= unit[:, None]
+    state["action_net.bias"] *= unit
+    state["log_std"] = policy.log_std({"log_std": params["log_std"].double()}) + unit.log()
+    return state
+
+
+def critic_state(policy: GaussianMLP, params: Params) -> dict[str, Tensor]:
+    """The critic's entries."""
+    return _state(params, CRITIC, critic_modules(policy))
+
+
+def actor_params(policy: GaussianMLP, state: Mapping[str, Tensor], unit: Tensor) -> Params:
+    """The inverse of `actor_state`. A standard deviation below the policy's floor comes out just above it."""
+    params = _params(state, "", actor_modules(policy))
+    last = len(policy.hidden_sizes)
+    params[f"w{last}"] = (params[f"w{last}"] / unit).float()
+    params[f"b{last}"] = (params[f"b{last}"] / unit).float()
+    params["log_std"] = policy.raw_log_std(state["log_std"].double() - unit.log()).float()
+    return params
+
+
+def critic_params(policy: GaussianMLP, state: Mapping[str, Tensor]) -> Params:
+    """The inverse of `critic_state`."""
+    return _params(state, CRITIC, critic_modules(policy))
+
+
+def initial_critic(policy: GaussianMLP, rng: torch.Generator) -> Params:
+    """A critic as Stable-Baselines3 starts it: orthogonal weights, with a gain of √2 below the last; zero biases."""
+    sizes = (*policy.layer_sizes[:-1], 1)
+    params: Params = {}
+    for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        gain = 1.0 if layer == len(policy.hidden_sizes) else math.sqrt(2)
+        weight = nn.init.orthogonal_(torch.empty(fan_out, fan_in), gain, generator=rng)
+        params[f"{CRITIC}w{layer}"], params[f"{CRITIC}b{layer}"] = weight.T.contiguous(), torch.zeros(fan_out)
+    return params
+
+
+def one_set(policy: GaussianMLP, params: Params) -> Params:
+    """`params` (...) or (1, ...) without a task axis, detached.
+
+    Errors: UserError for those of several tasks, or of another policy.
+    """
+    if has_task_axis(params):
+        if (tasks := len(params["log_std"])) != 1:
+            raise UserError(f"the parameters of {tasks} tasks were given: choose one by chunk(params, slice(m, m + 1))")
+        params = {name: p[0] for name, p in params.items()}
+    _check_shapes(policy, params)
+    return {name: p.detach() for name, p in params.items()}
+
+
+def has_task_axis(params: Params) -> bool:
+    """Whether `params` are (M, ...), one set per task."""
+    return "log_std" in params and params["log_std"].ndim == 2
+
+
+def has_critic(params: Params) -> bool:
+    """Whether `params` hold those of a critic."""
+    return f"{CRITIC}w0" in params
+
+
+def _check_shapes(policy: GaussianMLP, params: Params) -> None:
+    expected = _shapes("", policy.layer_sizes) | {"log_std": (policy.action_size,)}
+    if has_critic(params):
+        expected |= _shapes(CRITIC, (*policy.layer_sizes[:-1], 1))
+    found = {name: tuple(p.shape) for name, p in params.items()}
+    for name in expected.keys() | found.keys():
+        if found.get(name) != expected.get(name):
+            raise UserError(
+                f"the parameter {name} has the shape {found.get(name)}, in the policy {expected.get(name)} "
+                f"(observation {policy.observation_size}, hidden {policy.hidden_sizes}, action {policy.action_size}): "
+                "give the parameters together with the policy that they belong to"
+            )
+
+
+def _shapes(prefix: str, sizes: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    layers = list(enumerate(pairwise(sizes)))
+    weights = {f"{prefix}w{layer}": size for layer, size in layers}
+    return weights | {f"{prefix}b{layer}": size[1:] for layer, size in layers}
+
+
+def _state(params: Params, prefix: str, modules: list[str]) -> dict[str, Tensor]:
+    state = {f"{module}.weight": params[f"{prefix}w{layer}"].T.clone() for layer, module in enumerate(modules)}
+    return state | {f"{module}.bias": params[f"{prefix}b{layer}"].clone() for layer, module in enumerate(modules)}
+
+
+def _params(state: Mapping[str, Tensor], prefix: str, modules: list[str]) -> Params:
+    params: Params = {}
+    for layer, module in enumerate(modules):
+        params[f"{prefix}w{layer}"] = state[f"{module}.weight"].detach().T.clone(memory_format=torch.contiguous_format)
+        params[f"{prefix}b{layer}"] = state[f"{module}.bias"].detach().clone()
+    return params

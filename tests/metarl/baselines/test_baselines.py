@@ -1,0 +1,289 @@
+"""The numbers of a comparison with other learners, computed by hand, and what takes part in one."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from metarl import runs
+from metarl.algorithms.maml_trpo import MAMLTRPO
+from metarl.algorithms.reptile import Reptile
+from metarl.baselines import Learned, Results, goals_of, mean_metrics, minibatches, points, prepare
+from metarl.baselines import results as rivals_results
+from metarl.baselines.setup import ORACLE, PPO_META, PPO_PRETRAINED, PPO_SCRATCH, advice, reward_scale
+from metarl.builders import initial_params, make_batch, make_policy
+from metarl.errors import UserError
+from metarl.experiment import Environment, Evaluation, Experiment, Policy
+from metarl.inner.sb3 import SB3PPO
+from metarl.inner.sgd import SGD
+from metarl.report.html import run_data
+from metarl.report.html.run_data import read_baselines
+from metarl.report.records import META, RANDOM
+from metarl.runs.directory import State
+
+EACH = 100
+
+
+def measured(*means, spread=2.0):
+    """Two tasks, as far from the mean on either side; a test after every rollout."""
+    x = np.array(means, dtype=float)
+    return EACH * np.arange(len(x)), np.stack([x - spread, x + spread])
+
+
+def results(scratch=(-50, -40, -30, -10), meta=(-40, -20), oracle=(-12.0, -8.0), **more):
+    learners = {META: measured(*meta), RANDOM: measured(-50, -48), PPO_SCRATCH: measured(*scratch), **more}
+    return Results(learners, None if oracle is None else np.array(oracle), EACH)
+
+
+def test_what_is_written_and_what_is_read_are_of_one_version(tmp_path, monkeypatch):
+    for module in (run_data, rivals_results):
+        monkeypatch.setattr(module, "BASELINES_VERSION", 2)
+    file = tmp_path / "baseline.json"
+    file.write_text(json.dumps(results().to_json({}), allow_nan=False))
+    assert json.loads(file.read_text())["version"] == 2
+    assert read_baselines(file) is not None
+
+
+# ------------------------------------------------------------------------------------ 90% of the oracle
+def test_90_percent_is_of_the_way_from_the_random_initialization_to_the_oracle():
+    assert results().threshold == pytest.approx(-50 + 0.9 * 40)
+    assert results(oracle=(40.0, 60.0)).threshold == pytest.approx(-50 + 0.9 * 100)
+    assert results(oracle=None).threshold is None
+    assert results(oracle=(-60.0, -50.0)).threshold is None
+
+
+def test_steps_to_90_percent_are_those_at_the_first_test_that_reached_it():
+    found = results(scratch=(-50, -14, -40, -10), meta=(-40, -14.1))
+    column = "steps to 90% of the oracle"
+    assert {row["label"]: row[column] for row in found.rows} == {META: None, RANDOM: None, PPO_SCRATCH: EACH}
+    assert found.steps_to(PPO_SCRATCH, -10) == 3 * EACH
+    assert found.steps_to(META, -40) == 0
+    assert column not in results(oracle=None).rows[0]
+
+
+def test_rows_have_the_return_after_the_data_of_one_adaptation_step():
+    row = results().rows[-1]
+    assert row["label"] == PPO_SCRATCH
+    assert (row["return after 100 steps"], row["return at the end"], row["steps at the end"]) == (-40, -10, 300)
+
+
+def test_a_task_that_was_left_out_is_not_counted():
+    learners = dict(results().learners)
+    learners[PPO_SCRATCH][1][0, 3] = np.nan
+    assert results().steps_to(PPO_SCRATCH, -8) is None
+    assert Results(learners, np.array([np.nan, -10.0]), EACH).steps_to(PPO_SCRATCH, -8) == 3 * EACH
+    assert Results(learners, np.array([np.nan, -10.0]), EACH).threshold == pytest.approx(-14)
+
+
+# ------------------------------------------------------------------------------------------- overtaking
+@pytest.mark.parametrize(
+    ("scratch", "overtakes"),
+    [
+        ((-50, -40, -30, -10), 3 * EACH),
+        ((-50, -40, -19, -10), 2 * EACH),
+        ((-50, -19, -21, -10), 3 * EACH),  # from there on it stays above
+        ((-50, -40, -30, -20), None),  # as good is not better
+        ((-50, -19, -10, -21), None),
+        ((-30, -10, -10, -10), 0),
+    ],
+)
+def test_where_ppo_overtakes(scratch, overtakes):
+    found = results(scratch=scratch)
+    assert found.overtakes(PPO_SCRATCH) == overtakes
+    verb = {None: "does not overtake", 0: "is above"}.get(overtakes, "overtakes")
+    assert found.remarks[0].startswith(f"PPO from scratch {verb} the meta-learned policy")
+
+
+def test_overtaking_in_words():
+    assert results().remarks[0] == (
+        "PPO from scratch overtakes the meta-learned policy after 300 steps on the new goal, 3 times those of one "
+        "adaptation step: its return there is -10.0 [-12.0, -8.0], the difference 10.0 [10.0, 10.0]. "
+        "The meta-learned policy adapts for the first 100 of them."
+    )
+    assert "within 300 steps on the new goal" in results(scratch=(-50, -40, -30, -25)).remarks[0]
+
+
+def test_a_difference_within_the_noise_is_no_overtaking():
+    steps, noisy = EACH * np.arange(2), np.stack([np.full(6, -50.0), [-40.0, -30, -20, -10, 0, -15]], axis=1)
+    found = Results({META: (steps, np.full((6, 2), -20.0)), PPO_SCRATCH: (steps, noisy)}, None, EACH)
+    assert noisy[:, 1].mean() > -20
+    assert found.overtakes(PPO_SCRATCH) is None
+
+
+def test_the_meta_learned_policy_is_taken_after_as_many_steps_and_then_after_its_last():
+    """At its first test PPO has the better return, but not that of as many steps."""
+    steps, returns = measured(-50, -39, -19)
+    found = results(meta=(-40, -20, -15), **{PPO_SCRATCH: (3 * steps, returns)})
+    assert found.overtakes(PPO_SCRATCH) is None
+    assert results(meta=(-40, -38, -20), **{PPO_SCRATCH: (3 * steps, returns)}).overtakes(PPO_SCRATCH) == 6 * EACH
+
+
+def test_remarks_say_what_90_percent_is_or_why_there_is_none():
+    assert "mean return of -14.0: that of the random initialization, -50.0" in results().remarks[1]
+    assert "oracle's mean return, -55.0, is not above" in results(oracle=(-60.0, -50.0)).remarks[1]
+    assert len(results(oracle=None).remarks) == 1
+
+
+# ------------------------------------------------------------------------------------------- the record
+def test_the_file_is_what_the_page_reads(tmp_path):
+    found = results()
+    (tmp_path / "baseline.json").write_text(json.dumps(found.to_json({"split": "held-out"}), allow_nan=False))
+    read = read_baselines(tmp_path / "baseline.json")
+    assert list(read.curves) == [META, RANDOM, PPO_SCRATCH, ORACLE]
+    steps, curve = read.curves[PPO_SCRATCH]
+    assert (steps.tolist(), curve.mean.tolist()) == ([0, 100, 200, 300], [-50, -40, -30, -10])
+    assert (curve.low[0], curve.high[0]) == (-52, -48)
+    assert read.curves[ORACLE][0].tolist() == [0, 300]
+    assert read.table == found.rows
+    assert read.remarks == found.remarks
+    data = json.loads((tmp_path / "baseline.json").read_text())
+    assert data["returns"][META] == [[-42, -22], [-38, -18]]
+    assert data["split"] == "held-out"
+
+
+def test_what_is_undefined_is_null_in_the_file():
+    learners = dict(results().learners)
+    learners[META][1][:, 1] = np.nan
+    data = json.loads(json.dumps(Results(learners, None, EACH).to_json({}), allow_nan=False))
+    assert data["curves"][META]["mean"] == [-40, None]
+    assert data["table"][0]["return at the end"] is None
+
+
+def test_metrics_are_means_over_the_goals_that_have_them():
+    rows = [[(10, {"sb3/rollout/x": 1.0, "sb3/time/fps": 7.0}), (20, {"sb3/rollout/x": 3.0, "sb3/train/y": 5.0})]]
+    rows.append([(10, {"sb3/rollout/x": 2.0}), (20, {"sb3/rollout/x": None, "sb3/train/y": 6.0})])
+    learned = [Learned(np.zeros(1), own) for own in rows]
+    assert mean_metrics(PPO_META, learned) == {
+        10: {"sb3/from_meta_learned/rollout/x": 1.5},
+        20: {"sb3/from_meta_learned/rollout/x": 3.0, "sb3/from_meta_learned/train/y": 5.5},
+    }
+
+
+# ----------------------------------------------------------------------------------------- how PPO learns
+def test_test_points():
+    assert points(50) == (0, 1, 2, 3, 5, 10, 20, 50)
+    assert points(4) == (0, 1, 2, 3, 4)
+    assert points(1) == (0, 1)
+
+
+def test_minibatches_share_a_rollout_evenly():
+    assert minibatches(2000) == 40
+    assert minibatches(128) == 2
+    assert minibatches(67) == 1
+
+
+def test_rewards_are_scaled_to_discounted_returns_of_one():
+    assert reward_scale([np.array([-20.0, 20.0]), np.array([5.0])], horizon=10, gamma=1.0) == 0.05
+    assert reward_scale([np.array([-20.0, np.nan])], horizon=10, gamma=0.5) == 0.3  # 1 / (2 * 1.998)
+    assert reward_scale([np.zeros(3)], horizon=10, gamma=0.9) == 1.0
+
+
+# ------------------------------------------------------------------------------------------ who takes part
+ADAPTS = Experiment(
+    env=Environment(id="envs:metarl/PointNav-v0", horizon=5),
+    policy=Policy(hidden_sizes=(4,)),
+    evaluation=Evaluation(tasks=3, episodes=2),
+)
+JOINT = replace(ADAPTS, algorithm=MAMLTRPO(inner=SGD(steps=0)))
+SEES = replace(JOINT, env=replace(ADAPTS.env, options={"goal_visible": True}))
+
+
+def saved(folder, experiment, seed=0):
+    params = initial_params(make_policy(experiment, make_batch(experiment.env, 1, 1)), replace(experiment, seed=seed))
+    runs.create(folder, experiment)
+    runs.save(folder, experiment, State(0, 0, params, algorithm_state={}, test_tasks=[]))
+    return folder
+
+
+@pytest.fixture
+def adapts(tmp_path):
+    return saved(tmp_path / "adapts", ADAPTS)
+
+
+def test_every_learner_starts_from_parameters_of_its_own(adapts, tmp_path):
+    contest = prepare(adapts, pretrained=saved(tmp_path / "joint", JOINT, seed=1), goals=2)
+    assert list(contest.starts) == [PPO_SCRATCH, PPO_META, PPO_PRETRAINED]
+    first = contest.starts[PPO_SCRATCH]
+    assert (contest.starts[PPO_META]["w0"] == first["w0"]).all()  # nothing was trained here
+    assert not (contest.starts[PPO_PRETRAINED]["w0"] == first["w0"]).all()
+    assert (contest.starts[PPO_PRETRAINED]["value.w0"] == first["value.w0"]).all()
+
+
+def test_step_sizes_stay_behind_and_a_critic_comes_along(tmp_path):
+    sizes = prepare(saved(tmp_path / "a", replace(ADAPTS, algorithm=MAMLTRPO(inner=SGD(learned_step_sizes=True)))))
+    assert len(sizes.run.state.params) > len(sizes.policy.names)
+    assert {name for name in sizes.starts[PPO_META] if not name.startswith("value.")} == {*sizes.policy.names}
+    critic = prepare(saved(tmp_path / "b", replace(ADAPTS, algorithm=Reptile(inner=SB3PPO(minibatches=1)))), seed=5)
+    learned = critic.run.state.params["value.w0"]
+    assert (critic.starts[PPO_META]["value.w0"] == learned).all()
+    assert not (critic._with_critic({k: learned for k in critic.policy.names})["value.w0"] == learned).all()
+
+
+def test_a_result_is_found_again_only_where_all_is_the_same(adapts):
+    def files(rollouts=2, **changes):
+        goals = goals_of(prepare(adapts, goals=2, **changes), SB3PPO(steps=rollouts, minibatches=1))
+        return [goal.file for own in goals.values() for goal in own]
+
+    own = files()
+    assert len(set(own)) == 4
+    assert files() == own
+    for other in (files(3), files(seed=1), files(episodes=3), files(split="out-of-range")):
+        assert not {*own} & {*other}
+    folder = adapts.rename(adapts.with_name("old"))
+    saved(adapts, ADAPTS, seed=1)
+    assert folder.exists()
+    assert [file in own for file in files()] == [True, True, False, False]  # from scratch, from the meta-learned
+
+
+def test_twenty_goals_or_as_many_as_there_are(adapts, tmp_path):
+    assert len(prepare(adapts).tasks) == 20
+    two = Experiment(env=Environment(id="envs:metarl/HalfCheetahDir-v0"), evaluation=Evaluation(split="train", tasks=2))
+    assert len(prepare(saved(tmp_path / "two", two)).tasks) == 2
+    with pytest.raises(UserError, match="21 train tasks were asked for, but only 2"):
+        prepare(tmp_path / "two", goals=21)
+
+
+@pytest.mark.parametrize(
+    ("flag", "experiment", "message"),
+    [
+        ("pretrained", ADAPTS, "was trained to adapt: algorithm.inner.steps = 1, expected 0. configs/point_nav/pre"),
+        ("pretrained", SEES, "(?s)cannot be compared.*env.options.goal_visible is True"),
+        ("pretrained", replace(JOINT, env=replace(JOINT.env, horizon=6)), "env.horizon is 6, in .*adapts 5"),
+        ("pretrained", replace(JOINT, policy=Policy(hidden_sizes=(5,))), "policy.hidden_sizes is"),
+        ("oracle", JOINT, "does not see its goal: env.options.goal_visible is False. configs/point_nav/oracle.yaml"),
+        ("oracle", replace(SEES, algorithm=ADAPTS.algorithm), "was trained to adapt"),
+        ("oracle", replace(SEES, env=replace(SEES.env, id="envs:metarl/ReacherGoal-v0")), "env.id is 'envs:metarl/Re"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_refused(adapts, tmp_path, flag, experiment, message):
+    with pytest.raises(UserError, match=message):
+        prepare(adapts, **{flag: saved(tmp_path / "other", experiment)})
+
+
+def test_an_oracle_of_other_tasks_is_refused(tmp_path):
+    vel = Environment(id="envs:metarl/HalfCheetahVel-v0", horizon=5)
+    other = replace(vel, options={"goal_visible": True, "velocity_range": [0.0, 3.0]})
+    folders = [saved(tmp_path / "run", replace(ADAPTS, env=vel)), saved(tmp_path / "other", replace(SEES, env=other))]
+    with pytest.raises(UserError, match=r"env.options.velocity_range is \[0.0, 3.0\], in .*run '\(absent\)'"):
+        prepare(folders[0], oracle=folders[1])
+
+
+def test_an_oracle_may_have_a_policy_of_its_own(adapts, tmp_path):
+    oracle = saved(tmp_path / "oracle", replace(SEES, policy=Policy(hidden_sizes=(6,))))
+    returns = prepare(adapts, oracle=oracle, goals=3).ask_oracle()
+    assert returns.shape == (3,)
+    assert (returns < 0).all()
+
+
+@pytest.mark.parametrize(("experiment", "flag"), [(JOINT, "--pretrained"), (SEES, "--oracle")])
+def test_what_does_not_adapt_takes_part_by_another_flag(tmp_path, experiment, flag):
+    with pytest.raises(UserError, match=f"give it as {flag}"):
+        prepare(saved(tmp_path / "run", experiment))
+
+
+def test_advice_names_the_config_of_the_family():
+    cheetah = replace(ADAPTS, env=Environment(id="envs:metarl/HalfCheetahVel-v0"))
+    assert advice(cheetah, "oracle").startswith("configs/half_cheetah_vel/oracle.yaml trains one")
+    other = replace(ADAPTS, env=Environment(id="envs:metarl/Walker2dVel-v0"))
+    assert advice(other, "pretrained").startswith("configs/point_nav/pretrained.yaml is an example")

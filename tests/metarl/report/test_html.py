@@ -1,0 +1,508 @@
+"""The report as a page: what it says, that nothing in it leads outside, and that it is read as text what is text."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metarl import config, runs
+from metarl.builders import fixed_tasks, make_batch
+from metarl.errors import UserError
+from metarl.experiment import Environment, Evaluation, Experiment
+from metarl.figures.adaptation import adaptation_curve
+from metarl.figures.style import Curve, svg
+from metarl.report.html import formatting, header, markup, provenance, videos
+from metarl.report.html.build import build
+from metarl.report.html.markup import Html, element
+from metarl.report.html.run_data import Story, read
+from metarl.report.html.tasks import tasks_of
+from metarl.report.html.videos import Film, Films
+from metarl.report.records import META, RANDOM, Record, Training, file_of
+from metarl.runs.directory import State
+from metarl.statistics import Estimate
+
+ROOT = Path(__file__).parents[3]
+NASTY = "<script>alert(1)</script>"
+EXPERIMENT = Experiment(
+    env=Environment(id="envs:metarl/PointNav-v0", horizon=20), evaluation=Evaluation(tasks=5, episodes=2), iterations=7
+)
+RETURNS = {
+    META: np.array([[-31.5, -12.5], [-32.5, -13.5], [-33.5, -34.5], [-35.5, -14.5], [np.nan, np.nan]]),
+    RANDOM: np.array([[-41.5, -40.5], [-42.5, -41.5], [-43.5, -42.5], [-45.5, -44.5], [-46.5, -45.5]]),
+}
+DETERMINISTIC = {name: x + 10.25 for name, x in RETURNS.items()}
+BASELINES = {
+    "format": "metarl-baselines",
+    "version": 1,
+    "curves": {
+        META: {"steps": [0, 40], "mean": [-33, -13], "low": [-35, -15], "high": [-31, -11]},
+        f"{NASTY} $\\bad$": {"steps": [40, 40960], "mean": [-40, -23.25], "low": [-42, -24], "high": [-38, -22]},
+    },
+    "table": [
+        {"label": META, "steps_to_90_percent": 40},
+        {"label": f"{NASTY} $\\bad$", "steps_to_90_percent": None},
+    ],
+    "remarks": [f"from 10-steps to -6.2 [-8.1, 4.5] {NASTY}"],
+}
+
+
+class Reader(HTMLParser):
+    """What a browser would make of a page; a tag that is closed out of order is an error."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.styles = "", ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "style":
+            self.styles += data
+        else:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def space():
+    env = make_batch(EXPERIMENT.env, 1, 1)
+    yield env
+    env.close()
+
+
+@pytest.fixture
+def folder(tmp_path, space):
+    """A run after 7 iterations, with its evaluation."""
+    folder = tmp_path / "a run"
+    runs.create(folder, EXPERIMENT)
+    state = State(7, 5600, {"w0": torch.zeros(1)}, algorithm_state={}, test_tasks=[])
+    runs.save(folder, EXPERIMENT, state)
+    rows = [
+        {"iteration": 0, "environment_steps": 0, "held_out/return_1_steps": -30, "held_out/return_1_steps_low": -32.25,
+         "held_out/return_1_steps_high": -28},
+        {"iteration": 0, "environment_steps": 0, "train/return_before": -40.0, "train/return_after": -35.0},
+        {"iteration": 1, "environment_steps": 800, "train/return_before": -39.0, "train/return_after": None},
+    ]  # fmt: skip
+    (folder / runs.METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_evaluation(folder, space)
+    return folder
+
+
+def write_evaluation(folder, space, split="held-out", iterations=7, **changes):
+    record = Record(
+        run=str(folder),
+        environment=EXPERIMENT.env.id,
+        algorithm="maml_trpo",
+        split=split,
+        episodes=2,
+        horizon=20,
+        later_steps=0.5,
+        seed=3,
+        training=Training(seed=0, iterations=iterations, environment_steps=800 * iterations),
+        versions={"torch": "9.9"},
+        tasks=tuple(map(space.task_space.to_dict, fixed_tasks(space, split, 5))),
+        units=space.task_space.units,
+        returns=RETURNS,
+        deterministic=DETERMINISTIC,
+    )
+    file = file_of(folder, split, changes.get("checkpoint", "latest"))
+    file.write_text(json.dumps(record.to_json() | changes))
+
+
+def reader(story: Story, space, filmed: Films | None = None, aim: str = "go there") -> Reader:
+    return Reader(build(story, aim, tasks_of(story.record, space) if story.record else None, filmed))
+
+
+def video() -> Film:
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 32)).save(picture, "JPEG")
+    return Film("hardest", 2, b"film", picture.getvalue())
+
+
+# ------------------------------------------------------------------------------------- the page as a whole
+def test_nothing_in_the_page_leads_outside(folder, space):
+    (folder / "baseline.json").write_text(json.dumps(BASELINES))
+    write_evaluation(folder, space, "out-of-range")
+    page = reader(read(folder), space, Films((video(),)))
+    links = [
+        value
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name.split(":")[-1] in ("src", "href", "poster", "srcset", "data", "action")
+    ]
+    assert len(links) > 20
+    assert [link for link in links if not link.startswith(("data:", "#"))] == []
+    styles = page.styles + "".join(attributes.get("style") or "" for _, attributes in page.tags)
+    assert "@import" not in styles
+    assert re.findall(r"url\((?!#)", styles) == []
+    assert not {"script", "iframe", "object", "embed", "base"} & {tag for tag, _ in page.tags}
+    (policy,) = [meta["content"] for meta in page.all("meta") if meta.get("http-equiv")]
+    assert policy.startswith("default-src 'none';")
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(folder, space):
+    (folder / "baseline.json").write_text(json.dumps(BASELINES))
+    page = reader(read(folder), space)
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    every = " ".join(str(value) for _, attributes in page.tags for value in attributes.values())
+    used = [a["href"][1:] for a in page.all("use")] + re.findall(r"url\(#([^)]+)\)", every)
+    used += [a["aria-labelledby"] for a in page.all("section")]
+    assert len(used) > 20
+    assert set(used) <= set(ids)
+
+
+def test_the_page_can_be_heard(folder, space):
+    """Headings in order, a text for each picture, a head for each row and column, a name for what scrolls."""
+    page = reader(read(folder), space, Films((video(),)))
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert max(np.diff(levels)) == 1
+    pictures = page.all("svg") + page.all("video")
+    assert len(pictures) == 5
+    assert all(picture["aria-label"] for picture in pictures)
+    assert all(picture["role"] == "img" for picture in page.all("svg"))
+    assert {"col", "row", "rowgroup"} == {cell["scope"] for cell in page.all("th")}
+    assert all(part["aria-label"] and part["tabindex"] == "0" for part in page.all("div") if part.get("role"))
+    assert page.all("html") == [{"lang": "en"}]
+
+
+def test_the_page_says_what_was_measured(folder, space):
+    story = read(folder)
+    page = reader(story, space)
+    for row in np.round(RETURNS[META][:4], 1).tolist():
+        for value in row:
+            assert str(value).replace("-", "−") in page.text
+    for task in tasks_of(story.record, space):
+        assert task.label in page.text
+    gain = RETURNS[META][:4, 1] - RETURNS[META][:4, 0]
+    ahead = RETURNS[META][:4, 1] - RETURNS[RANDOM][:4, 1]
+    for x in (gain, ahead, RETURNS[META][:4, 0], RETURNS[RANDOM][:, 1]):
+        assert formatting.mean(x) in re.sub(r"\]\s*", "] ", page.text).replace("[", " [").replace("  [", " [")
+    assert "go there" in page.text
+    assert "5,600 environment steps in 7 iterations, with seed 0" in page.text
+    assert "3 of 5 are better after it" in page.text
+    assert "−30.0 [−32.2, −28.0]" in page.text  # the repeated test
+    assert "9.9" in page.text
+
+
+def test_the_same_run_has_the_same_page(folder, space):
+    tasks = tasks_of(read(folder).record, space)
+    assert build(read(folder), "", tasks) == build(read(folder), "", tasks)
+
+
+def test_text_stays_text(folder, space, monkeypatch):
+    (folder / "baseline.json").write_text(json.dumps(BASELINES))
+    monkeypatch.setattr(Story, "name", f"{NASTY} & $title")
+    nasty = Films(missing=f"No videos: {NASTY}")
+    page = reader(read(folder), space, nasty, aim=f'{NASTY} " onload="alert(2)')
+    assert page.all("script") == []
+    assert [name for _, attributes in page.tags for name in attributes if name.startswith("on")] == []
+    for shown in (f"{NASTY} & $title", f"No videos: {NASTY}", f'{NASTY} " onload="alert(2)', f"{NASTY} $\\bad$"):
+        assert page.text.count(shown) >= 1
+    assert f"{NASTY} & $title: PointNav, MAML-TRPO" in page.text  # the title
+
+
+def test_before_there_is_an_evaluation_the_page_names_the_command(folder, space):
+    (folder / "evaluation-held-out.json").unlink()
+    page = reader(read(folder), space)
+    assert "no evaluation yet" in page.text
+    assert f"python scripts/evaluate.py '{folder}' --split held-out" in page.text.replace(" \\\n    ", " ")
+    assert len(page.all("svg")) == 1  # the learning curve
+    (folder / runs.METRICS).unlink()
+    assert "No iteration has been logged yet" in reader(read(folder), space).text
+
+
+def test_a_run_that_was_trained_further_is_told_from_its_evaluation(folder, space):
+    assert "evaluate it again" not in reader(read(folder), space).text
+    write_evaluation(folder, space, iterations=5)
+    page = reader(read(folder), space)
+    assert "The evaluation is of iteration 5, and the run is at iteration 7 by now" in page.text
+
+
+def test_the_best_checkpoint_is_not_what_the_page_is_about(folder, space):
+    write_evaluation(folder, space, checkpoint="best", iterations=3, returns=BETTER)
+    page = reader(read(folder), space)
+    assert "held-out-best" in page.text
+    assert page.text.count("looks better than it is") == 1
+    assert "The evaluation is of iteration" not in page.text
+    assert formatting.mean(RETURNS[META][:, 1]) in page.text
+    file_of(folder, "held-out").unlink()
+    assert read(folder).record is None
+
+
+BETTER = {name: (x + 30).tolist() for name, x in RETURNS.items()}
+
+
+def test_baselines_of_a_run_that_was_trained_further_say_so(folder, space):
+    trained = read(folder).state.environment_steps
+    for before, told in ((trained, False), (trained - 10, True)):
+        content = BASELINES | {"trained_before": {META: before, "oracle": 1}}
+        (folder / "baseline.json").write_text(json.dumps(content))
+        assert (f"and has taken {trained:,} by now" in reader(read(folder), space).text) is told
+
+
+def test_the_size_without_films(folder, space):
+    (folder / "baseline.json").write_text(json.dumps(BASELINES))
+    assert len(build(read(folder), "", tasks_of(read(folder).record, space))) < 200_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
+def test_a_browser_has_nothing_to_complain_about(folder, space, tmp_path):
+    """Its console is empty, and the policy against requests does not keep the page from its own styles."""
+    story = read(folder)
+    (tmp_path / "report.html").write_text(build(story, "", tasks_of(story.record, space), Films((video(),))))
+    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    quiet += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
+    seen = ["--enable-logging=stderr", "--window-size=1280,900", f"--screenshot={tmp_path / 'seen.png'}"]
+    address = (tmp_path / "report.html").as_uri()
+    run = subprocess.run(["chromium", *quiet, *seen, address], capture_output=True, text=True, timeout=120)
+    assert (tmp_path / "seen.png").stat().st_size > 20_000, run.stderr
+    assert "CONSOLE" not in run.stderr
+
+
+# ------------------------------------------------------------------------------------------ reading a run
+def test_both_policies_are_shown_side_by_side(folder, space):
+    page = reader(read(folder), space)
+    for policy, returns in (("stochastic", RETURNS), ("deterministic", DETERMINISTIC)):
+        (drawn,) = [svg["aria-label"] for svg in page.all("svg") if f"the {policy} policy" in svg["aria-label"]]
+        for name, x in returns.items():
+            assert f"{name} from {formatting.mean(x[:, 0])} to {formatting.mean(x[:, 1])}" in drawn
+        for x in (returns[META][:, 1], returns[RANDOM][:, 1] - returns[RANDOM][:, 0]):
+            assert formatting.mean(x) in page.text
+    assert DETERMINISTIC[META][:4, 1].mean() == -8.5
+    assert "−8.5 [" in page.text
+
+
+def test_the_evaluation_of_the_run_s_own_split_comes_first(folder, space):
+    write_evaluation(folder, space, "iid")
+    write_evaluation(folder, space, "train")
+    shutil.copy(file_of(folder, "iid"), folder / "evaluation-again.json")
+    story = read(folder)
+    assert story.record.split == "held-out"
+    assert {name: other.split for name, other in story.others.items()} == {
+        "again": "iid",
+        "iid": "iid",
+        "train": "train",
+    }
+    page = reader(story, space)
+    assert "Other evaluations" in page.text
+    assert "again5" in page.text
+    for file in ("held-out", "again"):
+        file_of(folder, file).unlink()
+    assert read(folder).record.split == "iid"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 1}, "is of version 1, and this program reads version 2"),
+        ({"format": "other"}, "its format is 'other'"),
+        ({"tasks": None}, "tasks: "),
+        ({"returns": {META: [[1.0]], RANDOM: [[1.0]]}}, "has shape (1, 1)"),
+        ({name: {META: [[1.0, 2.0]] * 5} for name in ("returns", "deterministic")}, "no returns of 'random init'"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_read_is_named(folder, space, changes, message):
+    write_evaluation(folder, space, **changes)
+    with pytest.raises(UserError, match=r"evaluation-held-out\.json") as refused:
+        read(folder)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{torn", "cannot be read"),
+        ("[]", "cannot be read"),
+        (json.dumps(BASELINES | {"version": 2}), "version 2, expected 'metarl-baselines' version 1"),
+        (json.dumps(BASELINES | {"curves": {"a": {"steps": [1]}}}), "it lacks 'mean'"),
+        (
+            json.dumps(BASELINES | {"curves": {"a": BASELINES["curves"][META] | {"steps": [1]}}}),
+            "1 steps with 2 values",
+        ),
+        (json.dumps(BASELINES | {"table": [{"steps_to_90_percent": 1}]}), "it lacks 'label'"),
+    ],
+)
+def test_baselines_that_cannot_be_read_are_named(folder, content, message):
+    (folder / "baseline.json").write_text(content)
+    with pytest.raises(UserError, match=r"baseline\.json.*scripts/baseline\.py") as refused:
+        read(folder)
+    assert message in str(refused.value)
+
+
+def test_baselines_are_shown_where_they_are(folder, space):
+    assert "Other learners" not in reader(read(folder), space).text
+    (folder / "baseline.json").write_text(json.dumps(BASELINES))
+    page = reader(read(folder), space)
+    assert "not reached" in page.text
+    assert f"from 10-steps to −6.2 [−8.1, 4.5] {NASTY}" in page.text
+    assert "−23.2 at 40,960" in page.all("svg")[-1]["aria-label"]
+
+
+def test_an_evaluation_on_other_tasks_is_refused(folder, space):
+    file = file_of(folder, "held-out")
+    data = json.loads(file.read_text())
+    data["tasks"][0]["goal"][0] += 0.1
+    file.write_text(json.dumps(data))
+    with pytest.raises(UserError, match=r"(?s)other held-out tasks than envs:metarl/PointNav-v0 has.*--episodes 2"):
+        tasks_of(read(folder).record, space)
+
+
+def test_a_run_that_does_not_know_its_versions_has_a_page(folder, space):
+    assert set(runs.PACKAGES) < set(read(folder).versions)
+    (folder / runs.ABOUT).write_text("{torn")
+    assert read(folder).versions == {}
+    assert "git checkout" not in reader(read(folder), space).text
+
+
+def test_an_algorithm_without_episodes_after_its_last_step_says_so(folder, space):
+    story = read(folder)
+    assert "no episodes after" not in reader(story, space).text
+    own = config.from_dict({"algorithm": "reptile"}, Experiment).algorithm
+    assert "no episodes after" in reader(replace(story, experiment=replace(EXPERIMENT, algorithm=own)), space).text
+
+
+# ------------------------------------------------------------------------------------------------- films
+def test_tasks_are_filmed_by_their_return_after_adaptation():
+    assert videos.chosen(np.array([3.0, 9.0, 1.0, 7.0, 5.0])) == {"easiest": 1, "median": 4, "hardest": 2}
+    assert videos.chosen(np.array([3.0, np.nan, 1.0])) == {"easiest": 0, "hardest": 2}
+    assert videos.chosen(np.array([np.nan, 4.0])) == {"easiest": 1}
+    assert videos.chosen(np.array([np.nan])) == {}
+
+
+def test_films_beyond_the_budget_are_named():
+    clips = [Film(level, 0, bytes(10), b"") for level in ("easiest", "median", "hardest")]
+    files = {film.level: Path(f"{film.level}.mp4") for film in clips}
+    assert videos.within(30, clips, files) == Films(tuple(clips))
+    assert videos.within(29, clips, files) == Films(tuple(clips[:2]), "Too large for this page: hardest.mp4.")
+    assert videos.within(9, clips, files).films == ()
+
+
+def test_a_film_is_decoded_only_when_it_is_played(folder, space):
+    page = reader(read(folder), space, Films((video(),)))
+    (shown,) = page.all("video")
+    assert (shown["preload"], shown["width"], shown["height"]) == ("none", "64", "32")
+    assert shown["src"] == "data:video/mp4;base64,ZmlsbQ=="
+    assert shown["poster"].startswith("data:image/jpeg;base64,")
+    assert "controls" in shown
+
+
+def test_a_run_that_was_trained_further_is_not_filmed(folder, space):
+    write_evaluation(folder, space, iterations=5)
+    story = read(folder)
+    filmed = videos.make(story, story.record, tasks_of(story.record, space))
+    assert filmed.films == ()
+    assert "evaluate it again" in filmed.missing
+
+
+# -------------------------------------------------------------------------------------- settings and words
+@pytest.mark.parametrize(
+    ("algorithm", "name", "told"),
+    [
+        ({}, "MAML-TRPO", "1 inner step of SGD, step size 0.1; outer step: KL at most 0.01"),
+        ({"first_order": True, "max_kl": 0.2}, "first-order MAML-TRPO", "KL at most 0.2"),
+        ({"name": "promp", "inner": {"steps": 2}}, "ProMP", "2 inner steps of SGD"),
+        ({"name": "reptile", "inner": "ppo"}, "Reptile", "of PPO, learning rate 0.003, epochs 5; outer step: "),
+        (
+            {"name": "reptile", "inner": "sb3_a2c"},
+            "Reptile",
+            "3 inner steps of Stable-Baselines3's A2C, learning rate 0.0007",
+        ),
+    ],
+)
+def test_an_algorithm_is_named_as_papers_do(algorithm, name, told):
+    experiment = config.from_dict({"algorithm": algorithm}, Experiment)
+    assert header.algorithm_name(experiment) == name
+    assert told in header.algorithm_settings(experiment)
+
+
+def test_settings_are_compared_with_the_defaults_of_what_was_chosen():
+    assert provenance.differences(Experiment()) == {}
+    chosen = {"algorithm": {"name": "reptile", "inner": {"name": "ppo", "epochs": 9}}, "seed": 4}
+    assert provenance.differences(config.from_dict(chosen, Experiment)) == {
+        "algorithm.name": ("maml_trpo", "reptile"),
+        "algorithm.inner.name": ("sgd", "ppo"),
+        "algorithm.inner.epochs": (5, 9),
+        "seed": (0, 4),
+    }
+
+
+def test_settings_are_listed_with_their_defaults_and_as_a_whole(folder, space):
+    page = reader(replace(read(folder), config=f"whole: {NASTY}"), space)
+    text = page.text[page.text.index("settinghere") :]
+    assert "env.idenvs:metarl/PointNav-v0envs:metarl/HalfCheetahVel-v0" in text
+    assert f"whole: {NASTY}" in text
+
+
+def test_the_commands_repeat_the_evaluation(folder, space):
+    page = reader(read(folder), space)
+    again = f"'{folder}-again'"
+    assert f"python scripts/train.py config.yaml --run-dir {again}" in page.text.replace(" \\\n    ", " ")
+    flags = "--split held-out --tasks 5 --steps 1 --episodes 2 --later-steps 0.5 --seed 3"
+    assert f"python scripts/evaluate.py {again} {flags}" in page.text.replace(" \\\n    ", " ")
+
+
+def test_markup_is_escaped_unless_it_is_markup():
+    assert element("p", "a < b", Html("<b>c</b>"), class_="x", title='"', hidden=True, lang=None) == (
+        '<p class="x" title="&quot;" hidden>a &lt; b<b>c</b></p>'
+    )
+    assert markup.join(["<", Html("<i>")], Html("&")) == "&lt;&<i>"
+
+
+def test_numbers_have_a_real_minus_and_no_negative_zero():
+    assert formatting.told(Estimate(-1.26, -0.04, 0.04)) == "−1.3 [0.0, 0.0]"
+    assert formatting.told(Estimate(-120.4, -130.0, -0.2)) == "−120 [−130, 0]"
+    assert formatting.told(Estimate(-0.54, -10.05, -0.05)) == "−0.5 [−10.1, −0.1]"
+    assert formatting.told(Estimate(np.nan, np.nan, np.nan)) == "–"
+    assert (formatting.grouped(-1234567), formatting.counted(1, "step"), formatting.counted(2, "step")) == (
+        "−1,234,567", "1 step", "2 steps",
+    )  # fmt: skip
+
+
+def test_a_figure_in_a_page_has_the_page_s_colours_and_ids_of_its_own():
+    flat = Curve(*[np.arange(2.0)] * 3)
+    drawn = svg(adaptation_curve, {"<a>": flat}, "")
+    assert drawn == svg(adaptation_curve, {"<a>": flat}, "")
+    assert "&lt;a&gt;</text>" in drawn
+    first, second = (markup.inline(drawn, name, 'seen "so"') for name in ("one", "two"))
+    ids = [set(re.findall(r' id="([^"]+)"', each)) for each in (first, second)]
+    assert ids[0]
+    assert ids[0].isdisjoint(ids[1])
+    assert 'aria-label="seen &quot;so&quot;"' in first
+    assert re.findall(r"#[0-9a-f]{6}\b(?!\))", re.sub(r'(id|href)="[^"]*"', "", first), re.IGNORECASE) == []
+    assert not re.search(r"http|<style|<metadata", first)
+
+
+def test_tasks_are_drawn_where_they_lie_or_numbered(folder, space):
+    story = read(folder)
+    assert "goal x [m]" in reader(story, space).text
+    several = tuple({"goal": 0.1 * m, "mass": 1.0} for m in range(5))
+    other = replace(story, evaluations={file_of(folder, "held-out"): replace(story.record, tasks=several)})
+    assert "goal x [m]" not in Reader(build(other, "", tasks_of(story.record, space))).text

@@ -1,0 +1,86 @@
+"""The run directory: which state is kept as the best one, and what a run is called."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from metarl import runs
+from metarl.algorithms.reptile import Reptile
+from metarl.errors import UserError
+from metarl.experiment import Experiment
+from metarl.few_shot.training import FewShot
+from metarl.runs.directory import State
+
+
+def state(iteration):
+    return State(iteration, 10 * iteration, {"w": torch.tensor(float(iteration))}, {}, test_tasks=[{"x": 1.0}])
+
+
+@pytest.mark.parametrize(
+    ("tested", "best", "kept"),
+    [
+        ([1.0, 3.0, 2.0, -math.inf], [1, 3, 3, 3], [0, 1, 1, 1]),
+        ([-5.0, math.nan, -4.0], [-5, -5, -4], [0, 0, 2]),
+        ([math.nan, 2.0], [-math.inf, 2], [None, 1]),
+        ([2.0, 2.0], [2, 2], [0, 1]),  # the same test again, after a crash
+    ],
+)
+def test_the_best_state_is_that_of_the_highest_return(tmp_path, tested, best, kept):
+    experiment = Experiment()
+    for iteration, value in enumerate(tested):
+        assert runs.keep_best(tmp_path, experiment, state(iteration), value) == best[iteration]
+        assert runs.best_return(tmp_path) == best[iteration]
+        if kept[iteration] is None:
+            assert not (tmp_path / runs.BEST).exists()
+        else:
+            assert runs.load(tmp_path, experiment, runs.BEST) == state(kept[iteration])
+
+
+def test_a_damaged_best_state_is_refused(tmp_path):
+    (tmp_path / runs.BEST).write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"best.pt cannot be read as a checkpoint"):
+        runs.best_return(tmp_path)
+
+
+def test_any_checkpoint_in_its_place_is_worse_than_the_next_test(tmp_path):
+    runs.save(tmp_path, Experiment(), state(3))
+    (tmp_path / runs.CHECKPOINT).rename(tmp_path / runs.BEST)
+    assert runs.best_return(tmp_path) == -math.inf
+
+
+def test_a_run_on_sinusoids_is_told_from_one_with_robots(tmp_path):
+    runs.create(tmp_path / "run", FewShot(algorithm=Reptile()))
+    with pytest.raises(UserError, match=r"run holds a run of scripts/sinusoid\.py.* Give the folder of a run of train"):
+        runs.read_experiment(tmp_path / "run")
+    (tmp_path / "run" / runs.CONFIG).write_text("evn: {}\npoints: 3\n")
+    with pytest.raises(UserError, match="Did you mean 'env'"):
+        runs.read_experiment(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("folder", "seed", "name"),
+    [
+        ("point_nav-promp-seed3-20260101-120000", 3, "point_nav-promp-seed3-20260101-120000"),
+        ("demo", 0, "demo-seed0"),
+        ("a-seed12", 1, "a-seed12-seed1"),
+    ],
+)
+def test_the_name_of_a_run_tells_its_seed(tmp_path, monkeypatch, folder, seed, name):
+    assert runs.named(tmp_path / folder, seed) == name
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+    assert runs.named(Path(), seed) == name
+
+
+def test_the_agent_of_a_sweep_has_named_its_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_RUN_ID", "of-the-agent")
+    runs.create(tmp_path / "a", Experiment())
+    monkeypatch.setenv("WANDB_RUN_ID", "")
+    runs.create(tmp_path / "b", Experiment())
+    monkeypatch.delenv("WANDB_RUN_ID")
+    runs.create(tmp_path / "c", Experiment())
+    ids = [runs.read_id(tmp_path / name) for name in "abc"]
+    assert ids[0] == "of-the-agent"
+    assert len({*ids, ""}) == 4

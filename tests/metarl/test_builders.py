@@ -1,0 +1,71 @@
+"""Tasks, policy and first parameters are functions of the settings, on a task space that tells who asked it."""
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import gymnasium
+import pytest
+import torch
+
+from metarl.builders import fixed_tasks, initial_params, make_policy, training_tasks
+from metarl.errors import UserError
+from metarl.experiment import Evaluation, Experiment, Policy, Sampling
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.seeding import Purpose
+
+
+@dataclass(frozen=True)
+class Space:
+    """A task is its split, how it was asked for, and its number; there are five in each grid."""
+
+    split: str = "nowhere"
+
+    def restrict(self, split):
+        return replace(self, split=split)
+
+    def sample(self, n, rng):
+        return [(self.split, tuple(rng.bit_generator.seed_seq.entropy), i) for i in range(n)]
+
+    def grid(self, n):
+        return [(self.split, "grid", i % 5) for i in range(n)]
+
+
+ENV = SimpleNamespace(
+    task_space=Space(),
+    single_observation_space=gymnasium.spaces.Box(-1, 1, (3,)),
+    single_action_space=gymnasium.spaces.Box(-1, 1, (2,)),
+)
+
+
+@pytest.mark.parametrize("split", ["train", "iid"])
+@pytest.mark.parametrize("iteration", [0, 1, 7])
+def test_training_tasks_are_drawn_from_their_split_by_a_stream_of_the_iteration(split, iteration):
+    experiment = Experiment(seed=3, sampling=Sampling(tasks=4, split=split), evaluation=Evaluation(split=split))
+    stream = (3, Purpose.TASKS, iteration, 0, 0)
+    assert training_tasks(ENV, experiment, iteration) == [(split, stream, i) for i in range(4)]
+
+
+@pytest.mark.parametrize("split", ["held-out", "out-of-range", "train"])
+def test_test_tasks_are_a_grid_over_their_split(split):
+    assert fixed_tasks(ENV, split, 5) == [(split, "grid", i) for i in range(5)]
+
+
+def test_a_test_task_is_not_counted_twice():
+    with pytest.raises(UserError, match="6 iid tasks.*only 5"):
+        fixed_tasks(ENV, "iid", 6)
+
+
+def test_the_policy_has_all_its_settings():
+    settings = {"hidden_sizes": (5, 4), "action_scale": 0.3, "initial_std": 0.6, "min_std": 0.2}
+    expected = GaussianMLP(observation_size=3, action_size=2, **settings)
+    assert make_policy(Experiment(policy=Policy(**settings)), ENV) == expected
+
+
+def test_the_first_parameters_are_a_function_of_the_seed():
+    policy = GaussianMLP(observation_size=3, action_size=2, hidden_sizes=(4,))
+    torch.manual_seed(0)
+    one = initial_params(policy, Experiment(seed=1))
+    torch.manual_seed(1)
+    again, other = (initial_params(policy, Experiment(seed=seed)) for seed in (1, 2))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not torch.equal(one["w0"], other["w0"])
