@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from metarl.inner import PPO, SGD
+from metarl.inner.sgd import gradient
 from metarl.parameters import chunk, expand, leaves
 from metarl.policy_gradient.gaussian_mlp import log_prob
 from metarl.types import Batch, Gaussian
