@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from metarl.sb3 import TaskLearner
 
 
-def make_batch(environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
+def make_vector_env(environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
     """`num_envs` robots of the experiment's family, stepped as one native batch.
 
     Errors: UserError where the id's module cannot be imported or the id is no family of tasks.
@@ -92,7 +92,7 @@ def make_task_learner(experiment: Experiment, policy: GaussianMLP, episodes: int
     inner, sampling, environment = experiment.algorithm.inner, experiment.sampling, experiment.env
     if not isinstance(inner, Practising):
         return None
-    env = make_batch(environment, episodes, experiment.threads)
+    env = make_vector_env(environment, episodes, experiment.threads)
     settings = {"horizon": environment.horizon, "gamma": sampling.gamma, "gae_lambda": sampling.gae_lambda}
     return inner.learner(policy, env, **settings)
 

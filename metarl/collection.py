@@ -11,7 +11,7 @@ import numpy as np
 from metarl.experiment import Experiment
 from metarl.inner.sb3 import Practising, practise
 from metarl.parameters import expand, require_finite_tasks
-from metarl.policy_gradient.advantages import estimate
+from metarl.policy_gradient.advantages import policy_gradient_batch
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.sampling.rollout import rollout
@@ -60,7 +60,7 @@ def collect(
             generators = streams(experiment.seed, Purpose.TRAINING, iteration, k, sampling.tasks)
             trajectories = rollout(env, policy, adapted, generators, experiment.env.horizon)
         with stopwatch("advantages"):
-            batches.append(estimate(trajectories, sampling.gamma, sampling.gae_lambda))
+            batches.append(policy_gradient_batch(trajectories, sampling.gamma, sampling.gae_lambda))
         if k < K:
             with stopwatch("adaptation"):
                 adapted = inner.adapt(policy, adapted, batches[k])
@@ -78,7 +78,7 @@ def practise_all(
     adapted, returns, steps, stopwatch = expand(params, len(tasks)), [], 0, Stopwatch()
     for k in range(experiment.algorithm.inner.steps):
         with stopwatch("practice"):
-            own = streams(experiment.seed, Purpose.PRACTICE, iteration, k, len(tasks))
+            own = streams(experiment.seed, Purpose.SB3, iteration, k, len(tasks))
             practised = practise(learner, adapted, tasks, own)
         adapted = practised.params
         returns.append(float(np.nanmean(practised.returns)))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from metarl.algorithms import Algorithm
 from metarl.experiment import Sampling
 from metarl.inner.sb3 import Practising, practise
-from metarl.parameters import chunk, expand
-from metarl.policy_gradient.advantages import estimate
+from metarl.parameters import expand, select
+from metarl.policy_gradient.advantages import policy_gradient_batch
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.sampling.rollout import rollout
@@ -50,7 +50,7 @@ class AdaptationReturns:
 
     def of_task(self, m: int) -> list[Params]:
         """The parameters of one test task after 0..K steps, (1, ...)."""
-        return [chunk(params, slice(m, m + 1)) for params in self.adapted]
+        return [select(params, slice(m, m + 1)) for params in self.adapted]
 
 
 def evaluate(
@@ -102,10 +102,10 @@ def evaluate(
         if deterministic:
             by_mean.append(play(k, deterministic=True).returns.numpy())
         if k < steps and task_learner:
-            own = streams(seed, Purpose.PRACTICE, 0, k, len(tasks))
+            own = streams(seed, Purpose.SB3, 0, k, len(tasks))
             path.append(practise(task_learner, path[-1], tasks, own).params)
         elif k < steps:
-            batch = estimate(trajectories, sampling.gamma, sampling.gae_lambda)
+            batch = policy_gradient_batch(trajectories, sampling.gamma, sampling.gae_lambda)
             scale = step_scale(inner.steps, k, later_steps)
             assert not isinstance(inner, Practising)
             path.append(inner.adapt(policy, path[-1], batch, scale))

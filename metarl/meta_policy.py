@@ -21,7 +21,7 @@ from metarl.files import write_atomically
 from metarl.inner.sb3 import Practising
 from metarl.inner.sgd import LOG_STEP_SIZE
 from metarl.parameters import expand, require_finite
-from metarl.policy_gradient.advantages import estimate
+from metarl.policy_gradient.advantages import policy_gradient_batch
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.console import PatientProgress
 from metarl.sampling.any_env import AnyEnv, Episodes, onto
@@ -125,7 +125,7 @@ class MetaPolicy:
             for k in range(first, first + steps):
                 generator = stream(seed, Purpose.EVALUATION, 0, k)
                 trajectories = source.collect(adapted, generator, count, horizon, progress.advance)
-                batch = estimate(trajectories, sampling.gamma, sampling.gae_lambda)
+                batch = policy_gradient_batch(trajectories, sampling.gamma, sampling.gae_lambda)
                 scale = step_scale(inner.steps, k, self.experiment.evaluation.later_steps)
                 adapted = inner.adapt(self.policy, adapted, batch, scale)
                 require_finite(adapted, f"adaptation step {k + 1}")

@@ -16,7 +16,7 @@ def expand(params: Params, num_tasks: int) -> Params:
     return {name: p.expand(num_tasks, *p.shape) for name, p in params.items()}
 
 
-def chunk(params: Params, chosen: slice) -> Params:
+def select(params: Params, chosen: slice) -> Params:
     """The parameters of the chosen tasks."""
     return {name: p[chosen] for name, p in params.items()}
 

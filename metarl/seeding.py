@@ -20,7 +20,7 @@ class Purpose(IntEnum):
     EVALUATION = 3
     BOOTSTRAP = 4
     VIDEO = 5
-    PRACTICE = 6
+    SB3 = 6
     ACTING = 7
 
 

@@ -38,9 +38,9 @@ def on_one_thread() -> Generator[None]:
         torch.set_num_threads(threads)
 
 
-def map_tasks(function: Callable[..., Result], *items: Iterable[Any]) -> list[Result]:
+def parallel_map(function: Callable[..., Result], *items: Iterable[Any]) -> list[Result]:
     """[function(*item) for item in zip(*items)], on the threads; the first exception is raised here.
 
-    The function must not itself call `map_tasks`: it would wait for threads that all wait.
+    The function must not itself call `parallel_map`: it would wait for threads that all wait.
     """
     return list(_pool.map(function, *items))

@@ -16,9 +16,9 @@ from metarl.builders import (
     check_can_be_filmed,
     fixed_tasks,
     initial_params,
-    make_batch,
     make_policy,
     make_task_learner,
+    make_vector_env,
     read_actor,
     training_tasks,
 )
@@ -76,7 +76,7 @@ def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
     from that does not fit the policy.
     """
     set_threads(experiment.threads)
-    env = make_batch(experiment.env, experiment.sampling.tasks * experiment.sampling.episodes, experiment.threads)
+    env = make_vector_env(experiment.env, experiment.sampling.tasks * experiment.sampling.episodes, experiment.threads)
     if experiment.evaluation.videos:
         check_can_be_filmed(experiment.env.id)
     training_tasks(env, experiment, 0)
@@ -165,7 +165,7 @@ class FixedTest:
     def __init__(self, experiment: Experiment, policy: GaussianMLP) -> None:
         settings = experiment.evaluation
         self._experiment, self._policy = experiment, policy
-        self._env = make_batch(experiment.env, settings.tasks * settings.episodes, experiment.threads)
+        self._env = make_vector_env(experiment.env, settings.tasks * settings.episodes, experiment.threads)
         self.tasks: Sequence[Any] = fixed_tasks(self._env, settings.split, settings.tasks)
         self._task_learner = make_task_learner(experiment, policy, settings.episodes)
 

@@ -39,8 +39,8 @@ class Data(Protocol):
     def num_tasks(self) -> int: ...
 
     @property
-    def shares(self) -> list[slice]:
-        """How to cut the tasks into pieces of work."""
+    def chunks(self) -> list[slice]:
+        """The tasks that are worked on at once, chunk by chunk."""
         ...
 
     def tasks(self, chosen: slice) -> Self:
@@ -157,7 +157,7 @@ class Batch:
         return self.advantages.shape[0]
 
     @property
-    def shares(self) -> list[slice]:
+    def chunks(self) -> list[slice]:
         """The tasks one by one: the activations of one fit a processor's cache."""
         return [slice(m, m + 1) for m in range(self.num_tasks)]
 
@@ -191,18 +191,18 @@ class Experience:
         return len(next(iter(self.adapted.values())))
 
     @property
-    def cuts(self) -> list[slice]:
-        """The tasks of each piece of work."""
-        return (self.query or self.support[0]).shares
+    def chunks(self) -> list[slice]:
+        """The tasks that are worked on at once, chunk by chunk."""
+        return (self.query or self.support[0]).chunks
 
     @property
-    def shares(self) -> list[Experience]:
-        """The same by pieces of work."""
+    def by_chunk(self) -> list[Experience]:
+        """The experience of each chunk of tasks."""
         return [
             Experience(
-                tuple(batch.tasks(cut) for batch in self.support),
-                {name: p[cut] for name, p in self.adapted.items()},
-                self.query and self.query.tasks(cut),
+                tuple(batch.tasks(chunk) for batch in self.support),
+                {name: p[chunk] for name, p in self.adapted.items()},
+                self.query and self.query.tasks(chunk),
             )
-            for cut in self.cuts
+            for chunk in self.chunks
         ]

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from metarl import baselines, config, runs
-from metarl.baselines import Contest, Goal, Learned, Results
+from metarl.baselines import PPOJob, PPOResult, Results, Setup
 from metarl.errors import UserError, exits_cleanly
 from metarl.files import write_atomically
 from metarl.inner.sb3 import SB3PPO
@@ -33,25 +33,25 @@ def main() -> None:
     """Parse, check, measure, tell."""
     arguments = parse()
     named = ("pretrained", "oracle", "split", "goals", "episodes", "steps", "seed")
-    contest = baselines.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
-    ppo = settings(arguments, contest)
-    requested_mode(contest.run.experiment.tracking.mode)
-    set_threads(contest.run.experiment.threads)
+    setup = baselines.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
+    ppo = settings(arguments, setup)
+    requested_mode(setup.run.experiment.tracking.mode)
+    set_threads(setup.run.experiment.threads)
     with runs.locked(arguments.run_dir):
-        adapted, oracle = contest.adapt(), contest.ask_oracle()
+        adapted, oracle = setup.adapt(), setup.ask_oracle()
         if arguments.reward_scale is None:
-            ppo = replace(ppo, reward_scale=contest.reward_scale(adapted))
-        goals = baselines.goals_of(contest, ppo)
+            ppo = replace(ppo, reward_scale=setup.reward_scale(adapted))
+        goals = baselines.ppo_jobs(setup, ppo)
         practise(goals, arguments.workers)
         found = {label: [goal.read() for goal in own] for label, own in goals.items()}
-        results = baselines.gather(contest, adapted, oracle, found, baselines.points(ppo.steps))
+        results = baselines.gather(setup, adapted, oracle, found, baselines.points(ppo.steps))
         numbers, picture = arguments.run_dir / BASELINES_FILE, arguments.run_dir / "figures" / "baseline.png"
-        about = {**contest.about, "ppo": config.to_dict(ppo)}
+        about = {**setup.about, "ppo": config.to_dict(ppo)}
         content = json.dumps(results.to_json(about), indent=1, allow_nan=False).encode()
-        results.draw(picture, contest.title)
-        tell(contest, results, ppo)
+        results.draw(picture, setup.title)
+        tell(setup, results, ppo)
         if not numbers.exists() or numbers.read_bytes() != content:
-            publish(contest, found, picture)
+            publish(setup, found, picture)
             write_atomically(numbers, content)  # last, so that what is there is published
         print(f"picture   {shown(picture)}\nnumbers   {shown(numbers)}")
 
@@ -78,12 +78,12 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def settings(arguments: argparse.Namespace, contest: Contest) -> SB3PPO:
+def settings(arguments: argparse.Namespace, setup: Setup) -> SB3PPO:
     """How PPO learns. Errors: UserError for what makes no sense."""
-    minibatches = arguments.minibatches or baselines.minibatches(contest.steps_each)
-    if contest.steps_each % minibatches or contest.steps_each // minibatches < 2:
+    minibatches = arguments.minibatches or baselines.minibatches(setup.steps_each)
+    if setup.steps_each % minibatches or setup.steps_each // minibatches < 2:
         raise UserError(
-            f"--minibatches {minibatches} cannot share the {contest.steps_each} steps of a rollout evenly, two or more "
+            f"--minibatches {minibatches} cannot share the {setup.steps_each} steps of a rollout evenly, two or more "
             "to each: choose a number that divides them"
         )
     data = {"steps": arguments.rollouts, "minibatches": minibatches, "epochs": arguments.epochs}
@@ -93,34 +93,34 @@ def settings(arguments: argparse.Namespace, contest: Contest) -> SB3PPO:
     return config.from_dict(data, SB3PPO, source="the command line")
 
 
-def practise(goals: Mapping[str, Sequence[Goal]], workers: int) -> None:
+def practise(goals: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
     """Learn the goals that are not done, with a bar."""
     every = [goal for own in goals.values() for goal in own]
     waiting = [goal for goal in every if not goal.file.exists()]
     try:
         with counting("PPO on a goal") as progress:
             bar = progress.add_task("", total=len(every), completed=len(every) - len(waiting))
-            baselines.practise_all(waiting, workers, lambda: progress.advance(bar))
+            baselines.run_jobs(waiting, workers, lambda: progress.advance(bar))
     except KeyboardInterrupt:
         print("\nThe goals that are done are kept. Call again to go on.")
         raise
 
 
-def tell(contest: Contest, results: Results, ppo: SB3PPO) -> None:
+def tell(setup: Setup, results: Results, ppo: SB3PPO) -> None:
     """The table, what it says in words, and what is missing."""
-    show(results.table(contest.title))
+    show(results.table(setup.title))
     print(*results.remarks, sep="\n")
-    print(f"Environment steps of training before: {contest.trained_before}.")
+    print(f"Environment steps of training before: {setup.trained_before}.")
     how = f"{ppo.minibatches} minibatches, {ppo.epochs} epochs, learning rate {ppo.learning_rate:g}"
     print(f"PPO: {how}, rewards times {ppo.reward_scale:g}.")
     for name in ("pretrained", "oracle"):
-        if getattr(contest, name) is None:
-            print(f"Without --{name}, its curve is left out: {baselines.advice(contest.run.experiment, name)}.")
+        if getattr(setup, name) is None:
+            print(f"Without --{name}, its curve is left out: {baselines.advice(setup.run.experiment, name)}.")
 
 
-def publish(contest: Contest, learned: Mapping[str, Sequence[Learned]], picture: Path) -> None:
+def publish(setup: Setup, learned: Mapping[str, Sequence[PPOResult]], picture: Path) -> None:
     """Add PPO's own metrics, the mean over goals, and the picture to the run in W&B; offline, as one more part."""
-    run = contest.run
+    run = setup.run
     at = {"iteration": run.state.iteration, "environment_steps": run.state.environment_steps}
     with runs.open_tracker(run.folder, run.experiment) as tracker:
         for label, found in learned.items():

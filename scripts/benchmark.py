@@ -35,7 +35,7 @@ from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.promp import MAMLPPO, ProMP
 from metarl.algorithms.reptile import Reptile
-from metarl.builders import initial_params, make_batch, make_policy, training_tasks
+from metarl.builders import initial_params, make_policy, make_vector_env, training_tasks
 from metarl.collection import collect
 from metarl.errors import exits_cleanly
 from metarl.experiment import Environment, Experiment, Sampling
@@ -78,7 +78,7 @@ def sampling(threads: int, repeats: int) -> dict[str, Any]:
     settings, T = experiment.sampling, experiment.env.horizon
     M, N = settings.tasks, settings.tasks * settings.episodes
     set_threads(threads)
-    env = make_batch(experiment.env, N, threads)
+    env = make_vector_env(experiment.env, N, threads)
     policy = make_policy(experiment, env)
     params = expand(initial_params(policy, experiment), M)
     env.set_tasks(training_tasks(env, experiment, 0))
@@ -106,7 +106,7 @@ def iteration(threads: int, repeats: int) -> dict[str, Any]:
     """HalfCheetahVel, M = 20, E = 20, T = 100, K = 1: a whole iteration, and the physics of the same episodes."""
     experiment = replace(Experiment(), threads=threads, sampling=Sampling(tasks=20))
     set_threads(threads)
-    env = make_batch(experiment.env, 20 * experiment.sampling.episodes, threads)
+    env = make_vector_env(experiment.env, 20 * experiment.sampling.episodes, threads)
     policy = make_policy(experiment, env)
     params = initial_params(policy, experiment)
     seconds: dict[str, list[float]] = {}
@@ -156,7 +156,7 @@ def algorithms(threads: int, repeats: int) -> dict[str, Any]:
     """HalfCheetahVel, M = 40, E = 20, T = 100: one iteration of every algorithm, all from the same theta."""
     experiment = replace(Experiment(), threads=threads)
     set_threads(threads)
-    env = make_batch(experiment.env, 40 * experiment.sampling.episodes, threads)
+    env = make_vector_env(experiment.env, 40 * experiment.sampling.episodes, threads)
     policy = make_policy(experiment, env)
     seconds: dict[str, dict[str, list[float]]] = {name: {} for name in ALGORITHMS}
     for i in range(repeats + 1):
@@ -278,7 +278,7 @@ def stable_baselines(threads: int, repeats: int) -> dict[str, Any]:
     singles: list[Callable[[], gymnasium.Env]] = [single] * PEER_ROBOTS
 
     def batch(robots: int) -> TaskVecEnv:
-        return TaskVecEnv(make_batch(Environment(id=name, horizon=T), robots, threads))
+        return TaskVecEnv(make_vector_env(Environment(id=name, horizon=T), robots, threads))
 
     kinds: dict[str, Callable[[], VecEnv]] = {
         f"our batch of {PEER_ROBOTS}": lambda: batch(PEER_ROBOTS),

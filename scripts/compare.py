@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metarl import runs
-from metarl.builders import make_batch
+from metarl.builders import make_vector_env
 from metarl.errors import exits_cleanly
 from metarl.files import write_atomically
 from metarl.report import comparison, records
@@ -61,7 +61,7 @@ def check_split(run_dirs: Sequence[Path], split: str) -> None:
     """Raise TaskError, which says what splits there are, where a run's family has no such one to be evaluated on."""
     for run_dir in run_dirs:
         if not records.file_of(run_dir, split).is_file():
-            make_batch(runs.read_experiment(run_dir).env, 1, threads=1).task_space.restrict(split)
+            make_vector_env(runs.read_experiment(run_dir).env, 1, threads=1).task_space.restrict(split)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from metarl import config, runs
-from metarl.builders import fixed_tasks, initial_params, make_batch, make_policy, make_task_learner
+from metarl.builders import fixed_tasks, initial_params, make_policy, make_task_learner, make_vector_env
 from metarl.errors import UserError, exits_cleanly
 from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment
@@ -82,7 +82,7 @@ def measure(arguments: argparse.Namespace, experiment: Experiment, state: State)
     """Adapt the trained parameters and the run's own random initialization to the same tasks, in the same way."""
     set_threads(experiment.threads)
     test = experiment.evaluation
-    env = make_batch(experiment.env, test.tasks * test.episodes, experiment.threads)
+    env = make_vector_env(experiment.env, test.tasks * test.episodes, experiment.threads)
     policy, tasks = make_policy(experiment, env), fixed_tasks(env, test.split, test.tasks)
     random = initial_params(policy, experiment)
     learner = make_task_learner(experiment, policy, test.episodes)

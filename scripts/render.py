@@ -19,7 +19,7 @@ import numpy as np
 from envs.single import RobotEnv
 from envs.viewer import Viewer
 from metarl import runs
-from metarl.builders import check_can_be_filmed, fixed_tasks, make_batch, make_task_learner
+from metarl.builders import check_can_be_filmed, fixed_tasks, make_task_learner, make_vector_env
 from metarl.errors import UserError, exits_cleanly
 from metarl.evaluation import evaluate
 from metarl.experiment import Experiment
@@ -46,7 +46,7 @@ def main() -> None:
     experiment = policy.experiment
     if arguments.wandb and requested_mode(experiment.tracking.mode) == "disabled":
         raise UserError("--wandb: tracking is disabled, by WANDB_MODE or by tracking.mode in the run's config.yaml")
-    env = make_batch(experiment.env, arguments.episodes or experiment.evaluation.episodes, experiment.threads)
+    env = make_vector_env(experiment.env, arguments.episodes or experiment.evaluation.episodes, experiment.threads)
     check_can_be_filmed(experiment.env.id)
     tasks = chosen(arguments, experiment, env)
     steps = experiment.evaluation.steps if arguments.steps is None else arguments.steps

@@ -10,7 +10,7 @@ import gymnasium
 from rich.console import Console
 
 from envs.family import in_words
-from metarl.builders import make_batch
+from metarl.builders import make_vector_env
 from metarl.errors import exits_cleanly
 from metarl.experiment import Environment
 from metarl.files import write_atomically
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote, evaluate.py measured")
     story = read(parser.parse_args().run_dir)
     set_threads(story.experiment.threads)
-    env = make_batch(story.experiment.env, 1, 1)
+    env = make_vector_env(story.experiment.env, 1, 1)
     tasks = filmed = None
     if story.record:
         tasks = tasks_of(story.record, env)

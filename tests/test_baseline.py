@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metarl.baselines import goals_of, prepare
+from metarl.baselines import ppo_jobs, prepare
 from metarl.inner.sb3 import SB3PPO
 from metarl.report.records import META, RANDOM, file_of, read
 
@@ -177,10 +177,10 @@ def test_an_interrupted_call_keeps_what_is_done(folders, tmp_path):
     done = [*run.glob("baselines/*.json")]
     assert 1 <= len(done) < 40
     ppo = SB3PPO(steps=10, learning_rate=1e-3, minibatches=1, reward_scale=0.5)
-    [goal] = [goal for own in goals_of(prepare(run), ppo).values() for goal in own if goal.file == done[0]]
+    [goal] = [goal for own in ppo_jobs(prepare(run), ppo).values() for goal in own if goal.file == done[0]]
     returns = goal.read().returns
     goal.file.unlink()
-    goal.practise()
+    goal.run()
     np.testing.assert_array_equal(goal.read().returns, returns)
 
 

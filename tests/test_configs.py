@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from metarl import config
-from metarl.builders import fixed_tasks, make_batch, make_policy, training_tasks
+from metarl.builders import fixed_tasks, make_policy, make_vector_env, training_tasks
 from metarl.experiment import Experiment
 from metarl.few_shot.training import FewShot
 
@@ -27,7 +27,7 @@ def name(path: Path) -> str:
 @pytest.mark.parametrize("path", [p for p in configs(".") if p.parent.name not in OTHER], ids=name)
 def test_a_config_builds_what_it_names(path):
     experiment = config.load(path, Experiment)
-    env = make_batch(experiment.env, 2, threads=1)
+    env = make_vector_env(experiment.env, 2, threads=1)
     env.set_tasks(training_tasks(env, replace(experiment, sampling=replace(experiment.sampling, tasks=2)), 0))
     assert (
         len(fixed_tasks(env, experiment.evaluation.split, experiment.evaluation.tasks)) == experiment.evaluation.tasks

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metarl import config
-from metarl.builders import fixed_tasks, initial_params, make_batch, make_policy
+from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
 from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment, Sampling, Tracking
 from metarl.runs.console import TrainingProgress
@@ -29,7 +29,7 @@ def trained(experiment: Experiment, run_dir: Path) -> Params:
 
 def returns_on_held_out_tasks(experiment: Experiment, params: Params | None) -> np.ndarray:
     """(tasks, 2): before and after one step, from `params` or (None) from the random initialization."""
-    env = make_batch(experiment.env, 20 * 10, experiment.threads)
+    env = make_vector_env(experiment.env, 20 * 10, experiment.threads)
     policy = make_policy(experiment, env)
     params = params or initial_params(policy, experiment)
     tasks = fixed_tasks(env, "held-out", 20)

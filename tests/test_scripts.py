@@ -23,7 +23,7 @@ import metarl
 from envs.hopper import params
 from envs.point import GoalTask, goal_space
 from metarl import runs
-from metarl.builders import make_batch
+from metarl.builders import make_vector_env
 from metarl.figures.video import GAP
 from metarl.jobs.sweep import Sweep
 from metarl.report.html import run_data, videos
@@ -529,7 +529,7 @@ def test_a_run_whose_learner_collects_its_own_episodes_is_filmed(script, tiny, t
     assert script("train.py", tiny, "--run-dir", run, "--iterations", 1) == 0
     render = runpy.run_path(str(ROOT / "scripts" / "render.py"))
     policy, task = metarl.load(run), GoalTask((0.3, -0.2))
-    path = render["adapted"](policy, make_batch(policy.experiment.env, 4, 1), task, 2, seed=0)
+    path = render["adapted"](policy, make_vector_env(policy.experiment.env, 4, 1), task, 2, seed=0)
     assert [each.adaptation_steps for each in path] == [0, 1, 2]
     assert torch.equal(path[0].params["w0"], policy.params["w0"])
     assert not torch.equal(path[2].params["w0"], path[1].params["w0"])
@@ -545,7 +545,7 @@ def test_what_is_filmed_is_what_was_measured(script, tiny, tmp_path, algorithm):
     assert script("evaluate.py", run, "--tasks", 4, "--steps", 2, "--episodes", 3, "--seed", 5) == 0
     found = run_data.read(run)
     assert found.record
-    tasks = tasks_of(found.record, make_batch(found.experiment.env, 1, 1))
+    tasks = tasks_of(found.record, make_vector_env(found.experiment.env, 1, 1))
     _, result = videos.adapt_again(found, found.record, tasks)
     assert result.means.tolist() == found.record.returns["meta-learned"].tolist()
 
@@ -609,7 +609,7 @@ def test_without_a_task_a_few_of_the_test_are_filmed(script, tiny, tmp_path):
 
 def test_the_film_shows_what_the_adaptation_leads_to(trained):
     render, policy = runpy.run_path(str(ROOT / "scripts" / "render.py")), metarl.load(trained)
-    env, task = make_batch(policy.experiment.env, 4, threads=1), GoalTask((0.3, -0.2))
+    env, task = make_vector_env(policy.experiment.env, 4, threads=1), GoalTask((0.3, -0.2))
     path = render["adapted"](policy, env, task, 2, seed=5)
     assert [each.adaptation_steps for each in path] == [0, 1, 2]
     for name, p in policy.adapt(env, steps=2, episodes=4, seed=5).params.items():

@@ -17,23 +17,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from metarl.algorithms.meta_gradient import Adaptation, value_and_slope
+from metarl.algorithms.meta_gradient import Adaptation, value_and_grad
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.types import Batch, Experience, Params
 
 
 def credits(weight: float, experience: Experience) -> list[Tensor | None]:
-    """Weight times by how much each task's return after adaptation exceeds the other tasks' mean; (m,) for each share.
+    """Weight times by how much each task's return after adaptation exceeds the other tasks' mean; (m,) for each chunk.
 
     Returns are per step and, as the advantages are, in units of each task's own advantages. The others' mean does not
     depend on the task's own episodes, so that it changes the variance alone. A task without a step has no credit.
     """
     if not weight:
-        return [None] * len(experience.shares)
+        return [None] * len(experience.by_chunk)
     played = experience.query.valid.bool().flatten(1).any(1)
     returns = experience.query.returns * played
     others = (returns.sum() - returns) / (played.sum() - 1).clamp(min=1)
-    return [weight * ((returns - others) * played)[share] for share in experience.query.shares]
+    return [weight * ((returns - others) * played)[chunk] for chunk in experience.query.chunks]
 
 
 def value(policy: GaussianMLP, params: Params, batch: Batch, credit: Tensor | None) -> Tensor:
@@ -43,11 +43,9 @@ def value(policy: GaussianMLP, params: Params, batch: Batch, credit: Tensor | No
     return credit * ((policy.log_probs(params, batch) - batch.log_probs) * batch.valid).sum((1, 2))
 
 
-def slopes(
-    policy: GaussianMLP, adaptation: Adaptation, support: Sequence[Batch], credit: Tensor | None
-) -> list[Params]:
+def grads(policy: GaussianMLP, adaptation: Adaptation, support: Sequence[Batch], credit: Tensor | None) -> list[Params]:
     """The gradient of `value` at the point before each adaptation step; none without credit."""
     if credit is None:
         return []
     before = zip(adaptation.points[:-1], support, strict=True)
-    return [value_and_slope(lambda at, b=batch: value(policy, at, b, credit), policy, at)[1] for at, batch in before]
+    return [value_and_grad(lambda at, b=batch: value(policy, at, b, credit), policy, at)[1] for at, batch in before]

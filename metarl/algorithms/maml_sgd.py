@@ -11,12 +11,12 @@ from torch import Tensor
 
 from metarl.algorithms import e_maml, optimizers
 from metarl.algorithms.differentiable import Differentiable, refuse_senseless
-from metarl.algorithms.meta_gradient import follow, meta_gradient, require_finite_gradients
+from metarl.algorithms.meta_gradient import adapt_and_linearize, meta_gradient, require_finite_gradients
 from metarl.algorithms.optimizers import Optimizer
 from metarl.config.settings import settings
 from metarl.inner.sgd import SGD
 from metarl.parameters import flatten, total
-from metarl.threads import map_tasks
+from metarl.threads import parallel_map
 from metarl.timing import Stopwatch
 from metarl.types import AlgorithmState, Experience, Model, Params
 
@@ -48,17 +48,19 @@ class MAMLSGD:
         credits = e_maml.credits(self.exploration_credit, experience)
         stopwatch = Stopwatch()
         with stopwatch("gradient"):
-            of_shares = map_tasks(partial(self._of_share, model, params), experience.shares, credits)
-        losses, gradients = zip(*of_shares, strict=True)
-        require_finite_gradients(gradients, experience.cuts)
+            of_chunks = parallel_map(partial(self._of_chunk, model, params), experience.by_chunk, credits)
+        losses, gradients = zip(*of_chunks, strict=True)
+        require_finite_gradients(gradients, experience.chunks)
         gradient = total(gradients)
         updated, state = optimizers.step(self.optimizer, params, gradient, state, self.step_size)
         loss = torch.stack(losses).sum().item() / experience.num_tasks
         norm = flatten(gradient).norm().item()
         return updated, state, {"loss": loss, "gradient_norm": norm} | stopwatch.metrics()
 
-    def _of_share(self, model: Any, params: Params, share: Experience, credit: Tensor | None) -> tuple[Tensor, Params]:
+    def _of_chunk(self, model: Any, params: Params, chunk: Experience, credit: Tensor | None) -> tuple[Tensor, Params]:
         """The summed loss after adaptation of a few tasks, and its gradient with respect to theta."""
-        adaptation = follow(self.inner, model, params, share.num_tasks, share.support, first_order=self.first_order)
-        credited = e_maml.slopes(model, adaptation, share.support, None if credit is None else -credit)
-        return meta_gradient(model, adaptation, lambda adapted: model.outer_losses(adapted, share.query), credited)
+        adaptation = adapt_and_linearize(
+            self.inner, model, params, chunk.num_tasks, chunk.support, first_order=self.first_order
+        )
+        credited = e_maml.grads(model, adaptation, chunk.support, None if credit is None else -credit)
+        return meta_gradient(model, adaptation, lambda adapted: model.outer_losses(adapted, chunk.query), credited)

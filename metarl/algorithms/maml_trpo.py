@@ -15,9 +15,9 @@ from metarl.algorithms.differentiable import Differentiable, refuse_senseless
 from metarl.algorithms.meta_gradient import (
     Adaptation,
     KLCurvature,
-    follow,
+    adapt_and_linearize,
+    linearize_at,
     meta_gradient,
-    relinearize,
     require_finite_gradients,
     surrogate_and_kl,
 )
@@ -25,7 +25,7 @@ from metarl.config.settings import settings
 from metarl.inner.sgd import SGD
 from metarl.parameters import add, expand, flatten, unflatten
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
-from metarl.threads import map_tasks
+from metarl.threads import parallel_map
 from metarl.timing import Stopwatch
 from metarl.types import AlgorithmState, Experience, Params
 
@@ -72,22 +72,22 @@ class MAMLTRPO:
         Returns:
             The new theta, the very same one if no step was accepted; the state as it was; and metrics.
         """
-        tasks = experience.shares
+        tasks = experience.by_chunk
         credits = e_maml.credits(self.exploration_credit, experience)
         stopwatch = Stopwatch()
         with stopwatch("gradient"):
-            linear = map_tasks(partial(self._linearize, policy, params), tasks, credits)
-        require_finite_gradients([at.gradient for at in linear], experience.cuts)
+            linear = parallel_map(partial(self._linearize, policy, params), tasks, credits)
+        require_finite_gradients([at.gradient for at in linear], experience.chunks)
         with stopwatch("curvature"):
             curvatures = self._curvatures(policy, [at.adaptation for at in linear], experience)
 
         def curvature(v: Tensor) -> Tensor:
             tangent = unflatten(v, params)
-            products = map_tasks(lambda group: flatten(group.product(tangent)), curvatures)
+            products = parallel_map(lambda group: flatten(group.product(tangent)), curvatures)
             return torch.stack(products).sum(0) / len(tasks)
 
         def evaluate(step: Tensor) -> tuple[Tensor, Tensor]:
-            found = map_tasks(partial(self._evaluate, policy, add(params, step)), tasks, credits)
+            found = parallel_map(partial(self._evaluate, policy, add(params, step)), tasks, credits)
             surrogate, kl = torch.stack(found).mean(0)
             return surrogate, kl
 
@@ -107,8 +107,8 @@ class MAMLTRPO:
 
     def _linearize(self, policy: GaussianMLP, params: Params, task: Experience, credit: Tensor | None) -> Linearized:
         """What one task contributes to the gradient."""
-        adaptation = follow(self.inner, policy, params, 1, task.support, first_order=self.first_order)
-        credited = e_maml.slopes(policy, adaptation, task.support, credit)
+        adaptation = adapt_and_linearize(self.inner, policy, params, 1, task.support, first_order=self.first_order)
+        credited = e_maml.grads(policy, adaptation, task.support, credit)
         surrogate, gradient = meta_gradient(
             policy, adaptation, lambda adapted: -policy.outer_losses(adapted, task.query), credited
         )
@@ -123,10 +123,10 @@ class MAMLTRPO:
         def of_group(first: int) -> KLCurvature:
             group = slice(first, first + stride)
             thin = [batch.tasks(group).every(stride) for batch in experience.support]
-            adaptation = relinearize(self.inner, policy, adaptations[group], thin, first_order=self.first_order)
+            adaptation = linearize_at(self.inner, policy, adaptations[group], thin, first_order=self.first_order)
             return KLCurvature(policy, adaptation, experience.query.tasks(group).every(stride))
 
-        return map_tasks(of_group, range(0, experience.num_tasks, stride))
+        return parallel_map(of_group, range(0, experience.num_tasks, stride))
 
     def _evaluate(self, policy: GaussianMLP, params: Params, task: Experience, credit: Tensor | None) -> Tensor:
         """One task's exact surrogate and mean KL after adapting from `params`, (2,)."""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import NonFinite
-from metarl.inner.sgd import LOG_STEP_SIZE, SGD, gradient, moved, own
+from metarl.inner.sgd import LOG_STEP_SIZE, SGD, gradient, gradient_step, own
 from metarl.parameters import detach, expand, leaves
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, kl_divergence, log_prob
 from metarl.policy_gradient.losses import mean_over_steps
@@ -36,33 +36,33 @@ class Step:
 
     rates: Mapping[str, Tensor | float]
     """alpha of each parameter that the step changes."""
-    slope: Params
+    grad: Params
     """g there, (M, ...), without its graph."""
     at: Params
     """The leaves that `graph` was taken at."""
     graph: Params
     """g with its graph, for products with the Hessian; empty for first order, which takes these for zero."""
 
-    def push(self, v: Params) -> Params:
+    def jvp(self, v: Params) -> Params:
         """J v: v - alpha H v, less alpha g times what v says of a learned log alpha."""
-        bent = self._hessian({name: v[name] for name in self.graph})
-        pushed = dict(v)
+        hvp = self._hvp({name: v[name] for name in self.graph})
+        pushforward = dict(v)
         for name, rate in self.rates.items():
             log_rate = v.get(LOG_STEP_SIZE + name, 0.0)
-            pushed[name] = v[name] - rate * (bent.get(name, 0.0) + log_rate * self.slope[name])
-        return pushed
+            pushforward[name] = v[name] - rate * (hvp.get(name, 0.0) + log_rate * self.grad[name])
+        return pushforward
 
-    def pull(self, v: Params) -> Params:
+    def vjp(self, v: Params) -> Params:
         """J^T v: v - H alpha v, and for a learned log alpha its own less alpha g v."""
         weighted = {name: rate * v[name] for name, rate in self.rates.items()}
-        bent = self._hessian({name: weighted[name] for name in self.graph if name in weighted})
-        pulled = {name: value - bent[name] if name in bent else value for name, value in v.items()}
+        hvp = self._hvp({name: weighted[name] for name in self.graph if name in weighted})
+        pullback = {name: value - hvp[name] if name in hvp else value for name, value in v.items()}
         for name, weight in weighted.items():
             if LOG_STEP_SIZE + name in v:
-                pulled[LOG_STEP_SIZE + name] = v[LOG_STEP_SIZE + name] - weight * self.slope[name]
-        return pulled
+                pullback[LOG_STEP_SIZE + name] = v[LOG_STEP_SIZE + name] - weight * self.grad[name]
+        return pullback
 
-    def _hessian(self, v: Params) -> Params:
+    def _hvp(self, v: Params) -> Params:
         """H v of each task; nothing for first order."""
         if not self.graph:
             return {}
@@ -87,39 +87,39 @@ class Adaptation:
         """theta_i, (M, ...)."""
         return self.points[-1]
 
-    def push(self, tangent: Params) -> Params:
+    def jvp(self, tangent: Params) -> Params:
         """J_i v of each task, step after step."""
         for step in self.steps:
-            tangent = step.push(tangent)
+            tangent = step.jvp(tangent)
         return tangent
 
-    def pull(self, cotangent: Params, along: Sequence[Params] = ()) -> Params:
+    def vjp(self, cotangent: Params, along: Sequence[Params] = ()) -> Params:
         """J_i^T v of each task: the same factors in the opposite order.
 
         along: K more cotangents, at the points before each step, for what depends on these as well.
         """
         for k in reversed(range(len(self.steps))):
-            cotangent = self.steps[k].pull(cotangent)
+            cotangent = self.steps[k].vjp(cotangent)
             if along:
                 cotangent = {name: v + along[k][name] if name in along[k] else v for name, v in cotangent.items()}
         return cotangent
 
 
-def follow(
+def adapt_and_linearize(
     inner: SGD, model: Model, params: Params, num_tasks: int, support: Sequence[Data], *, first_order: bool = False
 ) -> Adaptation:
     """Adapt one shared set of `params` to each task, one step on each batch of `support`, and linearize on the way."""
     points, steps = [expand(params, num_tasks)], []
     for batch in support:
         at = leaves(own(model, points[-1]))
-        slope = gradient(model, at, batch, inner.loss, create_graph=not first_order)
-        step = Step(inner.rates(model, points[-1]), detach(slope), at, {} if first_order else slope)
-        points.append(moved(points[-1], step.slope, step.rates))
+        grad = gradient(model, at, batch, inner.loss, create_graph=not first_order)
+        step = Step(inner.rates(model, points[-1]), detach(grad), at, {} if first_order else grad)
+        points.append(gradient_step(points[-1], step.grad, step.rates))
         steps.append(step)
     return Adaptation(tuple(points), tuple(steps))
 
 
-def relinearize(
+def linearize_at(
     inner: SGD, model: Model, parts: Sequence[Adaptation], support: Sequence[Data], *, first_order: bool = False
 ) -> Adaptation:
     """The same paths as one, with their Hessians taken on other batches: a subsample makes each product cheaper.
@@ -130,10 +130,10 @@ def relinearize(
     points = [_together([part.points[k] for part in parts]) for k in range(len(support) + 1)]
     steps = []
     for k, batch in enumerate(support):
-        slope = _together([part.steps[k].slope for part in parts])
+        grad = _together([part.steps[k].grad for part in parts])
         at = leaves(own(model, points[k]))
         graph = {} if first_order else gradient(model, at, batch, inner.loss, create_graph=True)
-        steps.append(Step(inner.rates(model, points[k]), slope, at, graph))
+        steps.append(Step(inner.rates(model, points[k]), grad, at, graph))
     return Adaptation(tuple(points), tuple(steps))
 
 
@@ -143,7 +143,7 @@ def _together(sets: Sequence[Params]) -> Params:
 
 
 # --------------------------------------------------------------------------------------------- gradients
-def value_and_slope(function: Callable[[Params], Tensor], model: Model, params: Params) -> tuple[Tensor, Params]:
+def value_and_grad(function: Callable[[Params], Tensor], model: Model, params: Params) -> tuple[Tensor, Params]:
     """The sum over tasks of a function of their parameters (M, ...) -> (M,), and each task's gradient there."""
     at = leaves(own(model, params))
     value = function(at).sum()
@@ -159,10 +159,10 @@ def meta_gradient(
         model: whose parameters the function depends on.
         adaptation: theta -> theta_i.
         function: theta_i (M, ...) -> (M,).
-        along: gradients of what depends on the points before each step, to be added; see `Adaptation.pull`.
+        along: gradients of what depends on the points before each step, to be added; see `Adaptation.vjp`.
     """
-    value, slope = value_and_slope(function, model, adaptation.adapted)
-    return value, sum_over_tasks(adaptation.pull(completed(slope, adaptation.adapted), along))
+    value, grad = value_and_grad(function, model, adaptation.adapted)
+    return value, sum_over_tasks(adaptation.vjp(completed(grad, adaptation.adapted), along))
 
 
 def completed(part: Params, like: Params) -> Params:
@@ -175,13 +175,13 @@ def sum_over_tasks(params: Params) -> Params:
     return {name: p.sum(0) for name, p in params.items()}
 
 
-def require_finite_gradients(gradients: Sequence[Params], cuts: Sequence[slice]) -> None:
+def require_finite_gradients(gradients: Sequence[Params], chunks: Sequence[slice]) -> None:
     """Refuse a meta-gradient that is infinite or undefined, naming the tasks, by their places, and the parameters."""
-    for part, cut in zip(gradients, cuts, strict=True):
+    for part, chunk in zip(gradients, chunks, strict=True):
         wrong = [name for name, g in part.items() if not torch.isfinite(g).all()]
         if wrong:
-            one = cut.stop - cut.start == 1
-            tasks = f"task {cut.start}" if one else f"tasks {cut.start} to {cut.stop - 1}"
+            one = chunk.stop - chunk.start == 1
+            tasks = f"task {chunk.start}" if one else f"tasks {chunk.start} to {chunk.stop - 1}"
             raise NonFinite(f"the meta-gradient of {tasks} is not finite in {', '.join(wrong)}")
 
 
@@ -239,5 +239,5 @@ class KLCurvature:
 
     def product(self, v: Params) -> Params:
         """sum_i J_i^T F_i J_i v for one shared v."""
-        pushed = self._adaptation.push(expand(v, self._num_tasks))
-        return sum_over_tasks(self._adaptation.pull(self._fisher.product(pushed)))
+        pushforward = self._adaptation.jvp(expand(v, self._num_tasks))
+        return sum_over_tasks(self._adaptation.vjp(self._fisher.product(pushforward)))

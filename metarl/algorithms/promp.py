@@ -12,12 +12,18 @@ from torch import Tensor
 
 from metarl.algorithms import optimizers
 from metarl.algorithms.differentiable import Differentiable, refuse_senseless
-from metarl.algorithms.meta_gradient import follow, mean_kl, meta_gradient, require_finite_gradients, value_and_slope
+from metarl.algorithms.meta_gradient import (
+    adapt_and_linearize,
+    mean_kl,
+    meta_gradient,
+    require_finite_gradients,
+    value_and_grad,
+)
 from metarl.config.settings import settings
 from metarl.inner.sgd import SGD
 from metarl.parameters import expand, flatten, total
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
-from metarl.threads import map_tasks
+from metarl.threads import parallel_map
 from metarl.timing import Stopwatch
 from metarl.types import AlgorithmState, Experience, Params
 
@@ -78,7 +84,7 @@ class ProMP(Proximal):
         """One outer step; as for `MAMLTRPO.update`, `state` is Adam's, and eta of each adaptation step."""
         penalties = state.get("kl_penalties", [self.kl_penalty] * len(experience.support))
         updated, adam, metrics = proximal_epochs(self, policy, params, state.get("adam", {}), experience, penalties)
-        of_tasks = map_tasks(partial(inner_kls, self.inner, policy, updated), experience.shares)
+        of_tasks = parallel_map(partial(inner_kls, self.inner, policy, updated), experience.by_chunk)
         kls = torch.stack(of_tasks).mean(0).tolist()
         if self.adaptive_kl_penalty:
             penalties = [adapted_penalty(eta, kl, self.kl_target) for eta, kl in zip(penalties, kls, strict=True)]
@@ -100,8 +106,8 @@ def proximal_epochs(
     with stopwatch("epochs"):
         for _ in range(algorithm.epochs):
             of_task = partial(penalized, algorithm, policy, params, penalties)
-            values, gradients = zip(*map_tasks(of_task, experience.shares), strict=True)
-            require_finite_gradients(gradients, experience.cuts)
+            values, gradients = zip(*parallel_map(of_task, experience.by_chunk), strict=True)
+            require_finite_gradients(gradients, experience.chunks)
             mean = {name: g / experience.num_tasks for name, g in total(gradients).items()}
             params, adam = optimizers.step("adam", params, mean, adam, algorithm.step_size)
             losses.append(torch.stack(values).mean().item())
@@ -117,16 +123,18 @@ def penalized(
     algorithm: Proximal, policy: GaussianMLP, params: Params, penalties: Sequence[float], task: Experience
 ) -> tuple[Tensor, Params]:
     """One task's clipped loss after adapting from `params`, (), and the gradient of it and of its KL penalties."""
-    adaptation = follow(algorithm.inner, policy, params, 1, task.support, first_order=algorithm.first_order)
-    penalty_slopes = [
-        value_and_slope(lambda at, b=batch, eta=eta: eta * mean_kl(policy, at, b), policy, at)[1]
+    adaptation = adapt_and_linearize(
+        algorithm.inner, policy, params, 1, task.support, first_order=algorithm.first_order
+    )
+    penalty_grads = [
+        value_and_grad(lambda at, b=batch, eta=eta: eta * mean_kl(policy, at, b), policy, at)[1]
         for at, batch, eta in zip(adaptation.points[:-1], task.support, penalties, strict=bool(penalties))
     ]
 
     def loss(adapted: Params) -> Tensor:
         return policy.clipped_losses(adapted, task.query, algorithm.clip_range)
 
-    return meta_gradient(policy, adaptation, loss, penalty_slopes)
+    return meta_gradient(policy, adaptation, loss, penalty_grads)
 
 
 def inner_kls(inner: SGD, policy: GaussianMLP, params: Params, task: Experience) -> Tensor:

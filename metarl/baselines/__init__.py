@@ -14,21 +14,21 @@ policy as it stands plays E fresh episodes, which are not counted, from the init
 Where robots fall, PPO begins anew and takes all E T steps; adaptation takes fewer, and is counted as if it took all.
 """
 
-from metarl.baselines.ppo_job import Goal, Learned, goals_of, minibatches, practise_all
+from metarl.baselines.ppo_job import PPOJob, PPOResult, minibatches, ppo_jobs, run_jobs
 from metarl.baselines.results import Results, gather, mean_metrics
-from metarl.baselines.setup import Contest, advice, points, prepare
+from metarl.baselines.setup import Setup, advice, points, prepare
 
 __all__ = [
-    "Contest",
-    "Goal",
-    "Learned",
+    "PPOJob",
+    "PPOResult",
     "Results",
+    "Setup",
     "advice",
     "gather",
-    "goals_of",
     "mean_metrics",
     "minibatches",
     "points",
-    "practise_all",
+    "ppo_jobs",
     "prepare",
+    "run_jobs",
 ]

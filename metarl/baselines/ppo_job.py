@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 
 from metarl import config
-from metarl.baselines.setup import Contest, points
-from metarl.builders import make_batch
+from metarl.baselines.setup import Setup, points
+from metarl.builders import make_vector_env
 from metarl.errors import RunFailed
 from metarl.experiment import Environment
 from metarl.files import write_atomically
@@ -45,7 +45,7 @@ LARGEST = 64
 
 
 @dataclass(frozen=True)
-class Learned:
+class PPOResult:
     """What practising one goal came to."""
 
     returns: NDArray[np.floating]
@@ -55,7 +55,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Goal:
+class PPOJob:
     """One learner on one goal: all that the result depends on."""
 
     label: str
@@ -85,20 +85,20 @@ class Goal:
             content.update(name.encode() + p.tobytes())
         return self.folder / f"{self.label.replace(' ', '-')}-{self.index:03d}-{content.hexdigest()[:12]}.json"
 
-    def read(self) -> Learned:
+    def read(self) -> PPOResult:
         """The result of a goal that is done."""
         data = json.loads(self.file.read_bytes())
-        return Learned(np.array(data["returns"], dtype=float), [(at, metrics) for at, metrics in data["metrics"]])
+        return PPOResult(np.array(data["returns"], dtype=float), [(at, metrics) for at, metrics in data["metrics"]])
 
-    def practise(self) -> None:
+    def run(self) -> None:
         """Learn, test at each point, and write the file.
 
         Errors: RunFailed where simulations or parameters diverged.
         """
-        env, metrics = make_batch(self.env, self.episodes, 1), []
+        env, metrics = make_vector_env(self.env, self.episodes, 1), []
         settings = {"horizon": self.env.horizon, "gamma": self.gamma, "gae_lambda": GAE_LAMBDA}
         learner = self.ppo.learner(self.policy, env, **settings, log=lambda row, at: metrics.append((at, row)))
-        own = stream(self.seed, Purpose.PRACTICE, task=self.index)
+        own = stream(self.seed, Purpose.SB3, task=self.index)
         try:
             start = {name: torch.from_numpy(p) for name, p in self.params.items()}
             path = [start, *learner.learn(start, self.task, self.ppo.steps, own).params]
@@ -127,42 +127,42 @@ def minibatches(steps: int) -> int:
     return steps // size
 
 
-def goals_of(contest: Contest, ppo: SB3PPO) -> dict[str, list[Goal]]:
+def ppo_jobs(setup: Setup, ppo: SB3PPO) -> dict[str, list[PPOJob]]:
     """Label of a learner -> what it has to do on each test task."""
-    experiment = contest.run.experiment
+    experiment = setup.run.experiment
     return {
         label: [
-            Goal(
+            PPOJob(
                 label=label,
                 index=index,
                 task=task,
                 env=experiment.env,
-                policy=contest.policy,
+                policy=setup.policy,
                 params={name: p.detach().numpy() for name, p in params.items()},
                 ppo=ppo,
                 gamma=experiment.sampling.gamma,
-                episodes=contest.episodes,
-                seed=contest.seed,
-                folder=contest.run.folder / FOLDER,
+                episodes=setup.episodes,
+                seed=setup.seed,
+                folder=setup.run.folder / FOLDER,
             )
-            for index, task in enumerate(contest.tasks)
+            for index, task in enumerate(setup.tasks)
         ]
-        for label, params in contest.starts.items()
+        for label, params in setup.starts.items()
     }
 
 
-def practise_all(goals: Iterable[Goal], workers: int, after_each: Callable[[], None] = lambda: None) -> None:
+def run_jobs(jobs: Iterable[PPOJob], workers: int, after_each: Callable[[], None] = lambda: None) -> None:
     """Practise the goals, `workers` at a time; with one, in this process.
 
     Errors: RunFailed for the first that cannot be finished; the others that are done are kept.
     """
     if workers == 1:
-        for goal in goals:
-            goal.practise()
+        for job in jobs:
+            job.run()
             after_each()
         return
     with _pool(workers) as pool:
-        waiting: list[Future[None]] = [pool.submit(goal.practise) for goal in goals]
+        waiting: list[Future[None]] = [pool.submit(job.run) for job in jobs]
         for done in as_completed(waiting):
             done.result()
             after_each()

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
-from metarl.baselines.ppo_job import Learned
-from metarl.baselines.setup import ORACLE, PPO_SCRATCH, Contest
+from metarl.baselines.ppo_job import PPOResult
+from metarl.baselines.setup import ORACLE, PPO_SCRATCH, Setup
 from metarl.figures import adaptation
 from metarl.figures.style import Curve
 from metarl.report.html.run_data import BASELINES_FORMAT, BASELINES_VERSION
@@ -167,10 +167,10 @@ class Results:
 
 
 def gather(
-    contest: Contest,
+    setup: Setup,
     adapted: Mapping[str, NDArray[np.floating]],
     oracle: NDArray[np.floating] | None,
-    learned: Mapping[str, Sequence[Learned]],
+    learned: Mapping[str, Sequence[PPOResult]],
     rollouts: Sequence[int],
 ) -> Results:
     """All returns against the environment steps that led to them.
@@ -181,14 +181,14 @@ def gather(
         learned: label -> what came of each task.
         rollouts: (P,), those after which it was tested.
     """
-    each = contest.steps_each
+    each = setup.steps_each
     learners: dict[str, Measured] = {label: (each * np.arange(x.shape[1]), x) for label, x in adapted.items()}
     for label, found in learned.items():
         learners[label] = each * np.array(rollouts), np.stack([of_task.returns for of_task in found])
     return Results(learners, oracle, each)
 
 
-def mean_metrics(label: str, learned: Sequence[Learned]) -> dict[int, dict[str, float]]:
+def mean_metrics(label: str, learned: Sequence[PPOResult]) -> dict[int, dict[str, float]]:
     """Environment steps on a goal -> the learner's metrics then, each the mean over the goals that have it.
 
     `sb3/rollout/ep_rew_mean` becomes `sb3/from_scratch/rollout/ep_rew_mean`. Those of time are left out: goals are

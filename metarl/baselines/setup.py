@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from metarl import config, runs
-from metarl.builders import fixed_tasks, initial_params, make_batch, make_policy, make_task_learner
+from metarl.builders import fixed_tasks, initial_params, make_policy, make_task_learner, make_vector_env
 from metarl.errors import UserError
 from metarl.evaluation import evaluate
 from metarl.experiment import Experiment
@@ -42,7 +42,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Contest:
+class Setup:
     """Test tasks, and the learners that are measured on them."""
 
     run: Run
@@ -153,7 +153,7 @@ class Contest:
         if not self.oracle:
             return None
         experiment = self.oracle.experiment
-        env = make_batch(experiment.env, self.env.num_envs, experiment.threads)
+        env = make_vector_env(experiment.env, self.env.num_envs, experiment.threads)
         played = evaluate(
             env,
             self.tasks,
@@ -178,7 +178,7 @@ def prepare(
     episodes: int | None = None,
     steps: int = 3,
     seed: int = 0,
-) -> Contest:
+) -> Setup:
     """Read the runs and see that they can be compared.
 
     Args:
@@ -196,12 +196,12 @@ def prepare(
     _check_adapts(run)
     experiment = run.experiment
     split, episodes = split or experiment.evaluation.split, episodes or experiment.evaluation.episodes
-    space = make_batch(experiment.env, 1, 1).task_space.restrict(split)
+    space = make_vector_env(experiment.env, 1, 1).task_space.restrict(split)
     goals = goals or min(GOALS, len(set(space.grid(GOALS))))
-    env = make_batch(experiment.env, goals * episodes, experiment.threads)
+    env = make_vector_env(experiment.env, goals * episodes, experiment.threads)
     tasks, policy = fixed_tasks(env, split, goals), make_policy(experiment, env)
     runs.check_shapes(folder / runs.CHECKPOINT, run.state.params, initial_params(policy, experiment))
-    return Contest(
+    return Setup(
         run=run,
         pretrained=_pretrained(pretrained, run, policy) if pretrained else None,
         oracle=_oracle(oracle, run) if oracle else None,
@@ -273,7 +273,7 @@ def _oracle(folder: Path, run: Run) -> Run:
         )
     _check_joint("--oracle", found)
     _check_same("--oracle", found, run, ("env.", "sampling.split"), ("env.options", f"env.options.{VISIBLE}"))
-    env = make_batch(found.experiment.env, 1, 1)
+    env = make_vector_env(found.experiment.env, 1, 1)
     expected = initial_params(make_policy(found.experiment, env), found.experiment)
     runs.check_shapes(folder / runs.CHECKPOINT, found.state.params, expected)
     return found

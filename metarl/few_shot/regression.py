@@ -40,7 +40,7 @@ class Examples:
         return len(self.inputs)
 
     @property
-    def shares(self) -> list[slice]:
+    def chunks(self) -> list[slice]:
         """All tasks at once: they are small."""
         return [slice(0, self.num_tasks)]
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 
 from metarl.config.settings import settings
-from metarl.inner.sgd import by_shares, own
+from metarl.inner.sgd import map_over_tasks, own
 from metarl.parameters import detach, leaves
 from metarl.types import Model, Params
 
@@ -33,7 +33,7 @@ class PPO:
 
     def adapt(self, model: Any, params: Params, batch: Any, scale: float = 1.0) -> Params:
         """`step` of every task, on the threads: what to collect the next episodes with, (M, ...)."""
-        return by_shares(lambda part, own_batch: self.step(model, part, own_batch, scale), params, batch)
+        return map_over_tasks(lambda part, own_batch: self.step(model, part, own_batch, scale), params, batch)
 
     def step(self, model: Any, params: Params, batch: Any, scale: float = 1.0) -> Params:
         """One adaptation step of each task; arguments as for `SGD.step`, where `scale` is that of the learning rate."""

@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from metarl.config.settings import settings
-from metarl.parameters import chunk, leaves
-from metarl.threads import map_tasks
+from metarl.parameters import leaves, select
+from metarl.threads import parallel_map
 from metarl.types import Data, Model, Params
 
 LOG_STEP_SIZE = "log_step_size."
@@ -58,7 +58,7 @@ class SGD:
 
     def adapt(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:
         """`step` of every task, on the threads: what to collect the next episodes with, (M, ...)."""
-        return by_shares(lambda part, own_batch: self.step(model, part, own_batch, scale), params, batch)
+        return map_over_tasks(lambda part, own_batch: self.step(model, part, own_batch, scale), params, batch)
 
     def step(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:
         """theta'_i = theta_i - scale alpha grad L_i(theta_i), (M, ...), without history.
@@ -69,13 +69,13 @@ class SGD:
             batch: data of each task.
             scale: of the step size, for steps beyond those that were trained.
         """
-        slope = gradient(model, leaves(own(model, params)), batch, self.loss)
-        return moved(params, slope, self.rates(model, params), scale)
+        grad = gradient(model, leaves(own(model, params)), batch, self.loss)
+        return gradient_step(params, grad, self.rates(model, params), scale)
 
 
-def moved(params: Params, slope: Params, rates: Mapping[str, Tensor | float], scale: float = 1.0) -> Params:
-    """One step against `slope`, (M, ...); what has no rate stays as it is."""
-    return params | {name: params[name] - scale * rate * slope[name] for name, rate in rates.items()}
+def gradient_step(params: Params, grad: Params, rates: Mapping[str, Tensor | float], scale: float = 1.0) -> Params:
+    """One step against `grad`, (M, ...); what has no rate stays as it is."""
+    return params | {name: params[name] - scale * rate * grad[name] for name, rate in rates.items()}
 
 
 def own(model: Model, params: Params) -> Params:
@@ -93,7 +93,7 @@ def gradient(model: Model, params: Params, batch: Data, loss: str, *, create_gra
     return dict(zip(params, grads, strict=True))
 
 
-def by_shares(step: Callable[[Params, Any], Params], params: Params, batch: Data) -> Params:
-    """A step of every task, share by share on the threads, (M, ...)."""
-    parts = map_tasks(lambda share: step(chunk(params, share), batch.tasks(share)), batch.shares)
+def map_over_tasks(step: Callable[[Params, Any], Params], params: Params, batch: Data) -> Params:
+    """A step of every task, (M, ...): chunk by chunk, on the threads."""
+    parts = parallel_map(lambda chunk: step(select(params, chunk), batch.tasks(chunk)), batch.chunks)
     return {name: torch.cat([part[name] for part in parts]) for name in params}

@@ -8,7 +8,7 @@ from metarl.policy_gradient.returns import discounted_returns, gae, spread, stan
 from metarl.types import Batch, Trajectories
 
 
-def estimate(trajectories: Trajectories, gamma: float, lambda_: float) -> Batch:
+def policy_gradient_batch(trajectories: Trajectories, gamma: float, lambda_: float) -> Batch:
     """Standardized generalized advantages over a linear baseline that is fitted to each task's own episodes.
 
     The baseline is fitted to the discounted rewards that an episode still brings, as in Duan et al. 2016, and knows the

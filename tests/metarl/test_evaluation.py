@@ -14,7 +14,7 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from metarl import runs
-from metarl.builders import fixed_tasks, initial_params, make_batch, make_policy
+from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
 from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
@@ -146,7 +146,7 @@ TINY = Experiment(
 @pytest.mark.parametrize(("flags", "test", "seed"), [("", replace(OWN, steps=3), 0), (FLAGS, OTHER, 8)])
 def test_the_script_compares_the_trained_with_the_first_parameters(tmp_path, monkeypatch, flags, test, seed):
     monkeypatch.chdir(tmp_path)
-    env = make_batch(TINY.env, test.tasks * test.episodes, 1)
+    env = make_vector_env(TINY.env, test.tasks * test.episodes, 1)
     policy, tasks = make_policy(TINY, env), fixed_tasks(env, test.split, test.tasks)
     first = initial_params(policy, TINY)
     trained = {name: p + 0.5 for name, p in first.items()}

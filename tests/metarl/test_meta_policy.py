@@ -20,7 +20,7 @@ from envs.point import GoalTask
 from metarl import runs
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.reptile import Reptile
-from metarl.builders import initial_params, make_batch, policy_of_sizes
+from metarl.builders import initial_params, make_vector_env, policy_of_sizes
 from metarl.errors import NonFinite, UserError
 from metarl.evaluation import evaluate
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
@@ -66,7 +66,7 @@ def point(**changes):
 
 
 def batch(num_envs=E):
-    env = make_batch(EXPERIMENT.env, num_envs, threads=1)
+    env = make_vector_env(EXPERIMENT.env, num_envs, threads=1)
     env.set_tasks([GOAL])
     return env
 
@@ -81,7 +81,7 @@ def assert_same(params, expected, same=True):
 def test_on_a_batch_it_adapts_exactly_as_the_evaluation_does(policy, seed):
     """With smaller steps after the second, the last that was trained."""
     arguments = {"horizon": T, "steps": 4, "later_steps": 0.25, "seed": seed}
-    env, sampling = make_batch(EXPERIMENT.env, E, threads=1), EXPERIMENT.sampling
+    env, sampling = make_vector_env(EXPERIMENT.env, E, threads=1), EXPERIMENT.sampling
     result = evaluate(env, [GOAL], policy.policy, policy.params, EXPERIMENT.algorithm, sampling, **arguments)
     for k, expected in enumerate(result.of_task(0)):
         adapted = policy.adapt(batch(), steps=k, seed=seed)

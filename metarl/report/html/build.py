@@ -7,13 +7,13 @@ from typing import Any
 
 from metarl.report.html import header, provenance, results
 from metarl.report.html.markup import element, page
-from metarl.report.html.run_data import Story
+from metarl.report.html.run_data import RunData
 from metarl.report.html.videos import Films
 
 PROVENANCE = (provenance.settings_section, provenance.versions_section, provenance.reproduce_section)
 
 
-def build(story: Story, aim: str = "", tasks: Sequence[Any] | None = None, films: Films | None = None) -> str:
+def build(story: RunData, aim: str = "", tasks: Sequence[Any] | None = None, films: Films | None = None) -> str:
     """The report of a run as an HTML document.
 
     Args:

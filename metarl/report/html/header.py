@@ -15,7 +15,7 @@ from metarl.inner.sb3 import Practising
 from metarl.report import records
 from metarl.report.html.formatting import counted, grouped, mean, parts
 from metarl.report.html.markup import Html, commands, element, join
-from metarl.report.html.run_data import Story
+from metarl.report.html.run_data import RunData
 from metarl.report.records import META, RANDOM, Record
 from metarl.statistics import estimate
 
@@ -43,7 +43,7 @@ MAIN_SETTINGS = {
 """What is told of an algorithm and of an inner loop in one sentence, where they have it."""
 
 
-def header(story: Story, aim: str) -> Html:
+def header(story: RunData, aim: str) -> Html:
     """What was trained, in one sentence; `aim` says in words what the robot has to do, or is empty."""
     state, experiment, finished = story.state, story.experiment, story.finished
     date = element("time", f"{finished.day} {finished:%B %Y}", datetime=f"{finished:%Y-%m-%dT%H:%MZ}")
@@ -82,7 +82,7 @@ def _main(settings: Mapping[str, Any]) -> list[str]:
     return [f"{words} {settings[name]:g}" for name, words in MAIN_SETTINGS.items() if name in settings]
 
 
-def headline(story: Story) -> Html:
+def headline(story: RunData) -> Html:
     """Return before and after adaptation, the gain, and how far ahead of a random initialization that is."""
     record = story.record
     if record is None:
@@ -121,7 +121,7 @@ def _tile(title: str, x: NDArray[np.floating], *beneath: str) -> Html:
     )
 
 
-def _later_steps(story: Story, record: Record) -> str:
+def _later_steps(story: RunData, record: Record) -> str:
     """A sentence on steps beyond those that were trained; empty if there are none."""
     trained = max(story.experiment.algorithm.inner.steps, 1)
     learns_alone = isinstance(story.experiment.algorithm.inner, Practising)  # with step sizes of its own
@@ -131,7 +131,7 @@ def _later_steps(story: Story, record: Record) -> str:
     return f" Steps beyond {first} that training takes have {record.later_steps:g} times its step size."
 
 
-def _outdated(story: Story, record: Record) -> Html:
+def _outdated(story: RunData, record: Record) -> Html:
     """A warning if the run was trained further since it was evaluated."""
     if not story.outdated:
         return Html()

@@ -10,10 +10,10 @@ from metarl.config.settings import NAME
 from metarl.experiment import Experiment
 from metarl.report import records
 from metarl.report.html.markup import Html, body, commands, element, section, table
-from metarl.report.html.run_data import Story
+from metarl.report.html.run_data import RunData
 
 
-def settings_section(story: Story) -> Html:
+def settings_section(story: RunData) -> Html:
     """What differs from the defaults, then everything."""
     rows = [
         [element("code", key), *(element("code", _written(value)) for value in (own, default))]
@@ -39,7 +39,7 @@ def _written(value: Any) -> str:
     return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
-def versions_section(story: Story) -> Html:
+def versions_section(story: RunData) -> Html:
     """What it was trained and evaluated with."""
     evaluated = story.record.versions if story.record else {}
     sources = {"training": story.versions, "evaluation": evaluated}
@@ -52,7 +52,7 @@ def versions_section(story: Story) -> Html:
     return section("versions", "Versions", table("Versions", ["", *sources], body(rows), words=True))
 
 
-def reproduce_section(story: Story) -> Html:
+def reproduce_section(story: RunData) -> Html:
     """The commands that lead to this page."""
     commit, again = story.versions.get("git", ""), f"{story.folder}-again"
     lines = [shlex.join(["git", "checkout", commit.removesuffix("+")])] if commit else []

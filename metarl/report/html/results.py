@@ -12,7 +12,7 @@ from metarl.figures import adaptation as figures
 from metarl.figures.style import svg
 from metarl.report.html.formatting import counted, grouped, mean, number, told, written
 from metarl.report.html.markup import Html, body, element, figure, join, section, table, video
-from metarl.report.html.run_data import Baselines, Story
+from metarl.report.html.run_data import Baselines, RunData
 from metarl.report.html.videos import Film, Films
 from metarl.report.records import META, Record
 from metarl.report.table import CHOSEN, curve
@@ -20,7 +20,7 @@ from metarl.runs.publish import draw_learning, learning
 from metarl.statistics import Estimate
 
 
-def learning_section(story: Story) -> Html:
+def learning_section(story: RunData) -> Html:
     """Training before and after adaptation, and the repeated test."""
     learned, test = learning(story.experiment, story.folder), story.experiment.evaluation
     if learned is None:
@@ -44,7 +44,7 @@ def learning_section(story: Story) -> Html:
     return section("learning", "Learning", element("div", drawn, listed, class_="pair"))
 
 
-def adaptation_section(story: Story, record: Record) -> Html:
+def adaptation_section(story: RunData, record: Record) -> Html:
     """Return after each adaptation step, from the learned and from a random initialization, of both policies."""
     stochastic = record.summary
     deterministic = {name: [row["deterministic"] for row in rows] for name, rows in stochastic.items()}

@@ -39,7 +39,7 @@ class Baselines:
 
 
 @dataclass(frozen=True)
-class Story:
+class RunData:
     """A run, and what was measured of it so far."""
 
     folder: Path
@@ -88,7 +88,7 @@ class Story:
         return self.record is not None and self.record.training.iterations != self.state.iteration
 
 
-def read(folder: Path) -> Story:
+def read(folder: Path) -> RunData:
     """The story of the run in `folder`.
 
     Errors: UserError where there is no run, no checkpoint, or a file that cannot be read as what it should be.
@@ -97,7 +97,7 @@ def read(folder: Path) -> Story:
     state = runs.load(folder, experiment)
     own = records.file_of(folder, experiment.evaluation.split)
     files = sorted(folder.glob("evaluation-*.json"), key=lambda file: (file != own, file.name))
-    return Story(
+    return RunData(
         folder=folder,
         experiment=experiment,
         config=(folder / runs.CONFIG).read_text(encoding="utf-8"),

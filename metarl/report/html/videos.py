@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metarl import runs
-from metarl.builders import check_can_be_filmed, initial_params, make_batch, make_policy, make_task_learner
+from metarl.builders import check_can_be_filmed, initial_params, make_policy, make_task_learner, make_vector_env
 from metarl.errors import UserError
 from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.figures.video import RenderingUnavailable, last_frame
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
-from metarl.report.html.run_data import Story
+from metarl.report.html.run_data import RunData
 from metarl.report.records import META, Record
 from metarl.runs.publish import VIDEOS, film_task
 
@@ -68,7 +68,7 @@ def chosen(returns: NDArray[np.floating]) -> dict[str, int]:
     return {level: order[place] for level, place in list(places.items())[: len(order)]}
 
 
-def make(story: Story, record: Record, tasks: Sequence[Any]) -> Films:
+def make(story: RunData, record: Record, tasks: Sequence[Any]) -> Films:
     """The three films, from the run's folder where they lie there since the evaluation, else filmed now.
 
     To film, the policy adapts to all test tasks again, with the evaluation's own seed: what acts after adaptation is
@@ -100,10 +100,10 @@ def within(budget: int, films: list[Film], files: Mapping[str, Path]) -> Films:
     return Films(kept, f"Too large for this page: {', '.join(left)}." if left else "")
 
 
-def adapt_again(story: Story, record: Record, tasks: Sequence[Any]) -> tuple[GaussianMLP, AdaptationReturns]:
+def adapt_again(story: RunData, record: Record, tasks: Sequence[Any]) -> tuple[GaussianMLP, AdaptationReturns]:
     """The evaluation of the trained policy once more, for its parameters after each step."""
     experiment = story.experiment
-    env = make_batch(experiment.env, len(tasks) * record.episodes, experiment.threads)
+    env = make_vector_env(experiment.env, len(tasks) * record.episodes, experiment.threads)
     policy = make_policy(experiment, env)
     runs.check_shapes(story.folder / runs.CHECKPOINT, story.state.params, initial_params(policy, experiment))
     result = evaluate(
@@ -123,7 +123,7 @@ def adapt_again(story: Story, record: Record, tasks: Sequence[Any]) -> tuple[Gau
     return policy, result
 
 
-def _film(story: Story, record: Record, tasks: Sequence[Any], wanted: Mapping[Path, int]) -> None:
+def _film(story: RunData, record: Record, tasks: Sequence[Any], wanted: Mapping[Path, int]) -> None:
     environment = story.experiment.env
     check_can_be_filmed(environment.id)
     policy, result = adapt_again(story, record, tasks)

@@ -13,7 +13,7 @@ import torch
 from metarl.algorithms import e_maml
 from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.maml_trpo import MAMLTRPO
-from metarl.algorithms.meta_gradient import follow, meta_gradient
+from metarl.algorithms.meta_gradient import adapt_and_linearize, meta_gradient
 from metarl.inner.sgd import SGD, leaves
 from metarl.parameters import expand, flatten, unflatten
 from metarl.types import Batch, Experience, Gaussian
@@ -74,15 +74,15 @@ def true_gradient():
 
 def test_with_its_credit_the_gradient_is_that_of_the_expectation():
     model, support = Tabular(), [every_episode()]
-    adaptation = follow(SGD(step_size=ALPHA, loss="reinforce"), model, THETA, 16, support)
+    adaptation = adapt_and_linearize(SGD(step_size=ALPHA, loss="reinforce"), model, THETA, 16, support)
     p = probabilities(THETA["logits"])
 
     def weighted_return(adapted):
         return p * torch.stack([expected_return(table) for table in adapted["logits"]])
 
     credit = weighted_return(adaptation.adapted)
-    slopes = e_maml.slopes(model, adaptation, support, credit)
-    _, with_credit = meta_gradient(model, adaptation, weighted_return, slopes)
+    grads = e_maml.grads(model, adaptation, support, credit)
+    _, with_credit = meta_gradient(model, adaptation, weighted_return, grads)
     _, without = meta_gradient(model, adaptation, weighted_return)
     torch.testing.assert_close(with_credit["logits"], true_gradient(), rtol=1e-10, atol=1e-12)
     assert (without["logits"] - true_gradient()).norm() > 0.2 * true_gradient().norm()

@@ -11,7 +11,14 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from metarl.algorithms.meta_gradient import Fisher, KLCurvature, follow, meta_gradient, relinearize, surrogate_and_kl
+from metarl.algorithms.meta_gradient import (
+    Fisher,
+    KLCurvature,
+    adapt_and_linearize,
+    linearize_at,
+    meta_gradient,
+    surrogate_and_kl,
+)
 from metarl.inner.sgd import LOG_STEP_SIZE, SGD
 from metarl.parameters import expand, flatten, leaves, unflatten
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, log_prob
@@ -118,7 +125,7 @@ def assert_close(actual, expected, rtol=1e-10, atol=1e-12):
 @steps
 def test_the_meta_gradient_is_the_derivative_of_the_surrogate(policy, theta, collect, K, sgd):
     support, query = collect_all(policy, theta, collect, K, sgd)
-    adaptation = follow(sgd, policy, theta, M, support)
+    adaptation = adapt_and_linearize(sgd, policy, theta, M, support)
     value, gradient = gradient_after(policy, adaptation, query)
 
     def surrogate(vector):
@@ -137,7 +144,7 @@ def test_the_meta_gradient_is_the_derivative_of_the_surrogate(policy, theta, col
 @steps
 def test_the_adapted_parameters_are_those_that_collected_the_query(policy, theta, collect, K, sgd):
     support, query = collect_all(policy, theta, collect, K, sgd)
-    adapted = follow(sgd, policy, theta, M, support).adapted
+    adapted = adapt_and_linearize(sgd, policy, theta, M, support).adapted
     plain = plain_adaptation(policy, leaves(theta), support, sgd)
     for name, p in plain.items():
         assert_close(adapted[name], p.detach())
@@ -150,7 +157,7 @@ def test_the_adapted_parameters_are_those_that_collected_the_query(policy, theta
 @steps
 def test_push_is_the_derivative_of_adaptation_and_pull_its_adjoint(policy, theta, collect, K, sgd):
     support, _ = collect_all(policy, theta, collect, K, sgd)
-    adaptation = follow(sgd, policy, theta, M, support)
+    adaptation = adapt_and_linearize(sgd, policy, theta, M, support)
     direction, h = like(theta, 0), 2e-5
 
     def adapted(k):
@@ -159,29 +166,29 @@ def test_push_is_the_derivative_of_adaptation_and_pull_its_adjoint(policy, theta
             params = sgd.adapt(policy, params, batch)
         return params
 
-    pushed = adaptation.push(expand(direction, M))
+    pushforward = adaptation.jvp(expand(direction, M))
     back, near, far, farther = (adapted(k) for k in (-2, -1, 1, 2))
-    for name, p in pushed.items():
+    for name, p in pushforward.items():
         numeric = (8 * (far[name] - near[name]) - (farther[name] - back[name])) / (12 * h)
         assert_close(p, numeric, rtol=1e-5, atol=1e-7)
 
     u, w = like(expand(theta, M), 1), like(expand(theta, M), 2)
-    assert_close(dot(adaptation.push(u), w), dot(u, adaptation.pull(w)))
+    assert_close(dot(adaptation.jvp(u), w), dot(u, adaptation.vjp(w)))
     if K > 1:  # a product of different symmetric matrices is not symmetric
-        assert abs(dot(adaptation.push(u), w) - dot(u, adaptation.push(w))) > 1e-4
+        assert abs(dot(adaptation.jvp(u), w) - dot(u, adaptation.jvp(w))) > 1e-4
 
 
 @kinds
 @steps
 def test_kl_curvature_is_the_hessian_of_the_kl_after_adaptation(policy, theta, collect, K, sgd):
     support, query = collect_all(policy, theta, collect, K, sgd)
-    curvature = KLCurvature(policy, follow(sgd, policy, theta, M, support), query)
+    curvature = KLCurvature(policy, adapt_and_linearize(sgd, policy, theta, M, support), query)
     at = leaves(theta)
-    slope = torch.autograd.grad(plain_kl(policy, at, support, query, sgd), list(at.values()), create_graph=True)
-    assert max(s.abs().max() for s in slope) < 1e-12
+    grad = torch.autograd.grad(plain_kl(policy, at, support, query, sgd), list(at.values()), create_graph=True)
+    assert max(s.abs().max() for s in grad) < 1e-12
     for seed in range(3):
         v = like(theta, seed)
-        along = sum((s * v[name]).sum() for name, s in zip(theta, slope, strict=True))
+        along = sum((s * v[name]).sum() for name, s in zip(theta, grad, strict=True))
         product = torch.autograd.grad(along, list(at.values()), retain_graph=True)
         for actual, expected in zip(curvature.product(v).values(), product, strict=True):
             assert_close(actual, expected, rtol=1e-8, atol=1e-10)
@@ -209,7 +216,7 @@ def test_tasks_together_are_tasks_one_by_one(policy, theta, collect, sgd):
     v = like(theta, 0)
 
     def results(support, query):
-        adaptation = follow(sgd, policy, theta, query.num_tasks, support)
+        adaptation = adapt_and_linearize(sgd, policy, theta, query.num_tasks, support)
         _, gradient = gradient_after(policy, adaptation, query)
         return torch.stack([flatten(gradient), flatten(KLCurvature(policy, adaptation, query).product(v))])
 
@@ -236,10 +243,10 @@ def test_padding_has_no_influence(policy, theta, collect, sgd):
     v, moved = like(theta, 0), {name: p + 0.02 * like(theta, 1)[name] for name, p in theta.items()}
 
     def results(support, query):
-        adaptation = follow(sgd, policy, theta, M, support)
+        adaptation = adapt_and_linearize(sgd, policy, theta, M, support)
         surrogate, gradient = gradient_after(policy, adaptation, query)
         curvature = KLCurvature(policy, adaptation, query).product(v)
-        after = follow(sgd, policy, moved, M, support).adapted
+        after = adapt_and_linearize(sgd, policy, moved, M, support).adapted
         return [surrogate, flatten(gradient), flatten(curvature), *surrogate_and_kl(policy, after, query)]
 
     clean = results(support, query)
@@ -251,12 +258,12 @@ def test_padding_has_no_influence(policy, theta, collect, sgd):
 @kinds
 def test_the_first_order_gradient_is_the_querys_at_the_adapted_parameters(policy, theta, collect, sgd):
     support, query = collect_all(policy, theta, collect, 2, sgd)
-    exact = follow(sgd, policy, theta, M, support)
-    first_order = follow(sgd, policy, theta, M, support, first_order=True)
+    exact = adapt_and_linearize(sgd, policy, theta, M, support)
+    first_order = adapt_and_linearize(sgd, policy, theta, M, support, first_order=True)
     for name, p in exact.adapted.items():
         assert torch.equal(first_order.adapted[name], p)
 
-    own = slope_of_the_surrogate(policy, exact.adapted, query)
+    own = grad_of_the_surrogate(policy, exact.adapted, query)
     _, gradient = gradient_after(policy, first_order, query)
     for name, expected in own.items():
         assert_close(gradient[name], expected.sum(0))
@@ -268,27 +275,27 @@ def test_the_first_order_gradient_is_the_querys_at_the_adapted_parameters(policy
 def test_a_learned_step_size_goes_by_how_the_surrogate_slopes_along_its_step(policy, theta, collect, sgd, first_order):
     """For theta_i = theta - alpha g_i: dS/d log alpha = -sum_i alpha g_i dS_i/dtheta_i, entry by entry."""
     support, query = collect_all(policy, theta, collect, 1, sgd)
-    adaptation = follow(sgd, policy, theta, M, support, first_order=first_order)
+    adaptation = adapt_and_linearize(sgd, policy, theta, M, support, first_order=first_order)
     _, gradient = gradient_after(policy, adaptation, query)
-    for name, slope in slope_of_the_surrogate(policy, adaptation.adapted, query).items():
+    for name, grad in grad_of_the_surrogate(policy, adaptation.adapted, query).items():
         moved = adaptation.adapted[name] - theta[name]  # -alpha g_i
-        assert_close(gradient[LOG_STEP_SIZE + name], (moved * slope).sum(0))
+        assert_close(gradient[LOG_STEP_SIZE + name], (moved * grad).sum(0))
 
 
-def slope_of_the_surrogate(policy, adapted, query):
+def grad_of_the_surrogate(policy, adapted, query):
     """Of each task, at its adapted parameters."""
     at = leaves({name: adapted[name] for name in ("w0", "b0", "w1", "b1", "log_std")})
     ratio = torch.exp(log_prob(policy.distribution(at, query.observations), query.actions) - query.log_probs)
-    slope = torch.autograd.grad(means(ratio * query.advantages, query.valid).sum(), list(at.values()))
-    return dict(zip(at, slope, strict=True))
+    grad = torch.autograd.grad(means(ratio * query.advantages, query.valid).sum(), list(at.values()))
+    return dict(zip(at, grad, strict=True))
 
 
 @kinds
 def test_without_adaptation_the_tasks_share_theta(policy, theta, collect, sgd):
     query = collect(expand(theta, M), seed=0)
-    adaptation = follow(sgd, policy, theta, M, [])
+    adaptation = adapt_and_linearize(sgd, policy, theta, M, [])
     v = expand(like(theta, 0), M)
-    assert flatten(adaptation.push(v)).equal(flatten(v))
+    assert flatten(adaptation.jvp(v)).equal(flatten(v))
     at = leaves(theta)
     surrogate = plain_surrogate(policy, at, [], query, sgd)
     plain = torch.autograd.grad(surrogate, list(at.values()), materialize_grads=True)
@@ -299,10 +306,10 @@ def test_without_adaptation_the_tasks_share_theta(policy, theta, collect, sgd):
 @kinds
 def test_relinearized_on_the_same_batches_nothing_changes(policy, theta, collect, sgd):
     support, _ = collect_all(policy, theta, collect, 2, sgd)
-    adaptation = follow(sgd, policy, theta, M, support)
-    again, v = relinearize(sgd, policy, [adaptation], support), like(expand(theta, M), 0)
-    for name, p in adaptation.push(v).items():
-        assert_close(again.push(v)[name], p, rtol=0, atol=0)
+    adaptation = adapt_and_linearize(sgd, policy, theta, M, support)
+    again, v = linearize_at(sgd, policy, [adaptation], support), like(expand(theta, M), 0)
+    for name, p in adaptation.jvp(v).items():
+        assert_close(again.jvp(v)[name], p, rtol=0, atol=0)
     for name, p in adaptation.adapted.items():
         assert torch.equal(again.adapted[name], p)
 
@@ -313,11 +320,13 @@ def test_relinearized_together_tasks_are_what_they_were_alone(policy, theta, col
     support, query = collect_all(policy, theta, collect, 2, sgd)
     cuts, v = (slice(0, 2), slice(2, 3)), like(theta, 0)
     parts = [
-        follow(sgd, policy, theta, cut.stop - cut.start, [b.tasks(cut) for b in support], first_order=first_order)
+        adapt_and_linearize(
+            sgd, policy, theta, cut.stop - cut.start, [b.tasks(cut) for b in support], first_order=first_order
+        )
         for cut in cuts
     ]
-    together = relinearize(sgd, policy, parts, support, first_order=first_order)
-    expected = follow(sgd, policy, theta, M, support, first_order=first_order)
+    together = linearize_at(sgd, policy, parts, support, first_order=first_order)
+    expected = adapt_and_linearize(sgd, policy, theta, M, support, first_order=first_order)
     assert_close(flatten(together.adapted), flatten(expected.adapted))
     products = [flatten(KLCurvature(policy, adaptation, query).product(v)) for adaptation in (together, expected)]
     assert_close(*products)
@@ -329,10 +338,10 @@ def test_relinearized_on_a_subsample_the_curvature_points_the_same_way(policy, t
     batch = collect(expand(theta, M), seed=0, episodes=240, horizon=50)
     reward = -(batch.actions - batch.observations[..., :2]).square().sum(-1)
     batch = replace(batch, advantages=reward - reward.mean())
-    adaptation = follow(sgd, policy, theta, M, [batch])
-    thin = relinearize(sgd, policy, [adaptation], [batch.every(5)])
+    adaptation = adapt_and_linearize(sgd, policy, theta, M, [batch])
+    thin = linearize_at(sgd, policy, [adaptation], [batch.every(5)])
     v = like(expand(theta, M), 0)
-    full, rough = (flatten(a.push(v)) - flatten(v) for a in (adaptation, thin))
+    full, rough = (flatten(a.jvp(v)) - flatten(v) for a in (adaptation, thin))
     assert not torch.equal(full, rough)
     assert torch.cosine_similarity(full, rough, dim=0) > 0.9
     assert 0.8 < rough.norm() / full.norm() < 1.25

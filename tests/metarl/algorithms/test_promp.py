@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metarl.algorithms.maml_sgd import MAMLSGD
-from metarl.algorithms.meta_gradient import follow, meta_gradient, sum_over_tasks
+from metarl.algorithms.meta_gradient import adapt_and_linearize, meta_gradient, sum_over_tasks
 from metarl.algorithms.promp import MAMLPPO, ProMP, adapted_penalty, penalized
 from metarl.errors import NonFinite
 from metarl.inner.sgd import SGD, leaves
@@ -69,20 +69,20 @@ def test_an_update_is_adam_on_the_papers_objective(policy, theta, experience, in
 @inners
 def test_at_ratio_one_the_gradient_is_the_policy_gradient_after_adaptation(policy, theta, experience, inner):
     """Nothing is clipped and every KL is at its minimum, where the parameters are those that collected."""
-    task = experience.shares[1]
+    task = experience.by_chunk[1]
     _, gradient = penalized(ProMP(inner=inner), policy, theta, [100.0] * inner.steps, task)
-    adaptation = follow(inner, policy, theta, 1, task.support)
+    adaptation = adapt_and_linearize(inner, policy, theta, 1, task.support)
     at = leaves(adaptation.adapted)
     score = log_prob(policy.distribution(at, task.query.observations), task.query.actions)
     loss = -(score * task.query.advantages)[task.query.valid.bool()].mean()
-    slope = dict(zip(at, torch.autograd.grad(loss, list(at.values())), strict=True))
-    torch.testing.assert_close(flatten(gradient), flatten(sum_over_tasks(adaptation.pull(slope))))
+    grad = dict(zip(at, torch.autograd.grad(loss, list(at.values())), strict=True))
+    torch.testing.assert_close(flatten(gradient), flatten(sum_over_tasks(adaptation.vjp(grad))))
 
 
 @inners
 def test_maml_sgd_takes_one_step_along_the_same_gradient(policy, theta, experience, inner):
     updated, *_ = MAMLSGD(inner=inner, optimizer="sgd", step_size=0.01).update(policy, theta, {}, experience)
-    adaptation = follow(inner, policy, theta, M, experience.support)
+    adaptation = adapt_and_linearize(inner, policy, theta, M, experience.support)
     _, gradient = meta_gradient(policy, adaptation, lambda at: policy.outer_losses(at, experience.query))
     for name, p in theta.items():
         torch.testing.assert_close(updated[name], p - 0.01 * gradient[name])
@@ -90,16 +90,16 @@ def test_maml_sgd_takes_one_step_along_the_same_gradient(policy, theta, experien
 
 @inners
 def test_to_first_order_the_gradient_is_that_at_the_adapted_point(policy, theta, experience, inner):
-    adapted = leaves(follow(inner, policy, theta, M, experience.support).adapted)
+    adapted = leaves(adapt_and_linearize(inner, policy, theta, M, experience.support).adapted)
     losses = policy.outer_losses(adapted, experience.query).sum()
-    slope = dict(zip(adapted, torch.autograd.grad(losses, list(adapted.values())), strict=True))
+    grad = dict(zip(adapted, torch.autograd.grad(losses, list(adapted.values())), strict=True))
     settings = {"inner": inner, "first_order": True, "step_size": 0.01}
     updated, *_ = MAMLSGD(optimizer="sgd", **settings).update(policy, theta, {}, experience)
     for name, p in theta.items():
-        torch.testing.assert_close(updated[name], p - 0.01 * slope[name].sum(0))
+        torch.testing.assert_close(updated[name], p - 0.01 * grad[name].sum(0))
     for algorithm in (MAMLPPO(**settings), ProMP(kl_penalty=0, **settings)):
-        _, gradient = penalized(algorithm, policy, theta, [0.0] * inner.steps, experience.shares[1])
-        torch.testing.assert_close(gradient["w0"], slope["w0"][1])
+        _, gradient = penalized(algorithm, policy, theta, [0.0] * inner.steps, experience.by_chunk[1])
+        torch.testing.assert_close(gradient["w0"], grad["w0"][1])
 
 
 @pytest.mark.parametrize("inner", [SGD(step_size=ALPHA)])

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from metarl.algorithms.meta_gradient import Adaptation, KLCurvature, follow, meta_gradient
+from metarl.algorithms.meta_gradient import Adaptation, KLCurvature, adapt_and_linearize, meta_gradient
 from metarl.inner.sgd import SGD
-from metarl.parameters import chunk, expand, flatten, unflatten
+from metarl.parameters import expand, flatten, select, unflatten
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, log_prob
 from metarl.types import Batch, Params
 
@@ -54,7 +54,7 @@ def sgd(reference: dict[str, Tensor], loss: str) -> SGD:
 def adaptation(reference: dict[str, Tensor], loss: str, *, first_order: bool = False) -> Adaptation:
     params = theta(reference)
     support = [batch(reference, "support", expand(params, TASKS))]
-    return follow(sgd(reference, loss), POLICY, params, TASKS, support, first_order=first_order)
+    return adapt_and_linearize(sgd(reference, loss), POLICY, params, TASKS, support, first_order=first_order)
 
 
 def gradient_after(adaptation: Adaptation, query: Batch) -> tuple[Tensor, Params]:
@@ -104,8 +104,8 @@ def test_tasks_are_independent(reference):
     total = torch.zeros(140, dtype=torch.float64)
     for m in range(TASKS):
         task = slice(m, m + 1)
-        alone = follow(sgd(reference, "ratio"), POLICY, params, 1, [support.tasks(task)])
-        for name, value in chunk(together.adapted, task).items():
+        alone = adapt_and_linearize(sgd(reference, "ratio"), POLICY, params, 1, [support.tasks(task)])
+        for name, value in select(together.adapted, task).items():
             assert_equal(alone.adapted[name], value)
         total += flatten(gradient_after(alone, query.tasks(task))[1])
     assert_equal(total, flatten(expected))

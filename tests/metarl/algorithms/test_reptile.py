@@ -25,7 +25,7 @@ class Quadratics:
 class Tasks:
     """Nothing is sampled: the data of a task is its loss."""
 
-    num_tasks, shares = 3, [slice(0, 2), slice(2, 3)]
+    num_tasks, chunks = 3, [slice(0, 2), slice(2, 3)]
 
     def __init__(self, curvature=CURVATURE, optima=OPTIMA):
         self.curvature, self.optima = curvature, optima

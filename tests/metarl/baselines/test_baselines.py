@@ -9,10 +9,10 @@ import pytest
 from metarl import runs
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.reptile import Reptile
-from metarl.baselines import Learned, Results, goals_of, mean_metrics, minibatches, points, prepare
+from metarl.baselines import PPOResult, Results, mean_metrics, minibatches, points, ppo_jobs, prepare
 from metarl.baselines import results as rivals_results
 from metarl.baselines.setup import ORACLE, PPO_META, PPO_PRETRAINED, PPO_SCRATCH, advice, reward_scale
-from metarl.builders import initial_params, make_batch, make_policy
+from metarl.builders import initial_params, make_policy, make_vector_env
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Policy
 from metarl.inner.sb3 import SB3PPO
@@ -153,7 +153,7 @@ def test_what_is_undefined_is_null_in_the_file():
 def test_metrics_are_means_over_the_goals_that_have_them():
     rows = [[(10, {"sb3/rollout/x": 1.0, "sb3/time/fps": 7.0}), (20, {"sb3/rollout/x": 3.0, "sb3/train/y": 5.0})]]
     rows.append([(10, {"sb3/rollout/x": 2.0}), (20, {"sb3/rollout/x": None, "sb3/train/y": 6.0})])
-    learned = [Learned(np.zeros(1), own) for own in rows]
+    learned = [PPOResult(np.zeros(1), own) for own in rows]
     assert mean_metrics(PPO_META, learned) == {
         10: {"sb3/from_meta_learned/rollout/x": 1.5},
         20: {"sb3/from_meta_learned/rollout/x": 3.0, "sb3/from_meta_learned/train/y": 5.5},
@@ -190,7 +190,9 @@ SEES = replace(JOINT, env=replace(ADAPTS.env, options={"goal_visible": True}))
 
 
 def saved(folder, experiment, seed=0):
-    params = initial_params(make_policy(experiment, make_batch(experiment.env, 1, 1)), replace(experiment, seed=seed))
+    params = initial_params(
+        make_policy(experiment, make_vector_env(experiment.env, 1, 1)), replace(experiment, seed=seed)
+    )
     runs.create(folder, experiment)
     runs.save(folder, experiment, State(0, 0, params, algorithm_state={}, test_tasks=[]))
     return folder
@@ -202,12 +204,12 @@ def adapts(tmp_path):
 
 
 def test_every_learner_starts_from_parameters_of_its_own(adapts, tmp_path):
-    contest = prepare(adapts, pretrained=saved(tmp_path / "joint", JOINT, seed=1), goals=2)
-    assert list(contest.starts) == [PPO_SCRATCH, PPO_META, PPO_PRETRAINED]
-    first = contest.starts[PPO_SCRATCH]
-    assert (contest.starts[PPO_META]["w0"] == first["w0"]).all()  # nothing was trained here
-    assert not (contest.starts[PPO_PRETRAINED]["w0"] == first["w0"]).all()
-    assert (contest.starts[PPO_PRETRAINED]["value.w0"] == first["value.w0"]).all()
+    setup = prepare(adapts, pretrained=saved(tmp_path / "joint", JOINT, seed=1), goals=2)
+    assert list(setup.starts) == [PPO_SCRATCH, PPO_META, PPO_PRETRAINED]
+    first = setup.starts[PPO_SCRATCH]
+    assert (setup.starts[PPO_META]["w0"] == first["w0"]).all()  # nothing was trained here
+    assert not (setup.starts[PPO_PRETRAINED]["w0"] == first["w0"]).all()
+    assert (setup.starts[PPO_PRETRAINED]["value.w0"] == first["value.w0"]).all()
 
 
 def test_step_sizes_stay_behind_and_a_critic_comes_along(tmp_path):
@@ -222,7 +224,7 @@ def test_step_sizes_stay_behind_and_a_critic_comes_along(tmp_path):
 
 def test_a_result_is_found_again_only_where_all_is_the_same(adapts):
     def files(rollouts=2, **changes):
-        goals = goals_of(prepare(adapts, goals=2, **changes), SB3PPO(steps=rollouts, minibatches=1))
+        goals = ppo_jobs(prepare(adapts, goals=2, **changes), SB3PPO(steps=rollouts, minibatches=1))
         return [goal.file for own in goals.values() for goal in own]
 
     own = files()

@@ -3,7 +3,7 @@ import torch
 
 from metarl.inner import PPO, SGD
 from metarl.inner.sgd import gradient
-from metarl.parameters import chunk, expand, leaves
+from metarl.parameters import expand, leaves, select
 from metarl.policy_gradient.gaussian_mlp import log_prob
 from metarl.types import Batch, Gaussian
 
@@ -51,7 +51,7 @@ def test_a_tasks_step_does_not_depend_on_the_tasks_beside_it(policy, theta, coll
     together = SGD(step_size=0.5, loss=loss).adapt(policy, params, batch)
     for m in range(M):
         task = slice(m, m + 1)
-        alone = SGD(step_size=0.5, loss=loss).adapt(policy, chunk(params, task), batch.tasks(task))
+        alone = SGD(step_size=0.5, loss=loss).adapt(policy, select(params, task), batch.tasks(task))
         for name, p in alone.items():
             assert_equal(together[name][task], p)
     assert not torch.allclose(together["b0"][0], together["b0"][1])

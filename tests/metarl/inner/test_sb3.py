@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metarl.algorithms.reptile import Reptile
-from metarl.builders import fixed_tasks, initial_params, make_batch, make_policy, make_task_learner
+from metarl.builders import fixed_tasks, initial_params, make_policy, make_task_learner, make_vector_env
 from metarl.collection import collect
 from metarl.evaluation import evaluate
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
@@ -33,18 +33,16 @@ def experiment(request):
 
 
 def test_every_task_practises_by_itself_from_its_own_parameters(experiment):
-    env = make_batch(experiment.env, M * E, 1)
+    env = make_vector_env(experiment.env, M * E, 1)
     policy, tasks = make_policy(experiment, env), env.task_space.grid(M)
     learner = make_task_learner(experiment, policy, E)
     params = expand(initial_params(policy, experiment), M)
     params = params | {"b1": torch.arange(2.0 * M).view(M, 2) / 10}
-    together = practise(learner, params, tasks, streams(0, Purpose.PRACTICE, 0, 0, M))
+    together = practise(learner, params, tasks, streams(0, Purpose.SB3, 0, 0, M))
     assert together.environment_steps == M * E * T
     assert together.returns.shape == (M,)
     for m in (2, 0):
-        alone = learner.learn(
-            {k: p[m] for k, p in params.items()}, tasks[m], 1, streams(0, Purpose.PRACTICE, 0, 0, M)[m]
-        )
+        alone = learner.learn({k: p[m] for k, p in params.items()}, tasks[m], 1, streams(0, Purpose.SB3, 0, 0, M)[m])
         assert together.returns[m] == alone.returns[0]
         for name, p in alone.params[0].items():
             assert torch.equal(together.params[name][m], p)
@@ -58,7 +56,7 @@ def test_training_takes_all_steps_on_streams_of_its_own(experiment):
     collected = collect(setup.env, setup.policy, theta, experiment, 5, setup.task_learner)
     adapted = expand(theta, M)
     for k in range(2):
-        adapted = practise(setup.task_learner, adapted, tasks, streams(0, Purpose.PRACTICE, 5, k, M)).params
+        adapted = practise(setup.task_learner, adapted, tasks, streams(0, Purpose.SB3, 5, k, M)).params
     assert collected.environment_steps == 2 * M * E * T
     assert len(collected.returns) == 2
     for name, p in adapted.items():
@@ -69,13 +67,13 @@ def test_training_takes_all_steps_on_streams_of_its_own(experiment):
 
 
 def test_evaluation_adapts_by_practice(experiment):
-    env = make_batch(experiment.env, 2 * E, 1)
+    env = make_vector_env(experiment.env, 2 * E, 1)
     policy = make_policy(experiment, env)
     theta, tasks = initial_params(policy, experiment), fixed_tasks(env, "held-out", 2)
     learner = make_task_learner(experiment, policy, E)
     settings = {"horizon": T, "steps": 2, "seed": 3, "task_learner": learner}
     result = evaluate(env, tasks, policy, theta, experiment.algorithm, experiment.sampling, **settings)
-    once = practise(learner, expand(theta, 2), tasks, streams(3, Purpose.PRACTICE, 0, 0, 2)).params
+    once = practise(learner, expand(theta, 2), tasks, streams(3, Purpose.SB3, 0, 0, 2)).params
     for name, p in result.adapted[1].items():
         assert torch.equal(p, once[name])
     assert np.isfinite(result.returns).all()
@@ -95,7 +93,7 @@ def test_the_scale_of_rewards_is_a_setting(inner):
     for scale in (1.0, 0.01):
         setup = prepare(replace(EXPERIMENT, algorithm=Reptile(inner=inner(reward_scale=scale))))
         theta, task = setup.first_params, setup.env.task_space.grid(1)
-        learned.append(practise(setup.task_learner, expand(theta, 1), task, streams(0, Purpose.PRACTICE, 0, 0, 1)))
+        learned.append(practise(setup.task_learner, expand(theta, 1), task, streams(0, Purpose.SB3, 0, 0, 1)))
     assert learned[0].returns == learned[1].returns
     assert not torch.equal(learned[0].params["value.w0"], learned[1].params["value.w0"])
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from metarl.policy_gradient.advantages import estimate
+from metarl.policy_gradient.advantages import policy_gradient_batch
 from metarl.policy_gradient.gaussian_mlp import log_prob
 from metarl.types import Gaussian, Trajectories
 
@@ -54,7 +54,7 @@ def standardized(advantages, valid):
 
 
 def assert_estimated(trajectories, advantages):
-    batch = estimate(trajectories, GAMMA, LAMBDA)
+    batch = policy_gradient_batch(trajectories, GAMMA, LAMBDA)
     expected = standardized(advantages, trajectories.valid)
     np.testing.assert_allclose(batch.advantages.numpy(), expected, atol=1e-3)
     return batch
@@ -90,13 +90,15 @@ def test_what_lies_behind_a_time_limit_does_not_count():
 def test_tasks_are_independent():
     one, two = [TERMINATED, TIME_LIMIT, (3, True, 7.0)], [TIME_LIMIT, TIME_LIMIT, (T, False, -4.0)]
     (alone, _), (together, _) = episodes(one), episodes(one, two)
-    expected = estimate(alone, GAMMA, LAMBDA).advantages
-    torch.testing.assert_close(estimate(together, GAMMA, LAMBDA).advantages[:1], expected, rtol=1e-5, atol=1e-6)
+    expected = policy_gradient_batch(alone, GAMMA, LAMBDA).advantages
+    torch.testing.assert_close(
+        policy_gradient_batch(together, GAMMA, LAMBDA).advantages[:1], expected, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_batch_carries_what_was_recorded():
     trajectories, _ = episodes([TERMINATED, TIME_LIMIT])
-    batch = estimate(trajectories, GAMMA, LAMBDA)
+    batch = policy_gradient_batch(trajectories, GAMMA, LAMBDA)
     assert torch.equal(batch.observations, trajectories.observations[:, :, :-1])
     assert torch.equal(batch.actions, trajectories.actions)
     assert torch.equal(batch.valid, trajectories.valid)
@@ -109,4 +111,4 @@ def test_numbers_that_are_not_finite_are_refused(field):
     trajectories, _ = episodes([TERMINATED, TIME_LIMIT])
     getattr(trajectories, field)[0, 1, 2] = torch.nan
     with pytest.raises(ValueError, match="not finite"):
-        estimate(trajectories, GAMMA, LAMBDA)
+        policy_gradient_batch(trajectories, GAMMA, LAMBDA)

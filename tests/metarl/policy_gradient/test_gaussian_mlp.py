@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import distributions
 
-from metarl.parameters import chunk, expand
+from metarl.parameters import expand, select
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, kl_divergence, log_prob
 from metarl.types import Gaussian
 
@@ -120,6 +120,6 @@ def test_the_ratio_is_one_at_the_sampling_parameters(policy, collect):
     batch = collect(params, seed=0)
     for m in range(M):  # worked on alone, after having been collected together
         task = slice(m, m + 1)
-        alone = policy.distribution(chunk(params, task), batch.tasks(task).observations)
+        alone = policy.distribution(select(params, task), batch.tasks(task).observations)
         ratio = torch.exp(log_prob(alone, batch.tasks(task).actions) - batch.tasks(task).log_probs)
         torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=1e-12, atol=0)

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from metarl import config, runs
-from metarl.builders import fixed_tasks, make_batch
+from metarl.builders import fixed_tasks, make_vector_env
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment
 from metarl.figures.adaptation import adaptation_curve
@@ -23,7 +23,7 @@ from metarl.figures.style import Curve, svg
 from metarl.report.html import formatting, header, markup, provenance, videos
 from metarl.report.html.build import build
 from metarl.report.html.markup import Html, element
-from metarl.report.html.run_data import Story, read
+from metarl.report.html.run_data import RunData, read
 from metarl.report.html.tasks import tasks_of
 from metarl.report.html.videos import Film, Films
 from metarl.report.records import META, RANDOM, Record, Training, file_of
@@ -90,7 +90,7 @@ class Reader(HTMLParser):
 
 @pytest.fixture(scope="module")
 def space():
-    env = make_batch(EXPERIMENT.env, 1, 1)
+    env = make_vector_env(EXPERIMENT.env, 1, 1)
     yield env
     env.close()
 
@@ -134,7 +134,7 @@ def write_evaluation(folder, space, split="held-out", iterations=7, **changes):
     file.write_text(json.dumps(record.to_json() | changes))
 
 
-def reader(story: Story, space, filmed: Films | None = None, aim: str = "go there") -> Reader:
+def reader(story: RunData, space, filmed: Films | None = None, aim: str = "go there") -> Reader:
     return Reader(build(story, aim, tasks_of(story.record, space) if story.record else None, filmed))
 
 
@@ -218,7 +218,7 @@ def test_the_same_run_has_the_same_page(folder, space):
 
 def test_text_stays_text(folder, space, monkeypatch):
     (folder / "baseline.json").write_text(json.dumps(BASELINES))
-    monkeypatch.setattr(Story, "name", f"{NASTY} & $title")
+    monkeypatch.setattr(RunData, "name", f"{NASTY} & $title")
     nasty = Films(missing=f"No videos: {NASTY}")
     page = reader(read(folder), space, nasty, aim=f'{NASTY} " onload="alert(2)')
     assert page.all("script") == []
