@@ -1,4 +1,4 @@
-"""What the README shows works as written."""
+"""What the READMEs show works as written."""
 
 import os
 import re
@@ -19,11 +19,12 @@ from metarl.runs.directory import State
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ALGORITHMS = ROOT / "metarl" / "algorithms" / "README.md"
 
 
-def block(containing: str) -> str:
-    """The Python code of the README that contains a text."""
-    (found,) = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if containing in code]
+def block(containing: str, text: str = README) -> str:
+    """The Python code of a README that contains a text."""
+    (found,) = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if containing in code]
     return found
 
 
@@ -83,7 +84,7 @@ def test_an_algorithm_of_ones_own_trains(tmp_path):
     for package in ("metarl", "envs"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     algorithms = tmp_path / "metarl" / "algorithms"
-    (algorithms / "maml_sign.py").write_text(block("class MAMLSign"))
+    (algorithms / "maml_sign.py").write_text(block("class MAMLSign", ALGORITHMS.read_text(encoding="utf-8")))
     union = (algorithms / "__init__.py").read_text()
     changed = union.replace("Annotated[MAMLTRPO |", "Annotated[MAMLSign | MAMLTRPO |")
     assert changed != union
@@ -101,7 +102,12 @@ def test_an_algorithm_of_ones_own_trains(tmp_path):
 @pytest.mark.parametrize("kind", [*kinds(Algorithm), *kinds(fields_of(Reptile)["inner"].annotation)])
 def test_every_algorithm_and_inner_loop_has_a_row(kind):
     (name,) = names_of(kind)
-    assert re.search(rf"^\| .*`{name}`.* \|$", README, re.MULTILINE)
+    assert re.search(rf"^\| .*`{name}`.* \|$", ALGORITHMS.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^:)#]+)\)", ALGORITHMS.read_text(encoding="utf-8")))))
+def test_linked_files_exist(link):
+    assert (ALGORITHMS.parent / link).is_file()
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:metarl|scripts|configs)/[\w/]+\.\w+)`", README))))
