@@ -1,7 +1,10 @@
-"""Writing files so that a crash or a full disk never leaves half of one."""
+"""Files: written so that a crash or a full disk never leaves half of one; JSON read so that nothing in it can crash."""
 
+import json
+import math
 import os
 from pathlib import Path
+from typing import Any
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -33,3 +36,27 @@ def _discard(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:
         return
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Strict JSON as plain data.
+
+    Errors: ValueError, in one line, for what is no JSON, no UTF-8 or nested too deeply, and for numbers that a float
+    cannot hold (`Infinity`, `NaN`, 1e999, integers of hundreds of digits).
+    """
+    try:
+        return json.loads(content, parse_int=_integer, parse_float=_float, parse_constant=_float)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _integer(text: str) -> int:
+    _float(text)
+    return int(text)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]}{'…' * (len(text) > 20)} is no finite number")
+    return number
