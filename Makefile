@@ -1,11 +1,13 @@
 # Needs python3 (3.11 or newer) with venv, and make. The environment in .venv is set up on the first call and again
-# when pyproject.toml changes.
+# when pyproject.toml or the constraints change. The constraints are for this checkout alone: users of the package get
+# the newest versions that pyproject.toml allows.
 
 PYTHON ?= python3
 READY := .venv/.ready
+CONSTRAINTS := .ci/constraints.txt
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint types setup
+.PHONY: demo test test-slow lint types docs setup
 
 demo: RUN := $(shell test -e runs/demo && date +runs/demo-%Y%m%d-%H%M%S || echo runs/demo)
 demo: $(READY)  ## train, then adapt to tasks that were never trained on
@@ -26,11 +28,14 @@ lint: $(READY)
 types: $(READY)
 	$(BIN)/ty check --python .venv
 
+docs: $(READY)  ## the API reference, in build/docs; a warning is an error
+	$(BIN)/python -W error::UserWarning -m pdoc --docformat google --output-directory build/docs metarl envs
+
 setup: $(READY)
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo 'error: $(PYTHON) is older than Python 3.11, or missing; name another: make PYTHON=python3.12'; exit 1; } >&2
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -139,7 +140,8 @@ class MAMLTRPO:
         return torch.cat([surrogate + credited, kl])
 
 
-class Linearized(NamedTuple):
+@dataclass(frozen=True)
+class Linearized:
     """One task's surrogate, (), its gradient with respect to theta, (...), and its adaptation from there."""
 
     surrogate: Tensor

@@ -1,5 +1,6 @@
 """How every group of settings in the project is declared: frozen, keyword-only and checked when built."""
 
+import inspect
 import types
 from collections.abc import Iterator
 from dataclasses import field
@@ -34,7 +35,18 @@ def settings(cls: type[T]) -> type[T]:
 
     Errors: building an instance raises `pydantic.ValidationError`, a `ValueError` that lists every bad field.
     """
-    return dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls)
+    made = dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls)
+    made.__init__.__signature__ = _signature(made)
+    return made
+
+
+def _signature(cls: type) -> inspect.Signature:
+    """The fields as keywords, for `help` and the API reference: pydantic's own `__init__` shows (*args, **kwargs)."""
+    keywords = [
+        parameter.replace(annotation=fields_of(cls)[name].annotation)
+        for name, parameter in inspect.signature(cls).parameters.items()
+    ]
+    return inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *keywords])
 
 
 def is_settings(cls: Any) -> bool:
