@@ -35,18 +35,19 @@ def settings(cls: type[T]) -> type[T]:
 
     Errors: building an instance raises `pydantic.ValidationError`, a `ValueError` that lists every bad field.
     """
-    made = dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls)
-    made.__init__.__signature__ = _signature(made)
-    return made
+    return with_signature(dataclass(frozen=True, kw_only=True, config=_CONFIG)(cls))
 
 
-def _signature(cls: type) -> inspect.Signature:
-    """The fields as keywords, for `help` and the API reference: pydantic's own `__init__` shows (*args, **kwargs)."""
-    keywords = [
+def with_signature(cls: type[T]) -> type[T]:
+    """Give a pydantic dataclass an `__init__` that shows its fields in `help` and in the API reference."""
+    fields = [
         parameter.replace(annotation=fields_of(cls)[name].annotation)
         for name, parameter in inspect.signature(cls).parameters.items()
     ]
-    return inspect.Signature([inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY), *keywords])
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    init: Any = cls.__init__
+    init.__signature__ = inspect.Signature([own, *fields])
+    return cls
 
 
 def is_settings(cls: Any) -> bool:

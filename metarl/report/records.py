@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from metarl.config.settings import with_signature
 from metarl.errors import UserError, no_such_file
 from metarl.statistics import plain, summary
 
@@ -49,6 +50,7 @@ Returns = Annotated[np.ndarray, BeforeValidator(_array)]
 _CONFIG = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
+@with_signature
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Training:
     """How far the run had come, at the checkpoint."""
@@ -58,6 +60,7 @@ class Training:
     environment_steps: int
 
 
+@with_signature
 @dataclass(frozen=True, kw_only=True, eq=False, config=_CONFIG)
 class Record:
     """The evaluation of one run on one split."""
