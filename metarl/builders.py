@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import gymnasium
 import gymnasium.envs.registration
@@ -13,14 +14,10 @@ from gymnasium.spaces.utils import flatdim
 
 from metarl.errors import UserError
 from metarl.experiment import Environment, Experiment, Policy
-from metarl.inner.sb3 import Practising
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.seeding import Purpose, stream
 from metarl.types import Params
-
-if TYPE_CHECKING:
-    from metarl.sb3 import TaskLearner
 
 
 def make_vector_env(environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
@@ -84,17 +81,19 @@ def policy_of_sizes(settings: Policy, observation_size: int, action_size: int) -
     )
 
 
-def make_task_learner(experiment: Experiment, policy: GaussianMLP, episodes: int) -> TaskLearner | None:
-    """The inner learner on simulations of its own, `episodes` of them, if it collects its own episodes; else None.
+_BESIDE: WeakKeyDictionary[TaskVectorEnv, TaskVectorEnv] = WeakKeyDictionary()
 
-    Errors: UserError where its settings do not fit the number of episodes and their length.
+
+def simulations_of_one_task(env: TaskVectorEnv, experiment: Experiment) -> TaskVectorEnv:
+    """E simulations beside the M*E of `env`, for a learner that takes one task after another.
+
+    They are built at the first call, and kept as long as `env` is.
     """
-    inner, sampling, environment = experiment.algorithm.inner, experiment.sampling, experiment.env
-    if not isinstance(inner, Practising):
-        return None
-    env = make_vector_env(environment, episodes, experiment.threads)
-    settings = {"horizon": environment.horizon, "gamma": sampling.gamma, "gae_lambda": sampling.gae_lambda}
-    return inner.learner(policy, env, **settings)
+    episodes = env.num_envs // len(env.tasks)
+    beside = _BESIDE.get(env)
+    if beside is None or beside.num_envs != episodes:
+        beside = _BESIDE[env] = make_vector_env(experiment.env, episodes, experiment.threads)
+    return beside
 
 
 def initial_params(policy: GaussianMLP, experiment: Experiment) -> Params:

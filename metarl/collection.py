@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 import numpy as np
 
+from metarl.builders import simulations_of_one_task
 from metarl.experiment import Experiment
-from metarl.inner.sb3 import Practising, practise
 from metarl.parameters import expand, require_finite_tasks
-from metarl.policy_gradient.advantages import policy_gradient_batch
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.sampling.rollout import rollout
 from metarl.seeding import Purpose, streams
 from metarl.timing import Stopwatch
 from metarl.types import Experience, Params
-
-if TYPE_CHECKING:
-    from metarl.sb3 import TaskLearner
 
 
 @dataclass(frozen=True)
@@ -37,50 +33,57 @@ class Collected:
 
 
 def collect(
-    env: TaskVectorEnv,
-    policy: GaussianMLP,
-    params: Params,
-    experiment: Experiment,
-    iteration: int,
-    task_learner: TaskLearner | None = None,
+    env: TaskVectorEnv, policy: GaussianMLP, params: Params, experiment: Experiment, iteration: int
 ) -> Collected:
-    """Episodes of every task before, between and, where the algorithm asks for it, after its K adaptation steps.
+    """Adapt `params` to every task by K steps, each on fresh episodes; then, for a query, sample once more.
 
     env: whose M tasks are set.
-    task_learner: the inner learner, if it is one that collects its own episodes, in place of those of `env`.
     """
-    algorithm, sampling, stopwatch = experiment.algorithm, experiment.sampling, Stopwatch()
-    inner, K = algorithm.inner, algorithm.inner.steps
-    if task_learner:
-        return practise_all(task_learner, env.tasks, params, experiment, iteration)
-    assert not isinstance(inner, Practising)
-    adapted, batches, returns, steps = expand(params, sampling.tasks), [], [], 0
-    for k in range(K + algorithm.uses_query):
-        with stopwatch("sampling"):
-            generators = streams(experiment.seed, Purpose.TRAINING, iteration, k, sampling.tasks)
-            trajectories = rollout(env, policy, adapted, generators, experiment.env.horizon)
-        with stopwatch("advantages"):
-            batches.append(policy_gradient_batch(trajectories, sampling.gamma, sampling.gae_lambda))
-        if k < K:
-            with stopwatch("adaptation"):
-                adapted = inner.adapt(policy, adapted, batches[k])
-            require_finite_tasks(adapted, f"adaptation step {k + 1}")
-        returns.append(trajectories.returns.nanmean().item())
-        steps += trajectories.environment_steps
-    experience = Experience(tuple(batches[:K]), adapted, batches[K] if algorithm.uses_query else None)
-    return Collected(experience, returns, steps, stopwatch.metrics())
+    inner, K, stopwatch = experiment.algorithm.inner, experiment.algorithm.inner.steps, Stopwatch()
+    rollout_of_step = partial(
+        step_rollout, env, policy, experiment, experiment.seed, Purpose.TRAINING, iteration, stopwatch=stopwatch
+    )
+    adapted, taken = expand(params, len(env.tasks)), []
+    for k in range(K):
+        with stopwatch("adaptation"):
+            taken.append(inner.adapt(policy, adapted, rollout_of_step(k, adapted)))
+        adapted = taken[-1].params
+        require_finite_tasks(adapted, f"adaptation step {k + 1}")
+    support = tuple(step.support for step in taken if step.support is not None)
+    returns = [step.mean_return for step in taken]
+    steps = sum(step.environment_steps for step in taken)
+    if not experiment.algorithm.uses_query:
+        return Collected(Experience(support, adapted), returns, steps, stopwatch.metrics())
+    last = rollout_of_step(K, adapted)
+    experience = Experience(support, adapted, last.batch)
+    steps += last.trajectories.environment_steps
+    return Collected(experience, [*returns, last.mean_return], steps, stopwatch.metrics())
 
 
-def practise_all(
-    learner: TaskLearner, tasks: Sequence[Any], params: Params, experiment: Experiment, iteration: int
-) -> Collected:
-    """Let a learner that collects its own episodes adapt to every task, K times."""
-    adapted, returns, steps, stopwatch = expand(params, len(tasks)), [], 0, Stopwatch()
-    for k in range(experiment.algorithm.inner.steps):
-        with stopwatch("practice"):
-            own = streams(experiment.seed, Purpose.SB3, iteration, k, len(tasks))
-            practised = practise(learner, adapted, tasks, own)
-        adapted = practised.params
-        returns.append(float(np.nanmean(practised.returns)))
-        steps += practised.environment_steps
-    return Collected(Experience((), adapted), returns, steps, stopwatch.metrics())
+def step_rollout(
+    env: TaskVectorEnv,
+    policy: GaussianMLP,
+    experiment: Experiment,
+    seed: int,
+    purpose: Purpose,
+    iteration: int,
+    k: int,
+    params: Params,
+    stopwatch: Stopwatch | None = None,
+) -> LazyRollout:
+    """The episodes of adaptation step k with `params`, (M, ...), on the tasks of `env`."""
+    tasks, horizon = env.tasks, experiment.env.horizon
+
+    def own(purpose: Purpose) -> list[np.random.Generator]:
+        return streams(seed, purpose, iteration, k, len(tasks))
+
+    return LazyRollout(
+        sample=lambda: rollout(env, policy, params, own(purpose), horizon),
+        tasks=tasks,
+        streams=own,
+        simulations=partial(simulations_of_one_task, env, experiment),
+        horizon=horizon,
+        gamma=experiment.sampling.gamma,
+        gae_lambda=experiment.sampling.gae_lambda,
+        stopwatch=stopwatch or Stopwatch(),
+    )

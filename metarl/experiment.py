@@ -127,3 +127,13 @@ class Experiment:
                 "algorithm.inner.last_layer_only with policy.hidden_sizes = []: a linear policy has no layer below the "
                 "last to keep. Give it hidden layers, such as [64, 64], or adapt all of it"
             )
+
+    def step_scale(self, k: int) -> float:
+        """What the size of adaptation step k = 0, 1, … of a test is multiplied with.
+
+        Steps beyond those that were trained take `evaluation.later_steps`. Where none were trained, the first one is
+        whole.
+        """
+        inner = self.algorithm.inner
+        is_later = inner.scalable and k >= max(inner.steps, 1)
+        return self.evaluation.later_steps if is_later else 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,14 @@ from torch import Tensor, nn
 from metarl import runs
 from metarl.builders import initial_params, policy_of_sizes
 from metarl.errors import UserError
-from metarl.evaluation import step_scale
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
-from metarl.inner.sb3 import Practising
 from metarl.inner.sgd import LOG_STEP_SIZE
 from metarl.parameters import expand, require_finite
-from metarl.policy_gradient.advantages import policy_gradient_batch
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.console import PatientProgress
 from metarl.sampling.any_env import AnyEnv, Episodes, onto
-from metarl.seeding import Purpose, stream
+from metarl.seeding import Purpose, stream, streams
 from metarl.threads import on_one_thread
 from metarl.types import Params
 
@@ -89,9 +87,11 @@ class MetaPolicy:
     ) -> MetaPolicy:
         """Adapt to the task that `env` plays, as in training; this policy stays as it is.
 
-        Each step collects `episodes` whole episodes with the policy as it stands, and makes one step of the run's own
+        Each step samples `episodes` whole episodes with the policy as it stands, and makes one step of the run's own
         inner loop on them. A time limit, and the horizon, are no end of the task: the value of what would have followed
-        counts. Steps beyond those that were trained are as much smaller as `evaluation.later_steps` of the run says.
+        counts. Inner learners of Stable-Baselines3 sample by themselves, which takes a batched family of `episodes`
+        simulations. The size of steps beyond those that were trained is multiplied by the run's
+        `evaluation.later_steps`.
 
         The policy's actions, [-1, 1], are spread linearly over the range of the environment's. The environment is left
         open, somewhere in an episode.
@@ -110,25 +110,22 @@ class MetaPolicy:
             NonFinite: observations, rewards or what was learned from them became infinite or undefined.
         """
         inner, sampling = self.experiment.algorithm.inner, self.experiment.sampling
-        if isinstance(inner, Practising):
-            raise UserError(
-                f"the inner learner {inner.name!r} of this run collects episodes by itself, and only on this suite's "
-                "batches: adapt() cannot hand it others. Measure it with scripts/evaluate.py, or go on learning in "
-                "Stable-Baselines3 from export_sb3(path)"
-            )
+        discounts = {"gamma": sampling.gamma, "gae_lambda": sampling.gae_lambda}
         steps = _at_least(0, "steps", max(inner.steps, 1) if steps is None else steps)
         count = _at_least(1, "episodes", sampling.episodes if episodes is None else episodes)
         horizon = _at_least(1, "horizon", self.experiment.env.horizon if horizon is None else horizon)
         seed, source = _at_least(0, "seed", seed), Episodes(env, self.policy)
+        if steps:
+            inner.check(count, horizon)
         adapted, first = expand(self.params, 1), self.adaptation_steps
-        with on_one_thread(), PatientProgress("adapting", steps * source.rounds(count)) as progress:
+        with on_one_thread(), PatientProgress("adapting", steps * (source.rounds(count) + 1)) as progress:
             for k in range(first, first + steps):
-                generator = stream(seed, Purpose.EVALUATION, 0, k)
-                trajectories = source.collect(adapted, generator, count, horizon, progress.advance)
-                batch = policy_gradient_batch(trajectories, sampling.gamma, sampling.gae_lambda)
-                scale = step_scale(inner.steps, k, self.experiment.evaluation.later_steps)
-                adapted = inner.adapt(self.policy, adapted, batch, scale)
+                rollout = source.rollout(
+                    adapted, partial(_streams, seed, k), count, horizon, progress.advance, **discounts
+                )
+                adapted = inner.adapt(self.policy, adapted, rollout, self.experiment.step_scale(k)).params
                 require_finite(adapted, f"adaptation step {k + 1}")
+                progress.advance()
         params = {name: p[0] for name, p in adapted.items()}
         return replace(self, params=params, action_space=source.action_space, adaptation_steps=first + steps, seed=seed)
 
@@ -197,3 +194,7 @@ def _at_least(least: int, name: str, value: int) -> int:
     if value < least:
         raise UserError(f"{name} = {value}: expected at least {least}")
     return value
+
+
+def _streams(seed: int, k: int, purpose: Purpose) -> list[np.random.Generator]:
+    return streams(seed, purpose, 0, k, 1)

@@ -7,7 +7,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from metarl.builders import (
     fixed_tasks,
     initial_params,
     make_policy,
-    make_task_learner,
     make_vector_env,
     read_actor,
     training_tasks,
@@ -35,9 +34,6 @@ from metarl.sampling.protocols import TaskVectorEnv
 from metarl.statistics import estimate as interval
 from metarl.threads import set_threads
 from metarl.types import Params
-
-if TYPE_CHECKING:
-    from metarl.sb3 import TaskLearner
 
 
 class Progress(Protocol):
@@ -62,8 +58,6 @@ class Setup:
     test: FixedTest
     first_params: Params
     """theta before any training."""
-    task_learner: TaskLearner | None
-    """The inner learner, if it is one that collects its own episodes."""
 
 
 def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
@@ -84,8 +78,9 @@ def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
     first_params = initial_params(policy, experiment)
     if experiment.start_from and not resumes:
         first_params |= read_actor(experiment.start_from, policy)
-    test, learner = FixedTest(experiment, policy), make_task_learner(experiment, policy, experiment.sampling.episodes)
-    return Setup(experiment, env, policy, test, first_params, learner)
+    for episodes in (experiment.sampling.episodes, experiment.evaluation.episodes):
+        experiment.algorithm.inner.check(episodes, experiment.env.horizon)
+    return Setup(experiment, env, policy, FixedTest(experiment, policy), first_params)
 
 
 def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, progress: Progress) -> State:
@@ -111,7 +106,7 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
 
             began = time.perf_counter()
             env.set_tasks(training_tasks(env, experiment, iteration))
-            collected = collect(env, policy, state.params, experiment, iteration, setup.task_learner)
+            collected = collect(env, policy, state.params, experiment, iteration)
             params, algorithm_state, metrics = experiment.algorithm.update(
                 policy, state.params, state.algorithm_state, collected.experience
             )
@@ -167,7 +162,6 @@ class FixedTest:
         self._experiment, self._policy = experiment, policy
         self._env = make_vector_env(experiment.env, settings.tasks * settings.episodes, experiment.threads)
         self.tasks: Sequence[Any] = fixed_tasks(self._env, settings.split, settings.tasks)
-        self._task_learner = make_task_learner(experiment, policy, settings.episodes)
 
     @property
     def as_data(self) -> list[Mapping[str, Any]]:
@@ -176,22 +170,9 @@ class FixedTest:
 
     def run(self, state: State, tracker: Tracker, progress: Progress) -> AdaptationReturns:
         """Adapt to all test tasks, record returns and gain, and return them."""
-        experiment, at = (
-            self._experiment,
-            {"iteration": state.iteration, "environment_steps": state.environment_steps},
-        )
-        result = evaluate(
-            self._env,
-            self.tasks,
-            self._policy,
-            state.params,
-            experiment.algorithm,
-            experiment.sampling,
-            horizon=experiment.env.horizon,
-            steps=experiment.evaluation.steps,
-            later_steps=experiment.evaluation.later_steps,
-            task_learner=self._task_learner,
-        )
+        experiment = self._experiment
+        at = {"iteration": state.iteration, "environment_steps": state.environment_steps}
+        result = evaluate(self._env, self._policy, state.params, experiment, self.tasks)
         section, means = section_of(experiment), result.means
         gain, last = interval(means[:, -1] - means[:, 0]), f"{section}/return_{means.shape[1] - 1}_steps"
         after = interval(means[:, -1])

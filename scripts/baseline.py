@@ -42,7 +42,7 @@ def main() -> None:
         if arguments.reward_scale is None:
             ppo = replace(ppo, reward_scale=setup.reward_scale(adapted))
         goals = baselines.ppo_jobs(setup, ppo)
-        practise(goals, arguments.workers)
+        learn(goals, arguments.workers)
         found = {label: [goal.read() for goal in own] for label, own in goals.items()}
         results = baselines.gather(setup, adapted, oracle, found, baselines.points(ppo.steps))
         numbers, picture = arguments.run_dir / BASELINES_FILE, arguments.run_dir / "figures" / "baseline.png"
@@ -93,7 +93,7 @@ def settings(arguments: argparse.Namespace, setup: Setup) -> SB3PPO:
     return config.from_dict(data, SB3PPO, source="the command line")
 
 
-def practise(goals: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
+def learn(goals: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
     """Learn the goals that are not done, with a bar."""
     every = [goal for own in goals.values() for goal in own]
     waiting = [goal for goal in every if not goal.file.exists()]

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from metarl import config, runs
-from metarl.builders import fixed_tasks, initial_params, make_policy, make_task_learner, make_vector_env
+from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
 from metarl.errors import UserError, exits_cleanly
 from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment
@@ -85,7 +85,6 @@ def measure(arguments: argparse.Namespace, experiment: Experiment, state: State)
     env = make_vector_env(experiment.env, test.tasks * test.episodes, experiment.threads)
     policy, tasks = make_policy(experiment, env), fixed_tasks(env, test.split, test.tasks)
     random = initial_params(policy, experiment)
-    learner = make_task_learner(experiment, policy, test.episodes)
     runs.check_shapes(arguments.run_dir / FILES[arguments.checkpoint], state.params, random)
     results = {}
     with Progress(transient=True) as progress:
@@ -93,15 +92,10 @@ def measure(arguments: argparse.Namespace, experiment: Experiment, state: State)
         for name, params in {META: state.params, RANDOM: random}.items():
             results[name] = evaluate(
                 env,
-                tasks,
                 policy,
                 params,
-                experiment.algorithm,
-                experiment.sampling,
-                horizon=experiment.env.horizon,
-                steps=test.steps,
-                later_steps=test.later_steps,
-                task_learner=learner,
+                experiment,
+                tasks,
                 seed=arguments.seed,
                 deterministic=True,
                 after_each=lambda: progress.advance(bar),

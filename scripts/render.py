@@ -9,7 +9,6 @@ import argparse
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,10 @@ import numpy as np
 from envs.single import RobotEnv
 from envs.viewer import Viewer
 from metarl import runs
-from metarl.builders import check_can_be_filmed, fixed_tasks, make_task_learner, make_vector_env
+from metarl.builders import check_can_be_filmed, fixed_tasks, make_vector_env
 from metarl.errors import UserError, exits_cleanly
-from metarl.evaluation import evaluate
 from metarl.experiment import Experiment
 from metarl.figures.video import RenderingUnavailable
-from metarl.inner.sb3 import Practising
 from metarl.meta_policy import MetaPolicy, load
 from metarl.runs.console import at_least
 from metarl.runs.publish import VIDEOS, film_task, spread
@@ -100,32 +97,11 @@ def chosen(arguments: argparse.Namespace, experiment: Experiment, env: TaskVecto
 
 def adapted(policy: MetaPolicy, env: TaskVectorEnv, task: Any, steps: int, seed: int) -> list[MetaPolicy]:
     """The policy after 0, 1, … steps of adaptation to the task."""
-    if isinstance(policy.experiment.algorithm.inner, Practising):
-        return practised(policy, env, task, steps, seed)
     env.set_tasks([task])
     path = [policy]
     for _ in range(steps):
         path.append(path[-1].adapt(env, steps=1, episodes=env.num_envs, seed=seed))
     return path
-
-
-def practised(policy: MetaPolicy, env: TaskVectorEnv, task: Any, steps: int, seed: int) -> list[MetaPolicy]:
-    """The same, where the inner learner collects its own episodes."""
-    experiment = policy.experiment
-    result = evaluate(
-        env,
-        [task],
-        policy.policy,
-        policy.params,
-        experiment.algorithm,
-        experiment.sampling,
-        horizon=experiment.env.horizon,
-        steps=steps,
-        seed=seed,
-        task_learner=make_task_learner(experiment, policy.policy, env.num_envs),
-    )
-    learned = [{name: p[0] for name, p in params.items()} for params in result.of_task(0)]
-    return [replace(policy, params=params, adaptation_steps=k, seed=seed) for k, params in enumerate(learned)]
 
 
 def film(path: Sequence[MetaPolicy], task: Any, file: Path) -> None:

@@ -33,8 +33,7 @@ def returns_on_held_out_tasks(experiment: Experiment, params: Params | None) -> 
     policy = make_policy(experiment, env)
     params = params or initial_params(policy, experiment)
     tasks = fixed_tasks(env, "held-out", 20)
-    settings = (experiment.algorithm, experiment.sampling)
-    return evaluate(env, tasks, policy, params, *settings, horizon=experiment.env.horizon, steps=1).means
+    return evaluate(env, policy, params, experiment, tasks, steps=1).means
 
 
 def gain(means: np.ndarray) -> Estimate:

@@ -46,7 +46,7 @@ LARGEST = 64
 
 @dataclass(frozen=True)
 class PPOResult:
-    """What practising one goal came to."""
+    """What learning one goal came to."""
 
     returns: NDArray[np.floating]
     """(P,): mean return of the E test episodes at each test point; NaN where all of them diverged."""
@@ -152,7 +152,7 @@ def ppo_jobs(setup: Setup, ppo: SB3PPO) -> dict[str, list[PPOJob]]:
 
 
 def run_jobs(jobs: Iterable[PPOJob], workers: int, after_each: Callable[[], None] = lambda: None) -> None:
-    """Practise the goals, `workers` at a time; with one, in this process.
+    """Learn the goals, `workers` at a time; with one, in this process.
 
     Errors: RunFailed for the first that cannot be finished; the others that are done are kept.
     """

@@ -192,7 +192,7 @@ def mean_metrics(label: str, learned: Sequence[PPOResult]) -> dict[int, dict[str
     """Environment steps on a goal -> the learner's metrics then, each the mean over the goals that have it.
 
     `sb3/rollout/ep_rew_mean` becomes `sb3/from_scratch/rollout/ep_rew_mean`. Those of time are left out: goals are
-    practised side by side.
+    learned side by side.
     """
     values: dict[int, dict[str, list[float]]] = {}
     learner = label.removeprefix("PPO ").replace(" ", "_").replace("-", "_")

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from metarl import config, runs
-from metarl.builders import fixed_tasks, initial_params, make_policy, make_task_learner, make_vector_env
+from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
 from metarl.errors import UserError
 from metarl.evaluation import evaluate
 from metarl.experiment import Experiment
@@ -125,20 +125,9 @@ class Setup:
         """Return after 0..K steps of the run's own adaptation, as evaluate.py measures it: label -> (tasks, K+1)."""
         experiment = self.run.experiment
         starts = {META: self.run.state.params, RANDOM: initial_params(self.policy, experiment)}
-        learner = make_task_learner(experiment, self.policy, self.episodes)
         return {
             label: evaluate(
-                self.env,
-                self.tasks,
-                self.policy,
-                params,
-                experiment.algorithm,
-                experiment.sampling,
-                horizon=experiment.env.horizon,
-                steps=self.steps,
-                later_steps=experiment.evaluation.later_steps,
-                seed=self.seed,
-                task_learner=learner,
+                self.env, self.policy, params, experiment, self.tasks, steps=self.steps, seed=self.seed
             ).means
             for label, params in starts.items()
         }
@@ -154,17 +143,8 @@ class Setup:
             return None
         experiment = self.oracle.experiment
         env = make_vector_env(experiment.env, self.env.num_envs, experiment.threads)
-        played = evaluate(
-            env,
-            self.tasks,
-            make_policy(experiment, env),
-            self.oracle.state.params,
-            experiment.algorithm,
-            experiment.sampling,
-            horizon=experiment.env.horizon,
-            steps=0,
-            seed=self.seed,
-        )
+        policy, params = make_policy(experiment, env), self.oracle.state.params
+        played = evaluate(env, policy, params, experiment, self.tasks, steps=0, seed=self.seed)
         return played.means[:, 0]
 
 

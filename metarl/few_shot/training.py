@@ -86,7 +86,7 @@ class HeldOut:
         adapted, curves = expand(params, self.few.num_tasks), []
         for k in range(steps + 1):
             if k:
-                adapted = inner.adapt(network, adapted, self.few)
+                adapted = inner.descend(network, adapted, self.few)
             with torch.no_grad():
                 curves.append(network.predict(adapted, self.whole.inputs))
         return curves
@@ -125,6 +125,6 @@ def collect(experiment: FewShot, network: RegressionMLP, params: Params, iterati
     adapted, support = expand(params, experiment.tasks), []
     for _ in range(inner.steps):
         support.append(tasks.examples(experiment.points, rng))
-        adapted = inner.adapt(network, adapted, support[-1])
+        adapted = inner.descend(network, adapted, support[-1])
     query = tasks.examples(experiment.points, rng) if experiment.algorithm.uses_query else None
     return Experience(tuple(support), adapted, query)

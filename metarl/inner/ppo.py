@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from metarl.config.settings import settings
+from metarl.inner.learner import Adapted
 from metarl.inner.sgd import map_over_tasks, own
 from metarl.parameters import detach, leaves
-from metarl.types import Model, Params
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sampling.lazy_rollout import LazyRollout
+from metarl.types import Batch, Model, Params
 
 
 @settings
 class PPO:
     """Epochs of Adam on the clipped surrogate (Schulman et al. 2017), anew in each step; without a derivative."""
 
+    scalable: ClassVar[bool] = True
     name: Literal["ppo"] = "ppo"
     steps: int = Field(1, ge=0)
     """K, adaptation steps, each on fresh episodes."""
@@ -31,11 +35,18 @@ class PPO:
         """All that is meta-learned before any training: theta."""
         return params
 
-    def adapt(self, model: Any, params: Params, batch: Any, scale: float = 1.0) -> Params:
-        """`step` of every task, on the threads: what to collect the next episodes with, (M, ...)."""
+    def check(self, episodes: int, horizon: int) -> None:
+        """Any rollout will do."""
+
+    def adapt(self, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0) -> Adapted:
+        """Epochs of Adam on every task's episodes; see `InnerLearner.adapt`."""
+        return Adapted.on(rollout, self.descend(policy, params, rollout.batch, scale))
+
+    def descend(self, model: GaussianMLP, params: Params, batch: Batch, scale: float = 1.0) -> Params:
+        """`step` of every task, on the threads, (M, ...)."""
         return map_over_tasks(lambda part, own_batch: self.step(model, part, own_batch, scale), params, batch)
 
-    def step(self, model: Any, params: Params, batch: Any, scale: float = 1.0) -> Params:
+    def step(self, model: GaussianMLP, params: Params, batch: Batch, scale: float = 1.0) -> Params:
         """One adaptation step of each task; arguments as for `SGD.step`, where `scale` is that of the learning rate."""
         at = leaves(own(model, params))
         optimizer = torch.optim.Adam(list(at.values()), lr=scale * self.learning_rate)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from metarl.config.settings import settings
+from metarl.inner.learner import Adapted
 from metarl.parameters import leaves, select
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.threads import parallel_map
 from metarl.types import Data, Model, Params
 
@@ -23,6 +26,7 @@ LOG_STEP_SIZE = "log_step_size."
 class SGD:
     """Plain gradient steps: theta'_i = theta_i - alpha grad L_i(theta_i)."""
 
+    scalable: ClassVar[bool] = True
     name: Literal["sgd"] = "sgd"
     steps: int = Field(1, ge=0)
     """K, adaptation steps, each on fresh episodes."""
@@ -56,8 +60,15 @@ class SGD:
             return {name: params[LOG_STEP_SIZE + name].exp() for name in self.adapted(model)}
         return dict.fromkeys(self.adapted(model), self.step_size)
 
-    def adapt(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:
-        """`step` of every task, on the threads: what to collect the next episodes with, (M, ...)."""
+    def check(self, episodes: int, horizon: int) -> None:
+        """Any rollout will do."""
+
+    def adapt(self, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0) -> Adapted:
+        """One gradient step of every task; see `InnerLearner.adapt`."""
+        return Adapted.on(rollout, self.descend(policy, params, rollout.batch, scale))
+
+    def descend(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:
+        """`step` of every task, on the threads, (M, ...)."""
         return map_over_tasks(lambda part, own_batch: self.step(model, part, own_batch, scale), params, batch)
 
     def step(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:

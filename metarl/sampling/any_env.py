@@ -8,6 +8,7 @@ step of one, and a short episode counts no more often than a long one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import gymnasium
@@ -19,8 +20,10 @@ from numpy.typing import NDArray
 
 from metarl.errors import UserError
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
-from metarl.sampling.protocols import Simulations
+from metarl.sampling.lazy_rollout import LazyRollout
+from metarl.sampling.protocols import Simulations, TaskVectorEnv
 from metarl.sampling.rollout import rollout
+from metarl.seeding import Purpose
 from metarl.types import Gaussian, Params, Trajectories
 
 SEEDS = 2**31
@@ -80,6 +83,44 @@ class Episodes:
             self._require_one_task()
             after_each()
         return joined(played, count)
+
+    def rollout(
+        self,
+        params: Params,
+        streams: Callable[[Purpose], Sequence[np.random.Generator]],
+        count: int,
+        horizon: int,
+        after_each: Callable[[], None] = lambda: None,
+        *,
+        gamma: float,
+        gae_lambda: float,
+    ) -> LazyRollout:
+        """The episodes of one adaptation step; as for `collect`, on the stream of evaluation."""
+
+        def sample() -> Trajectories:
+            (generator,) = streams(Purpose.EVALUATION)
+            return self.collect(params, generator, count, horizon, after_each)
+
+        native = not isinstance(self._simulations, Lockstep)
+        return LazyRollout(
+            sample=sample,
+            tasks=[self._task],
+            streams=streams,
+            simulations=partial(self._batch_of, count) if native else None,
+            horizon=horizon,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+        )
+
+    def _batch_of(self, count: int) -> TaskVectorEnv:
+        """The batch itself, for those who learn on it. Errors: UserError where it has another number of simulations."""
+        env = cast(TaskVectorEnv, self._simulations)
+        if env.num_envs != count:
+            raise UserError(
+                f"the inner learner takes {count} simulations at once, and the batch has {env.num_envs}: make it with "
+                f"num_envs={count}, or adapt with episodes={env.num_envs}"
+            )
+        return env
 
     def _require_one_task(self) -> None:
         for task in self._simulations.tasks:

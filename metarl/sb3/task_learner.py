@@ -33,8 +33,8 @@ from metarl.types import Params
 
 
 @dataclass(frozen=True)
-class Practice:
-    """What practising one task came to."""
+class Learned:
+    """What learning on one task came to."""
 
     params: list[Params]
     """After 1, 2, … rollouts, each with the names and shapes of the parameters at the start."""
@@ -88,11 +88,11 @@ class TaskLearner:
         """Environment steps of one rollout."""
         options: dict[str, Any] = {"learning_rate": learning_rate, "gamma": gamma, "gae_lambda": gae_lambda}
         if kind == "ppo":
-            size = _minibatch(self.steps, minibatches)
+            size = minibatch_size(self.steps, minibatches)
             options |= {"batch_size": size, "n_epochs": epochs, "clip_range": clip_range}
         self._policy, self._env = policy, TaskVecEnv(env, policy.action_scale, reward_scale)
         self._unit = units(policy, self._env.action_space)
-        with torch.random.fork_rng(devices=[]):  # weights that are never used are drawn
+        with torch.random.fork_rng(devices=[]), on_one_thread():  # weights that are never used are drawn
             start = policy.init(torch.Generator().manual_seed(0))
             window = self.steps  # no more episodes can end in a rollout
             self._model = to_sb3(policy, start, self._env, kind, n_steps=horizon, stats_window_size=window, **options)
@@ -103,8 +103,8 @@ class TaskLearner:
         critic = initial_critic(self._policy, rng)
         return params | (_with_task_axis(critic) if has_task_axis(params) else critic)
 
-    def learn(self, params: Params, task: Any, rollouts: int, stream: np.random.Generator) -> Practice:
-        """Practise `task` for a number of rollouts.
+    def learn(self, params: Params, task: Any, rollouts: int, stream: np.random.Generator) -> Learned:
+        """Learn on `task` for a number of rollouts.
 
         Args:
             params: of the policy and the critic, as from `initial`.
@@ -120,19 +120,19 @@ class TaskLearner:
         own = one_set(self._policy, params)
         if not has_critic(own):
             raise UserError("the parameters lack those of a critic: learner.initial(params, rng) adds them")
-        _require_finite(own, "given for practice")
+        _require_finite(own, "before learning")
         self._env.env.set_tasks([task])
         learned: list[Params] = []
         returns: list[float] = []
         with _randomness(stream), on_one_thread():
             self._restart(own, seed=int(stream.integers(2**62)))
             for rollout in range(rollouts):
-                returns.append(self._practise(first=rollout == 0))
+                returns.append(self._rollout_and_update(first=rollout == 0))
                 learned.append(self._learned())
                 self._check_divergence(task, (rollout + 1) * self._env.num_envs)
         if has_task_axis(params):
             learned = [_with_task_axis(each) for each in learned]
-        return Practice(learned, returns, rollouts * self.steps)
+        return Learned(learned, returns, rollouts * self.steps)
 
     def _restart(self, params: Params, seed: int) -> None:
         """Take `params`, forget the optimizer's moments, and seed the environments for the next reset."""
@@ -142,12 +142,12 @@ class TaskLearner:
         network.optimizer = network.optimizer_class(network.parameters(), **options)
         self._env.seed(seed)
 
-    def _practise(self, first: bool) -> float:
+    def _rollout_and_update(self, first: bool) -> float:
         """One rollout and its update; the mean return of the episodes that ended."""
         try:
             self._model.learn(self.steps, reset_num_timesteps=first)
         except ValueError:  # torch refuses a distribution that is undefined
-            _require_finite(self._model.policy.state_dict(), "in practice")
+            _require_finite(self._model.policy.state_dict(), "while learning")
             raise
         episodes = self._model.ep_info_buffer
         assert episodes is not None
@@ -157,17 +157,18 @@ class TaskLearner:
 
     def _learned(self) -> Params:
         state = self._model.policy.state_dict()
-        _require_finite(state, "in practice")
+        _require_finite(state, "while learning")
         return actor_params(self._policy, state, self._unit) | critic_params(self._policy, state)
 
     def _check_divergence(self, task: Any, episodes: int) -> None:
         if self._env.diverged > MAX_DIVERGED_FRACTION * episodes:
             raise SimulationDiverged(
-                f"{self._env.diverged} simulations diverged in practice on {task}: too many to learn from"
+                f"{self._env.diverged} simulations diverged while learning on {task}: too many to learn from"
             )
 
 
-def _minibatch(steps: int, minibatches: int) -> int:
+def minibatch_size(steps: int, minibatches: int) -> int:
+    """Steps in each part of a rollout. Errors: UserError where the parts cannot be equal."""
     if minibatches < 1 or steps % minibatches or steps // minibatches < 2:
         raise UserError(
             f"minibatches = {minibatches} cannot share the {steps} steps of a rollout evenly, two or more to each: "

@@ -3,7 +3,7 @@
 import json
 import runpy
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,9 +14,11 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from metarl import runs
+from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
 from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
+from metarl.inner.sgd import SGD
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.directory import State
 from metarl.seeding import Purpose
@@ -54,20 +56,19 @@ class Echo(VectorEnv):
         return np.zeros((self.num_envs, 1)), rewards, never, never | (self.t == T), {"diverged": never}
 
 
-@dataclass
-class Climb:
+class Climb(SGD):
     """An inner step raises the output of task m by m + 1, times the scale; it keeps the batches it learned from."""
 
-    steps: int = 1
-    batches: list = field(default_factory=list)
+    batches: ClassVar[list] = []
 
-    @property
-    def inner(self):
-        return self
-
-    def adapt(self, model, params, batch, scale=1.0):
+    def descend(self, model, params, batch, scale=1.0):
         self.batches.append(batch)
         return params | {"b0": params["b0"] + scale * RISE[:, None]}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_learned_yet(monkeypatch):
+    monkeypatch.setattr(Climb, "batches", [])
 
 
 def parameters(output=0.0, log_std=-20.0):
@@ -75,10 +76,13 @@ def parameters(output=0.0, log_std=-20.0):
     return {"w0": torch.zeros(1, 1), "b0": torch.tensor([output]), "log_std": torch.tensor([log_std])}
 
 
-def adapted(env=None, algorithm=None, params=None, **changes):
-    settings = {"horizon": T, "steps": K, **changes}
-    algorithm = algorithm or Climb()
-    return evaluate(env or Echo(), TASKS, POLICY, params or parameters(), algorithm, Sampling(), **settings)
+def adapted(env=None, trained=1, params=None, later_steps=1.0, **changes):
+    experiment = Experiment(
+        env=Environment(horizon=T),
+        algorithm=MAMLTRPO(inner=Climb(steps=trained)),
+        evaluation=Evaluation(later_steps=later_steps),
+    )
+    return evaluate(env or Echo(), POLICY, params or parameters(), experiment, TASKS, **{"steps": K, **changes})
 
 
 @pytest.mark.parametrize("seed", [0, 5])
@@ -96,20 +100,19 @@ def test_every_round_has_its_own_streams_whatever_is_evaluated(seed, output):
 )
 def test_each_return_is_of_its_task_step_and_episode(trained, scales):
     """Steps beyond those that were trained are scaled; an untrained algorithm takes one whole step."""
-    algorithm = Climb(trained)
-    result = adapted(algorithm=algorithm, params=parameters(7.0), later_steps=0.25)
+    result = adapted(trained=trained, params=parameters(7.0), later_steps=0.25)
     outputs = 7.0 + np.cumsum([0, *scales]) * RISE.numpy()[:, None]  # (M, K+1)
     n = np.arange(M * E).reshape(M, 1, E)
     np.testing.assert_allclose(result.returns, T * (100 * n + outputs[..., None]), rtol=1e-6)
     np.testing.assert_allclose([result.of_task(1)[k]["b0"].item() for k in range(K + 1)], outputs[1])
-    learned_from = torch.stack([batch.policy.mean[:, 0, 0, 0] for batch in algorithm.batches], dim=1)
+    learned_from = torch.stack([batch.policy.mean[:, 0, 0, 0] for batch in Climb.batches], dim=1)
     np.testing.assert_allclose(learned_from, outputs[:, :-1])
 
 
 def test_deterministic_episodes_start_alike_and_change_nothing_else():
-    env, learned, learned_without = Echo(), Climb(), Climb()
-    with_them = adapted(env, learned, parameters(7.0, log_std=0.0), deterministic=True)
-    without = adapted(Echo(), learned_without, parameters(7.0, log_std=0.0))
+    env = Echo()
+    with_them = adapted(env, params=parameters(7.0, log_std=0.0), deterministic=True)
+    without = adapted(Echo(), params=parameters(7.0, log_std=0.0))
     assert env.rounds[::2] == env.rounds[1::2]
     assert len(env.rounds) == 2 * (K + 1)
     outputs = 7.0 + np.arange(K + 1) * RISE.numpy()[:, None]  # (M, K+1)
@@ -118,7 +121,7 @@ def test_deterministic_episodes_start_alike_and_change_nothing_else():
     noise = with_them.returns - with_them.deterministic
     assert 0.5 < noise.std() / np.sqrt(T) < 2
     np.testing.assert_array_equal(with_them.returns, without.returns)
-    for batch, other in zip(learned.batches, learned_without.batches, strict=True):
+    for batch, other in zip(Climb.batches[:K], Climb.batches[K:], strict=True):
         assert torch.equal(batch.actions, other.actions)
     with pytest.raises(ValueError, match="deterministic=True"):
         _ = without.deterministic_means
@@ -162,10 +165,13 @@ def test_the_script_compares_the_trained_with_the_first_parameters(tmp_path, mon
     about = {"split": test.split, "episodes": test.episodes, "later_steps": test.later_steps, "seed": seed}
     assert about.items() <= report.items()
     for name, params in {"meta-learned": trained, "random init": first}.items():
-        settings = {"horizon": 5, "steps": test.steps, "later_steps": test.later_steps, "seed": seed}
-        settings["deterministic"] = True
-        expected = evaluate(env, tasks, policy, params, TINY.algorithm, TINY.sampling, **settings)
+        expected = evaluate(env, policy, params, replace(TINY, evaluation=test), tasks, seed=seed, deterministic=True)
         assert report["returns"][name] == expected.means.tolist()
         assert report["deterministic"][name] == expected.deterministic_means.tolist()
         assert report["returns"][name] != report["deterministic"][name]
     assert report["returns"]["meta-learned"] != report["returns"]["random init"]
+
+
+def test_how_many_steps_is_a_setting_of_the_experiment():
+    assert adapted(steps=None).returns.shape == (M, Evaluation().steps + 1, E)
+    assert adapted(steps=0).returns.shape == (M, 1, E)

@@ -24,7 +24,7 @@ from metarl.builders import initial_params, make_vector_env, policy_of_sizes
 from metarl.errors import NonFinite, UserError
 from metarl.evaluation import evaluate
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
-from metarl.inner.sb3 import SB3PPO
+from metarl.inner.sb3 import SB3A2C, SB3PPO
 from metarl.inner.sgd import SGD
 from metarl.meta_policy import MetaPolicy, commands_of, load
 from metarl.runs import checkpoints
@@ -80,9 +80,8 @@ def assert_same(params, expected, same=True):
 @pytest.mark.parametrize("seed", [0, 3])
 def test_on_a_batch_it_adapts_exactly_as_the_evaluation_does(policy, seed):
     """With smaller steps after the second, the last that was trained."""
-    arguments = {"horizon": T, "steps": 4, "later_steps": 0.25, "seed": seed}
-    env, sampling = make_vector_env(EXPERIMENT.env, E, threads=1), EXPERIMENT.sampling
-    result = evaluate(env, [GOAL], policy.policy, policy.params, EXPERIMENT.algorithm, sampling, **arguments)
+    env = make_vector_env(EXPERIMENT.env, E, threads=1)
+    result = evaluate(env, policy.policy, policy.params, EXPERIMENT, [GOAL], steps=4, seed=seed)
     for k, expected in enumerate(result.of_task(0)):
         adapted = policy.adapt(batch(), steps=k, seed=seed)
         assert_same(adapted.params, {name: p[0] for name, p in expected.items()})
@@ -166,10 +165,25 @@ def test_a_robot_of_other_shapes_is_refused(policy):
         policy.adapt(gymnasium.make("envs:metarl/HalfCheetahVel-v0"))
 
 
-def test_an_inner_learner_that_collects_by_itself_says_so(policy):
-    by_itself = replace(policy.experiment, algorithm=Reptile(inner=SB3PPO()))
-    with pytest.raises(UserError, match=r"'sb3_ppo'.*scripts/evaluate.py.*export_sb3"):
-        replace(policy, experiment=by_itself).adapt(batch())
+@pytest.mark.parametrize("inner", [SB3PPO(steps=2, minibatches=2), SB3A2C(steps=2)], ids=["ppo", "a2c"])
+def test_inner_learners_of_stable_baselines_adapt_as_in_the_evaluation(tmp_path, inner):
+    experiment = replace(EXPERIMENT, algorithm=Reptile(inner=inner))
+    policy = load(saved(tmp_path / "run", experiment))
+    env = make_vector_env(EXPERIMENT.env, E, threads=1)
+    result = evaluate(env, policy.policy, policy.params, experiment, [GOAL], steps=3, seed=2)
+    for k, expected in enumerate(result.of_task(0)):
+        assert_same(policy.adapt(batch(), steps=k, seed=2).params, {name: p[0] for name, p in expected.items()})
+
+
+def test_what_such_a_learner_cannot_learn_on_is_refused(tmp_path):
+    experiment = replace(EXPERIMENT, algorithm=Reptile(inner=SB3PPO(minibatches=2)))
+    policy = load(saved(tmp_path / "run", experiment))
+    with pytest.raises(UserError, match=r"'sb3_ppo' samples by itself.*batched family.*export_sb3"):
+        policy.adapt(point())
+    with pytest.raises(UserError, match="takes 6 simulations at once, and the batch has 4.*episodes=4"):
+        policy.adapt(batch(4))
+    with pytest.raises(UserError, match="minibatches = 2 cannot share the 5 steps"):
+        policy.adapt(batch(1), episodes=1, horizon=5)
 
 
 # -------------------------------------------------------------------------------------------------- acting

@@ -98,7 +98,7 @@ class Echo(VectorEnv):
 class Climbing(SGD):
     """A step raises the output of task m by m + 1, times the scale."""
 
-    def adapt(self, model, params, batch, scale=1.0):
+    def descend(self, model, params, batch, scale=1.0):
         rise = torch.arange(1.0, batch.num_tasks + 1)[:, None]
         return params | {"b1": params["b1"] + scale * rise}
 
@@ -106,7 +106,7 @@ class Climbing(SGD):
 class Counting(MAMLTRPO):
     """An outer step raises the output by 10, and counts itself."""
 
-    practice: ClassVar[SGD] = Climbing(steps=K)
+    inside: ClassVar[SGD] = Climbing(steps=K)
     learned_from: ClassVar[list[list[float]]] = []
 
     def update(self, policy, params, state, experience):
@@ -184,7 +184,7 @@ def trained(tmp_path, monkeypatch):
             env=Environment(id="Echo-v0", horizon=T),
             policy=Policy(hidden_sizes=(1,), action_scale=SCALE, initial_std=1e-6, min_std=0),
             sampling=Sampling(tasks=M, episodes=episodes),
-            algorithm=algorithm(inner=algorithm.practice),
+            algorithm=algorithm(inner=algorithm.inside),
             evaluation=Evaluation(every=2, tasks=test_tasks, steps=K + 1, later_steps=0.5, episodes=1, videos=0),
             iterations=iterations,
             seed=7,
@@ -339,14 +339,14 @@ class BrokenUpdate(Counting):
 class Breaking(SGD):
     """At an output of 10 a step fails."""
 
-    def adapt(self, model, params, batch, scale=1.0):
+    def descend(self, model, params, batch, scale=1.0):
         return params | {"b1": params["b1"].where(params["b1"] != 10, torch.nan)}
 
 
 class BrokenAdaptation(Counting):
     """In the second iteration an inner step fails."""
 
-    practice: ClassVar[SGD] = Breaking(steps=K)
+    inside: ClassVar[SGD] = Breaking(steps=K)
 
 
 @pytest.mark.parametrize(

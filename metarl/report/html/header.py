@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from metarl import config
 from metarl.config.settings import NAME
 from metarl.experiment import Experiment
-from metarl.inner.sb3 import Practising
 from metarl.report import records
 from metarl.report.html.formatting import counted, grouped, mean, parts
 from metarl.report.html.markup import Html, commands, element, join
@@ -123,9 +122,9 @@ def _tile(title: str, x: NDArray[np.floating], *beneath: str) -> Html:
 
 def _later_steps(story: RunData, record: Record) -> str:
     """A sentence on steps beyond those that were trained; empty if there are none."""
-    trained = max(story.experiment.algorithm.inner.steps, 1)
-    learns_alone = isinstance(story.experiment.algorithm.inner, Practising)  # with step sizes of its own
-    if record.steps <= trained or record.later_steps == 1 or learns_alone:
+    inner = story.experiment.algorithm.inner
+    trained = max(inner.steps, 1)
+    if record.steps <= trained or record.later_steps == 1 or not inner.scalable:
         return ""
     first = "the one" if trained == 1 else f"the {trained}"
     return f" Steps beyond {first} that training takes have {record.later_steps:g} times its step size."

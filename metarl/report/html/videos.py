@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metarl import runs
-from metarl.builders import check_can_be_filmed, initial_params, make_policy, make_task_learner, make_vector_env
+from metarl.builders import check_can_be_filmed, initial_params, make_policy, make_vector_env
 from metarl.errors import UserError
 from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.figures.video import RenderingUnavailable, last_frame
@@ -106,19 +106,8 @@ def adapt_again(story: RunData, record: Record, tasks: Sequence[Any]) -> tuple[G
     env = make_vector_env(experiment.env, len(tasks) * record.episodes, experiment.threads)
     policy = make_policy(experiment, env)
     runs.check_shapes(story.folder / runs.CHECKPOINT, story.state.params, initial_params(policy, experiment))
-    result = evaluate(
-        env,
-        tasks,
-        policy,
-        story.state.params,
-        experiment.algorithm,
-        experiment.sampling,
-        horizon=experiment.env.horizon,
-        steps=record.steps,
-        later_steps=record.later_steps,
-        seed=record.seed,
-        task_learner=make_task_learner(experiment, policy, record.episodes),
-    )
+    as_measured = replace(experiment, evaluation=replace(experiment.evaluation, later_steps=record.later_steps))
+    result = evaluate(env, policy, story.state.params, as_measured, tasks, steps=record.steps, seed=record.seed)
     env.close()
     return policy, result
 

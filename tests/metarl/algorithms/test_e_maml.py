@@ -108,7 +108,7 @@ def experience(policy, theta, collect):
     params, support = expand(theta, M), []
     for k in range(INNER.steps):
         support.append(collect(params, seed=k))
-        params = INNER.adapt(policy, params, support[-1])
+        params = INNER.descend(policy, params, support[-1])
     return Experience(tuple(support), params, collect(params, seed=INNER.steps))
 
 
@@ -119,7 +119,7 @@ def credited_surrogate(policy, params, experience, weight):
     for batch in experience.support:
         log_ratio = (policy.log_probs(adapted, batch) - batch.log_probs) * batch.valid
         total = total + weight * (returns - others) * log_ratio.sum((1, 2))
-        adapted = INNER.adapt(policy, adapted, batch)
+        adapted = INNER.descend(policy, adapted, batch)
     return (total - policy.outer_losses(adapted, experience.query)).mean()
 
 

@@ -29,7 +29,7 @@ def data(policy, theta, collect):
         params, support = expand(params or theta, M), []
         for k in range(inner.steps):
             support.append(collect(params, seed=k, episodes=6, horizon=20))
-            params = inner.adapt(policy, params, support[-1])
+            params = inner.descend(policy, params, support[-1])
         return Experience(tuple(support), params, collect(params, seed=inner.steps, episodes=6, horizon=20))
 
     return data
@@ -39,7 +39,7 @@ def measured(policy, inner, params, experience):
     """Mean surrogate and mean KL of the query's episodes at the parameters adapted from `params`."""
     adapted, query = expand(params, M), experience.query
     for batch in experience.support:
-        adapted = inner.adapt(policy, adapted, batch)
+        adapted = inner.descend(policy, adapted, batch)
 
     def normal(p):
         return Independent(Normal(p.mean, p.log_std.exp()[:, None, None].expand_as(p.mean)), 1)
@@ -147,7 +147,7 @@ def test_the_number_of_threads_changes_nothing(policy, theta, data):
         set_threads(threads)
         experience = data(algorithm.inner)
         updated, _, metrics = algorithm.update(policy, theta, {}, experience)
-        adapted = algorithm.inner.adapt(policy, expand(updated, M), experience.query)
+        adapted = algorithm.inner.descend(policy, expand(updated, M), experience.query)
         results.append((flatten(adapted), flatten(updated), metrics))
     set_threads(1)
     (adapted, updated, metrics), (adapted_2, updated_2, metrics_2) = results

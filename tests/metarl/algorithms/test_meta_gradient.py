@@ -53,7 +53,7 @@ def collect_all(policy, theta, collect, K, sgd):
     params, support = expand(theta, M), []
     for k in range(K):
         support.append(collect(params, seed=k))
-        params = sgd.adapt(policy, params, support[-1])
+        params = sgd.descend(policy, params, support[-1])
     return support, collect(params, seed=K)
 
 
@@ -163,7 +163,7 @@ def test_push_is_the_derivative_of_adaptation_and_pull_its_adjoint(policy, theta
     def adapted(k):
         params = expand({name: p + k * h * direction[name] for name, p in theta.items()}, M)
         for batch in support:
-            params = sgd.adapt(policy, params, batch)
+            params = sgd.descend(policy, params, batch)
         return params
 
     pushforward = adaptation.jvp(expand(direction, M))

@@ -24,7 +24,7 @@ def experience(policy, theta, collect, inner):
     params, support = expand(theta, M), []
     for k in range(inner.steps):
         support.append(collect(params, seed=k))
-        params = inner.adapt(policy, params, support[-1])
+        params = inner.descend(policy, params, support[-1])
     return Experience(tuple(support), params, collect(params, seed=inner.steps))
 
 
@@ -108,7 +108,7 @@ def test_clipping_holds_back(policy, theta, experience, inner):
 
     def shift(clip):
         updated, *_ = MAMLPPO(clip_range=clip, **settings).update(policy, theta, {}, experience)
-        adapted, query = inner.adapt(policy, expand(updated, M), experience.support[0]), experience.query
+        adapted, query = inner.descend(policy, expand(updated, M), experience.support[0]), experience.query
         ratio = torch.exp(policy.log_probs(adapted, query) - query.log_probs)
         return (ratio[query.valid.bool()] - 1).abs().mean()
 
@@ -139,7 +139,7 @@ def test_each_step_has_a_penalty_of_its_own(policy, theta, experience, inner):
         kl = mean(kl_divergence(batch.policy, policy.distribution(at, batch.observations)), batch.valid).item()
         assert metrics[f"kl_before_step_{k + 1}"] == pytest.approx(kl)
         assert state["kl_penalties"][k] == adapted_penalty(0.5, kl, 0.01) == metrics[f"kl_penalty_{k + 1}"]
-        at = inner.adapt(policy, at, batch)
+        at = inner.descend(policy, at, batch)
     fixed = replace(algorithm, adaptive_kl_penalty=False).update(policy, theta, {}, experience)[1]
     assert fixed["kl_penalties"] == [0.5, 0.5]
 

@@ -34,10 +34,10 @@ class Tasks:
         return Tasks(self.curvature[chosen], self.optima[chosen])
 
 
-def practised(algorithm, theta, tasks=None):
+def experienced(algorithm, theta, tasks=None):
     adapted = expand({"w": theta}, 3)
     for _ in range(algorithm.inner.steps):
-        adapted = algorithm.inner.adapt(Quadratics(), adapted, tasks or Tasks())
+        adapted = algorithm.inner.descend(Quadratics(), adapted, tasks or Tasks())
     return Experience((Tasks(),) * algorithm.inner.steps, adapted)
 
 
@@ -48,7 +48,7 @@ THETA = torch.tensor([0.7, -0.4], dtype=torch.float64)
 def test_an_update_in_closed_form(k):
     """k steps leave (1 - alpha h)^k of the way to a task's optimum; Reptile goes epsilon of the mean of the rest."""
     algorithm = Reptile(inner=SGD(steps=k, step_size=ALPHA), step_size=0.6)
-    experience = practised(algorithm, THETA)
+    experience = experienced(algorithm, THETA)
     rest = (1 - ALPHA * CURVATURE) ** k
     torch.testing.assert_close(experience.adapted["w"], OPTIMA + rest * (THETA - OPTIMA))
     updated, _, metrics = algorithm.update(None, {"w": THETA}, {}, experience)
@@ -63,7 +63,7 @@ def test_it_converges_to_its_own_fixed_point(k):
     algorithm = Reptile(inner=SGD(steps=k, step_size=ALPHA))
     params, state = {"w": THETA}, {}
     for _ in range(800):
-        params, state, _ = algorithm.update(None, params, state, practised(algorithm, params["w"]))
+        params, state, _ = algorithm.update(None, params, state, experienced(algorithm, params["w"]))
     weight = 1 - (1 - ALPHA * CURVATURE) ** k
     torch.testing.assert_close(params["w"], (weight * OPTIMA).sum(0) / weight.sum(0))
 
@@ -95,8 +95,8 @@ def test_epsilon_is_annealed_linearly_and_then_stays():
 
 def test_annealed_to_zero_it_stands_still():
     algorithm = Reptile(anneal_iterations=1)
-    _, state, _ = algorithm.update(None, {"w": THETA}, {}, practised(algorithm, THETA))
-    same, *_ = algorithm.update(None, {"w": THETA}, state, practised(algorithm, THETA))
+    _, state, _ = algorithm.update(None, {"w": THETA}, {}, experienced(algorithm, THETA))
+    same, *_ = algorithm.update(None, {"w": THETA}, state, experienced(algorithm, THETA))
     assert same["w"] is THETA
 
 
@@ -106,7 +106,7 @@ def test_adam_takes_the_way_back_for_the_gradient():
     expected = THETA.clone().requires_grad_()
     adam = torch.optim.Adam([expected], lr=0.01)
     for _ in range(4):
-        experience = practised(algorithm, params["w"])
+        experience = experienced(algorithm, params["w"])
         params, state, _ = algorithm.update(None, params, state, experience)
         expected.grad = expected.detach() - experience.adapted["w"].mean(0)
         adam.step()

@@ -18,7 +18,7 @@ def assert_equal(actual, expected):
 @losses
 def test_a_step_of_size_zero_stays(policy, theta, collect, loss):
     params = expand(theta, M)
-    adapted = SGD(loss=loss).adapt(policy, params, collect(params, seed=0), scale=0.0)
+    adapted = SGD(loss=loss).descend(policy, params, collect(params, seed=0), scale=0.0)
     for name, p in params.items():
         assert torch.equal(adapted[name], p)
         assert not adapted[name].requires_grad
@@ -37,7 +37,7 @@ def test_a_step_by_hand(policy, loss):
     drawn_from = Gaussian(torch.zeros_like(actions), torch.zeros(1, 1, dtype=torch.float64))
     log_probs = -(actions.squeeze(-1) ** 2 + torch.tensor(2 * torch.pi).log()) / 2
     batch = Batch(observations, actions, advantages, valid, log_probs, drawn_from, torch.zeros(1))
-    adapted = SGD(step_size=0.1, loss=loss).adapt(policy, params, batch)
+    adapted = SGD(step_size=0.1, loss=loss).descend(policy, params, batch)
     # ascent along (A_1 d log pi_1 + A_2 d log pi_2) / 2
     assert adapted["w0"].item() == pytest.approx(0.1 * (4 * 1 * 2 - 1 * 3 * 5) / 2)
     assert adapted["b0"].item() == pytest.approx(0.1 * (4 * 1 - 1 * 3) / 2)
@@ -48,10 +48,10 @@ def test_a_step_by_hand(policy, loss):
 def test_a_tasks_step_does_not_depend_on_the_tasks_beside_it(policy, theta, collect, loss):
     params = expand(theta, M)
     batch = collect(params, seed=0)
-    together = SGD(step_size=0.5, loss=loss).adapt(policy, params, batch)
+    together = SGD(step_size=0.5, loss=loss).descend(policy, params, batch)
     for m in range(M):
         task = slice(m, m + 1)
-        alone = SGD(step_size=0.5, loss=loss).adapt(policy, select(params, task), batch.tasks(task))
+        alone = SGD(step_size=0.5, loss=loss).descend(policy, select(params, task), batch.tasks(task))
         for name, p in alone.items():
             assert_equal(together[name][task], p)
     assert not torch.allclose(together["b0"][0], together["b0"][1])
@@ -76,7 +76,7 @@ def test_the_gradient_is_that_of_the_loss(policy, theta, collect, loss):
 def test_the_callers_parameters_stay(policy, theta, collect, loss):
     params = {name: p.clone() for name, p in expand(theta, M).items()}
     before = {name: p.clone() for name, p in params.items()}
-    adapted = SGD(step_size=0.5, loss=loss).adapt(policy, params, collect(params, seed=0))
+    adapted = SGD(step_size=0.5, loss=loss).descend(policy, params, collect(params, seed=0))
     for name, p in params.items():
         assert torch.equal(p, before[name])
         assert not p.requires_grad
@@ -86,9 +86,9 @@ def test_the_callers_parameters_stay(policy, theta, collect, loss):
 @losses
 def test_layers_that_do_not_adapt_stay_bit_for_bit(policy, theta, collect, loss):
     params = expand(theta, M)
-    adapted = SGD(loss=loss, last_layer_only=True).adapt(policy, params, collect(params, seed=0))
+    adapted = SGD(loss=loss, last_layer_only=True).descend(policy, params, collect(params, seed=0))
     assert [name for name, p in adapted.items() if not torch.equal(p, params[name])] == ["w1", "b1"]
-    everything = SGD(loss=loss).adapt(policy, params, collect(params, seed=0))
+    everything = SGD(loss=loss).descend(policy, params, collect(params, seed=0))
     for name in ("w1", "b1"):
         assert torch.equal(adapted[name], everything[name])
 
@@ -98,7 +98,7 @@ def test_a_learned_step_size_scales_its_own_parameter(policy, theta, collect):
     start = learned.start(policy, theta)
     params = expand(start | {"log_step_size.b1": torch.log(torch.tensor([0.1, 0.6], dtype=torch.float64))}, M)
     batch = collect(params, seed=0)
-    adapted, expected = learned.adapt(policy, params, batch), plain.adapt(policy, expand(theta, M), batch)
+    adapted, expected = learned.descend(policy, params, batch), plain.descend(policy, expand(theta, M), batch)
     for name in ("w0", "b0", "w1", "log_std"):
         assert_equal(adapted[name], expected[name])
     taken, whole = adapted["b1"] - params["b1"], expected["b1"] - params["b1"]
@@ -119,7 +119,7 @@ def test_ppo_by_hand(policy, theta, collect):
     """Epochs of torch's own Adam on each task's clipped surrogate, written out."""
     params, settings = expand(theta, M), PPO(epochs=4, learning_rate=0.05, clip_range=0.1)
     batch = collect(params, seed=0)
-    adapted = settings.adapt(policy, params, batch)
+    adapted = settings.descend(policy, params, batch)
     for m in range(M):
         own = {name: p[m].clone().requires_grad_() for name, p in params.items()}
         adam = torch.optim.Adam(own.values(), lr=0.05)
@@ -138,7 +138,7 @@ def test_ppo_by_hand(policy, theta, collect):
 def test_ppo_remembers_nothing_between_steps(policy, theta, collect):
     params = expand(theta, M)
     batch = collect(params, seed=0)
-    once = PPO().adapt(policy, params, batch)
-    again = PPO().adapt(policy, params, batch)
+    once = PPO().descend(policy, params, batch)
+    again = PPO().descend(policy, params, batch)
     for name, p in once.items():
         assert torch.equal(again[name], p)

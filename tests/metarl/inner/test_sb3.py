@@ -1,5 +1,7 @@
 """Stable-Baselines3 as the inner learner of all tasks, on the point that navigates."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -7,13 +9,20 @@ import pytest
 import torch
 
 from metarl.algorithms.reptile import Reptile
-from metarl.builders import fixed_tasks, initial_params, make_policy, make_task_learner, make_vector_env
-from metarl.collection import collect
+from metarl.builders import (
+    fixed_tasks,
+    initial_params,
+    make_policy,
+    make_vector_env,
+    simulations_of_one_task,
+)
+from metarl.collection import collect, step_rollout
+from metarl.errors import UserError
 from metarl.evaluation import evaluate
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
-from metarl.inner.sb3 import SB3A2C, SB3PPO, practise
+from metarl.inner.sb3 import SB3A2C, SB3PPO
 from metarl.parameters import expand
-from metarl.seeding import Purpose, streams
+from metarl.seeding import Purpose, stream
 from metarl.training import prepare
 
 M, E, T = 3, 4, 10
@@ -32,72 +41,110 @@ def experiment(request):
     return replace(EXPERIMENT, algorithm=Reptile(inner=request.param))
 
 
-def test_every_task_practises_by_itself_from_its_own_parameters(experiment):
-    env = make_vector_env(experiment.env, M * E, 1)
-    policy, tasks = make_policy(experiment, env), env.task_space.grid(M)
-    learner = make_task_learner(experiment, policy, E)
+def batch(tasks=None):
+    env = make_vector_env(EXPERIMENT.env, M * E, 1)
+    env.set_tasks(tasks or env.task_space.grid(M))
+    return env
+
+
+def learned_alone(experiment, policy, params, task, own):
+    """One rollout and update on one task, by Stable-Baselines3 on simulations of its own."""
+    sampling = experiment.sampling
+    settings = {"horizon": T, "gamma": sampling.gamma, "gae_lambda": sampling.gae_lambda}
+    learner = experiment.algorithm.inner.learner(policy, make_vector_env(experiment.env, E, 1), **settings)
+    return learner.learn(params, task, 1, own)
+
+
+def adapted(experiment, env, policy, params, seed, k=0, iteration=0):
+    rollout = step_rollout(env, policy, experiment, seed, Purpose.TRAINING, iteration, k, params)
+    step = experiment.algorithm.inner.adapt(policy, params, rollout)
+    assert "trajectories" not in vars(rollout)  # nothing was sampled beside what it samples itself
+    return step
+
+
+def test_every_task_is_learned_from_its_own_parameters_on_its_own_stream(experiment):
+    env = batch()
+    policy = make_policy(experiment, env)
     params = expand(initial_params(policy, experiment), M)
     params = params | {"b1": torch.arange(2.0 * M).view(M, 2) / 10}
-    together = practise(learner, params, tasks, streams(0, Purpose.SB3, 0, 0, M))
+    together = adapted(experiment, env, policy, params, seed=0)
     assert together.environment_steps == M * E * T
-    assert together.returns.shape == (M,)
-    for m in (2, 0):
-        alone = learner.learn({k: p[m] for k, p in params.items()}, tasks[m], 1, streams(0, Purpose.SB3, 0, 0, M)[m])
-        assert together.returns[m] == alone.returns[0]
+    assert together.support is None
+    returns = []
+    for m in reversed(range(M)):
+        own = {name: p[m] for name, p in params.items()}
+        alone = learned_alone(experiment, policy, own, env.tasks[m], stream(0, Purpose.SB3, 0, 0, m))
+        returns.append(alone.returns[0])
         for name, p in alone.params[0].items():
             assert torch.equal(together.params[name][m], p)
             assert not torch.equal(p, params[name][m])
+    assert together.mean_return == pytest.approx(np.mean(returns))
 
 
-def test_training_takes_all_steps_on_streams_of_its_own(experiment):
+def test_training_takes_all_steps(experiment):
     setup = prepare(experiment)
-    tasks, theta = setup.env.task_space.grid(M), setup.first_params
-    setup.env.set_tasks(tasks)
-    collected = collect(setup.env, setup.policy, theta, experiment, 5, setup.task_learner)
-    adapted = expand(theta, M)
+    theta = setup.first_params
+    setup.env.set_tasks(setup.env.task_space.grid(M))
+    collected = collect(setup.env, setup.policy, theta, experiment, 5)
+    params, returns = expand(theta, M), []
     for k in range(2):
-        adapted = practise(setup.task_learner, adapted, tasks, streams(0, Purpose.SB3, 5, k, M)).params
+        step = adapted(experiment, setup.env, setup.policy, params, experiment.seed, k, iteration=5)
+        params, returns = step.params, [*returns, step.mean_return]
     assert collected.environment_steps == 2 * M * E * T
-    assert len(collected.returns) == 2
-    for name, p in adapted.items():
+    assert collected.returns == returns
+    assert collected.experience.support == ()
+    for name, p in params.items():
         assert torch.equal(collected.experience.adapted[name], p)
     updated, *_ = experiment.algorithm.update(setup.policy, theta, {}, collected.experience)
     assert updated.keys() == theta.keys() > {"value.w0", "w0", "log_std"}
-    torch.testing.assert_close(updated["value.w1"], adapted["value.w1"].mean(0))
+    torch.testing.assert_close(updated["value.w1"], params["value.w1"].mean(0))
 
 
-def test_evaluation_adapts_by_practice(experiment):
+def test_evaluation_measures_episodes_of_its_own_and_steps_keep_their_size(experiment):
     env = make_vector_env(experiment.env, 2 * E, 1)
     policy = make_policy(experiment, env)
     theta, tasks = initial_params(policy, experiment), fixed_tasks(env, "held-out", 2)
-    learner = make_task_learner(experiment, policy, E)
-    settings = {"horizon": T, "steps": 2, "seed": 3, "task_learner": learner}
-    result = evaluate(env, tasks, policy, theta, experiment.algorithm, experiment.sampling, **settings)
-    once = practise(learner, expand(theta, 2), tasks, streams(3, Purpose.SB3, 0, 0, 2)).params
-    for name, p in result.adapted[1].items():
-        assert torch.equal(p, once[name])
+    result = evaluate(env, policy, theta, experiment, tasks, steps=3, seed=3)
+    params = expand(theta, 2)
+    for k in range(3):  # the last one beyond those that were trained
+        params = adapted(experiment, env, policy, params, 3, k).params
+        for name, p in result.adapted[k + 1].items():
+            assert torch.equal(p, params[name])
+    assert result.returns.shape == (2, 4, E)
     assert np.isfinite(result.returns).all()
 
 
-def test_other_learners_need_no_simulations_of_their_own():
-    setup = prepare(replace(EXPERIMENT, algorithm=Reptile()))
-    assert setup.task_learner is None
-    setup.env.set_tasks(setup.env.task_space.grid(M))
-    collected = collect(setup.env, setup.policy, setup.first_params, setup.experiment, 0)
-    assert len(collected.experience.support) == Reptile().inner.steps
+def test_its_simulations_are_built_once_for_a_batch_and_go_with_it():
+    env = batch()
+    beside = simulations_of_one_task(env, EXPERIMENT)
+    assert beside.num_envs == E
+    assert simulations_of_one_task(env, EXPERIMENT) is beside
+    assert simulations_of_one_task(batch(), EXPERIMENT) is not beside
+    env.set_tasks(env.task_space.grid(1))
+    assert simulations_of_one_task(env, EXPERIMENT).num_envs == M * E
+    gone = weakref.ref(simulations_of_one_task(env, EXPERIMENT))
+    del env, beside
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("inner", [SB3PPO, SB3A2C])
 def test_the_scale_of_rewards_is_a_setting(inner):
-    theta, learned = None, []
+    env = batch()
+    policy, steps = make_policy(EXPERIMENT, env), []
     for scale in (1.0, 0.01):
-        setup = prepare(replace(EXPERIMENT, algorithm=Reptile(inner=inner(reward_scale=scale))))
-        theta, task = setup.first_params, setup.env.task_space.grid(1)
-        learned.append(practise(setup.task_learner, expand(theta, 1), task, streams(0, Purpose.SB3, 0, 0, 1)))
-    assert learned[0].returns == learned[1].returns
-    assert not torch.equal(learned[0].params["value.w0"], learned[1].params["value.w0"])
+        experiment = replace(EXPERIMENT, algorithm=Reptile(inner=inner(reward_scale=scale)))
+        params = expand(initial_params(policy, experiment), M)
+        steps.append(adapted(experiment, env, policy, params, seed=0))
+    assert steps[0].mean_return == steps[1].mean_return
+    assert not torch.equal(steps[0].params["value.w0"], steps[1].params["value.w0"])
 
 
 def test_minibatches_that_do_not_share_a_rollout_are_refused_before_anything_runs():
-    with pytest.raises(Exception, match="minibatches = 7 cannot share the 40 steps"):
-        prepare(replace(EXPERIMENT, algorithm=Reptile(inner=SB3PPO(minibatches=7))))
+    experiment = replace(EXPERIMENT, algorithm=Reptile(inner=SB3PPO(minibatches=7)))
+    with pytest.raises(UserError, match="minibatches = 7 cannot share the 40 steps"):
+        prepare(experiment)
+    env = batch()
+    policy = make_policy(experiment, env)
+    with pytest.raises(UserError, match="minibatches = 7 cannot share the 40 steps"):
+        evaluate(env, policy, initial_params(policy, experiment), experiment, env.tasks)

@@ -601,7 +601,7 @@ def test_parameters_of_another_policy_are_refused():
         to_sb3(POINT, params, env, "pop")
 
 
-# ---------------------------------------------------------------------------------------------- practice
+# ---------------------------------------------------------------------------------------------- learning
 def learner(kind="ppo", num_envs=4, horizon=5, policy=POINT, env=None, **options):
     return TaskLearner(kind, policy, env or batch("PointNav", num_envs, horizon), horizon=horizon, **options)
 
@@ -610,7 +610,7 @@ def start(learner, policy=POINT, seed=0):
     return learner.initial(parameters(policy, seed), torch.Generator().manual_seed(1))
 
 
-def practise(learner, params, task=GOALS[0], rollouts=2, seed=0):
+def learn(learner, params, task=GOALS[0], rollouts=2, seed=0):
     return learner.learn(params, task, rollouts, np.random.default_rng(seed))
 
 
@@ -645,12 +645,12 @@ def test_a_rollout_has_exactly_its_steps_and_changes_every_parameter(kind, task_
     params = start(first)
     if task_axis:
         params = expand(params, 1)
-    practice = practise(first, params, rollouts=3)
-    assert env.taken == practice.environment_steps == 3 * 4 * 5
+    learned = learn(first, params, rollouts=3)
+    assert env.taken == learned.environment_steps == 3 * 4 * 5
     assert list(env.tasks) == GOALS[:1]
-    assert len(practice.params) == len(practice.returns) == 3
+    assert len(learned.params) == len(learned.returns) == 3
     before = params
-    for after in practice.params:
+    for after in learned.params:
         assert list(after) == list(params)
         for name, p in after.items():
             assert p.shape == params[name].shape
@@ -662,25 +662,25 @@ def test_a_rollout_has_exactly_its_steps_and_changes_every_parameter(kind, task_
 def test_what_is_learned_depends_on_parameters_task_and_stream_alone():
     first, fresh = learner(), learner()
     params, others = start(first), start(first, seed=9)
-    practise(first, others, GOALS[1], rollouts=3, seed=4)
+    learn(first, others, GOALS[1], rollouts=3, seed=4)
     first._env.env.set_tasks(GOALS)
     first._env.env.reset(seed=3)
     first._env.env.step(np.ones((4, 2)))
     torch.manual_seed(12)
     np.random.seed(12)
     kept = torch.get_rng_state(), np.random.get_state()[1].copy()
-    one = practise(first, params)
+    one = learn(first, params)
     assert torch.equal(torch.get_rng_state(), kept[0])
     assert (np.random.get_state()[1] == kept[1]).all()
     torch.manual_seed(13)
     np.random.seed(13)
-    two = practise(fresh, params)
+    two = learn(fresh, params)
     assert one.returns == two.returns
     for mine, same in zip(one.params, two.params, strict=True):
         assert_equal(mine, same)
-    assert_equal(practise(fresh, params, rollouts=1).params[0], one.params[0])
-    assert not torch.equal(practise(fresh, params, seed=1).params[0]["w0"], one.params[0]["w0"])
-    assert not torch.equal(practise(fresh, params, GOALS[1]).params[0]["w0"], one.params[0]["w0"])
+    assert_equal(learn(fresh, params, rollouts=1).params[0], one.params[0])
+    assert not torch.equal(learn(fresh, params, seed=1).params[0]["w0"], one.params[0]["w0"])
+    assert not torch.equal(learn(fresh, params, GOALS[1]).params[0]["w0"], one.params[0]["w0"])
 
 
 @pytest.mark.parametrize("kind", ["ppo", "a2c"])
@@ -689,7 +689,7 @@ def test_it_learns_what_stable_baselines_learns_in_one_go(kind):
     policy = GaussianMLP(observation_size=17, action_size=6, hidden_sizes=(8,), action_scale=1.0)
     mine = learner(kind, 4, 25, policy, batch("Walker2dVel", 4, 18), learning_rate=1e-3)
     params = start(mine, policy)
-    practice = practise(mine, params, WALKERS[0], rollouts=3, seed=5)
+    learned = learn(mine, params, WALKERS[0], rollouts=3, seed=5)
 
     stream = np.random.default_rng(5)
     env = TaskVecEnv(batch("Walker2dVel", 4, 18, WALKERS[:1]), policy.action_scale)
@@ -699,12 +699,12 @@ def test_it_learns_what_stable_baselines_learns_in_one_go(kind):
     with _randomness(stream):
         env.seed(int(stream.integers(2**62)))
         model.learn(3 * 4 * 25, callback=kept)
-    assert model.num_timesteps == practice.environment_steps
-    actor = {name: p for name, p in practice.params[-1].items() if not name.startswith("value.")}
+    assert model.num_timesteps == learned.environment_steps
+    actor = {name: p for name, p in learned.params[-1].items() if not name.startswith("value.")}
     assert_equal(actor, read(model, policy))
-    assert torch.equal(practice.params[-1]["value.w1"].T, model.policy.value_net.weight)
+    assert torch.equal(learned.params[-1]["value.w1"].T, model.policy.value_net.weight)
     assert {episode["l"] < 18 for episode in model.ep_info_buffer} == {False, True}
-    for before, until, mean in zip([[], *kept.ended], kept.ended, practice.returns, strict=False):
+    for before, until, mean in zip([[], *kept.ended], kept.ended, learned.returns, strict=False):
         assert mean == pytest.approx(np.mean(until[len(before) :]))
 
 
@@ -713,20 +713,20 @@ def test_returns_are_those_of_the_episodes_that_ended():
     params = {name: torch.zeros_like(p) for name, p in still.init(torch.Generator()).items()}
     params["log_std"] = torch.full((2,), -100.0)
     short = learner(policy=still, horizon=5)
-    practice = practise(short, short.initial(params, torch.Generator()), rollouts=2)
+    learned = learn(short, short.initial(params, torch.Generator()), rollouts=2)
     distance = math.hypot(*GOALS[0].goal)
-    assert practice.returns[0] == pytest.approx(-5 * distance, rel=1e-4)
+    assert learned.returns[0] == pytest.approx(-5 * distance, rel=1e-4)
 
     longer = learner(policy=still, env=batch("PointNav", 4, 8), horizon=5)
-    practice = practise(longer, longer.initial(params, torch.Generator()), rollouts=2)
-    assert math.isnan(practice.returns[0])
-    assert practice.returns[1] == pytest.approx(-8 * distance, rel=0.05)
+    learned = learn(longer, longer.initial(params, torch.Generator()), rollouts=2)
+    assert math.isnan(learned.returns[0])
+    assert learned.returns[1] == pytest.approx(-8 * distance, rel=0.05)
 
 
 def test_the_floor_of_the_standard_deviation_holds():
     policy = replace(POINT, min_std=0.5, initial_std=0.501)
     first = learner(policy=policy, learning_rate=0.5)
-    for params in practise(first, first.initial(policy.init(torch.Generator()), torch.Generator()), rollouts=4).params:
+    for params in learn(first, first.initial(policy.init(torch.Generator()), torch.Generator()), rollouts=4).params:
         assert (policy.log_std(params) >= math.log(0.5)).all()
         assert (params["log_std"] > math.log(0.5) - 7).all()  # near enough to have a gradient
 
@@ -734,7 +734,7 @@ def test_the_floor_of_the_standard_deviation_holds():
 def test_nothing_is_learned_without_a_learning_rate():
     first = learner(learning_rate=0.0)
     params = start(first)
-    for after in practise(first, params).params:
+    for after in learn(first, params).params:
         assert_close(after, params)
 
 
@@ -742,7 +742,7 @@ def test_nothing_is_learned_without_a_learning_rate():
 def test_scaled_rewards_change_what_is_learned_and_not_what_is_reported(kind):
     plain, scaled = learner(kind), learner(kind, reward_scale=0.01)
     params = start(plain)
-    one, other = (practise(each, params) for each in (plain, scaled))
+    one, other = (learn(each, params) for each in (plain, scaled))
     assert one.returns[0] == other.returns[0]  # from the same parameters
     assert not torch.equal(one.params[0]["value.w2"], other.params[0]["value.w2"])
 
@@ -753,7 +753,7 @@ def test_large_rewards_leave_the_actor_next_to_nothing():
     def moved(reward_scale):
         first = learner(reward_scale=reward_scale)
         params = start(first)
-        after = practise(first, params, rollouts=1).params[0]
+        after = learn(first, params, rollouts=1).params[0]
         names = ("w0", "b0", "w1", "b1", "w2", "b2")
         return torch.cat([(after[name] - params[name]).flatten() for name in names]).norm()
 
@@ -763,17 +763,17 @@ def test_large_rewards_leave_the_actor_next_to_nothing():
 def test_the_learners_own_metrics_are_passed_on():
     rows = []
     first = learner(log=lambda metrics, step: rows.append((step, metrics)))
-    returns = practise(first, start(first), rollouts=3).returns
+    returns = learn(first, start(first), rollouts=3).returns
     assert [step for step, _ in rows] == [20, 40, 60]
     assert [metrics["sb3/rollout/ep_rew_mean"] for _, metrics in rows] == pytest.approx(returns)
     assert "sb3/train/value_loss" in rows[-1][1]
 
 
-def test_practice_finds_a_goal():
+def test_learning_finds_a_goal():
     policy = replace(POINT, hidden_sizes=(32, 32), action_scale=0.5)
     first = learner(policy=policy, num_envs=8, horizon=50, learning_rate=1e-3)
     params = first.initial(policy.init(torch.Generator().manual_seed(0)), torch.Generator().manual_seed(1))
-    returns = practise(first, params, rollouts=8).returns
+    returns = learn(first, params, rollouts=8).returns
     assert returns[-1] > returns[0] + 0.3 * abs(returns[0])
 
 
@@ -787,21 +787,21 @@ class Unstable(RobotVectorEnv):
 
 
 @pytest.mark.filterwarnings("ignore:a simulation of")
-def test_too_many_diverged_simulations_stop_the_practice():
+def test_too_many_diverged_simulations_stop_it():
     env = Unstable("envs.half_cheetah:velocity", num_envs=2, max_episode_steps=5)
     policy = replace(POINT, observation_size=17, action_size=6)
     first = learner(policy=policy, env=env, minibatches=1)
-    with pytest.raises(SimulationDiverged, match=r"\d simulations diverged in practice on VelocityTask"):
-        practise(first, start(first, policy), WALKERS[0])
+    with pytest.raises(SimulationDiverged, match=r"\d simulations diverged while learning on VelocityTask"):
+        learn(first, start(first, policy), WALKERS[0])
 
 
-def test_parameters_that_are_not_finite_stop_the_practice():
+def test_parameters_that_are_not_finite_stop_it():
     first = learner(learning_rate=math.inf)
     params = start(first)
-    with pytest.raises(NonFinite, match="w0 given for practice is not finite"):
-        practise(first, params | {"w0": params["w0"] * math.nan})
-    with pytest.raises(NonFinite, match="in practice is not finite.*smaller learning_rate"):
-        practise(first, params)
+    with pytest.raises(NonFinite, match="w0 before learning is not finite"):
+        learn(first, params | {"w0": params["w0"] * math.nan})
+    with pytest.raises(NonFinite, match="while learning is not finite.*smaller learning_rate"):
+        learn(first, params)
 
 
 def test_settings_that_make_no_sense_are_refused():
@@ -818,4 +818,4 @@ def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(UserError, match="Box from -h to h in 3 dimensions"):
         learner(policy=replace(POINT, action_size=3))
     with pytest.raises(UserError, match=r"lack those of a critic: learner.initial"):
-        practise(learner(), parameters(POINT))
+        learn(learner(), parameters(POINT))
