@@ -42,7 +42,7 @@ from metarl.experiment import Environment, Experiment, Sampling
 from metarl.files import write_atomically
 from metarl.inner import PPO, SGD
 from metarl.parameters import expand
-from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP, to_command
 from metarl.runs.console import at_least
 from metarl.runs.directory import versions
 from metarl.sampling.protocols import TaskVectorEnv
@@ -360,7 +360,7 @@ def physics_seconds(observations: Tensor, actions: Tensor, action_scale: float, 
         threads: of the batch.
     """
     start = observations[:, :, 0].flatten(0, 1).double().numpy()
-    controls = (actions.flatten(0, 1) * action_scale).clamp(-1, 1).transpose(0, 1).double().contiguous().numpy()
+    controls = to_command(actions.flatten(0, 1), action_scale).transpose(0, 1).double().contiguous().numpy()
     batch = Batch(robot().load(), len(start), nthread=threads)
     qpos, qvel, ctrl = batch.bind("qpos"), batch.bind("qvel"), batch.bind("ctrl")
     qpos[:, 1:], qvel[:] = start[:, :8], start[:, 8:]

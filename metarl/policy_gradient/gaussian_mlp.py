@@ -87,7 +87,7 @@ class GaussianMLP:
         output = self.mean(params, observations)
         if noise is not None:
             output = output + self.log_std(params).exp().unsqueeze(-2) * noise
-        return (output * self.action_scale).clamp(-1, 1)
+        return to_command(output, self.action_scale)
 
     def distribution(self, params: Params, observations: Tensor) -> Gaussian:
         """The distribution over outputs at observations (M, E, T, O)."""
@@ -110,6 +110,11 @@ class GaussianMLP:
     def log_probs(self, params: Params, batch: Batch) -> Tensor:
         """Of the actions of a batch, (M, E, T)."""
         return log_prob(self.distribution(params, batch.observations), batch.actions)
+
+
+def to_command(outputs: Tensor, action_scale: float) -> Tensor:
+    """Actions of the environment, clip(action_scale * u) in [-1, 1], from policy outputs u of any shape."""
+    return (outputs * action_scale).clamp(-1, 1)
 
 
 def log_prob(policy: Gaussian, actions: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.errors import NonFinite, SimulationDiverged
-from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP, to_command
 from metarl.sampling.protocols import Simulations
 from metarl.types import Gaussian, Params, Trajectories
 
@@ -62,7 +62,7 @@ def rollout(
             mean = policy.mean(params, recording.observations[:, t].unflatten(0, (M, -1)))  # (M, E, A)
             action = torch.addcmul(mean, std, noise[:, :, t])
             _require_finite(action, f"actions at step {t}, and so the policy's parameters or its observations,")
-            command = (action.flatten(0, 1) * policy.action_scale).clamp(-1, 1).numpy()
+            command = to_command(action.flatten(0, 1), policy.action_scale).numpy()
             recording.write(t, mean.flatten(0, 1), action.flatten(0, 1), env.step(command))
             if not recording.live.any():
                 break

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from stable_baselines3.common.monitor import Monitor
@@ -16,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from metarl.errors import UserError
+from metarl.policy_gradient.gaussian_mlp import to_command
 from metarl.sampling.protocols import TaskVectorEnv
 
 
@@ -71,7 +73,7 @@ class TaskVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        command = np.clip(self._actions * self.action_scale, -1, 1)
+        command = to_command(torch.as_tensor(self._actions), self.action_scale).numpy()
         observation, reward, terminated, truncated, info = self.env.step(command)
         self._returns += reward
         self._lengths += 1
