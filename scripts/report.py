@@ -1,53 +1,6 @@
-"""Write what a run is and what came of it as one HTML page, RUN_DIR/report.html, that needs nothing else to be read.
+"""`metarl report …` from a checkout; the code lies in metarl/commands/report.py."""
 
-python scripts/report.py RUN_DIR
-"""
-
-import argparse
-from pathlib import Path
-
-import gymnasium
-from rich.console import Console
-
-from envs.family import in_words
-from metarl.builders import make_vector_env
-from metarl.errors import exits_cleanly
-from metarl.experiment import Environment
-from metarl.files import write_atomically
-from metarl.report.html import videos
-from metarl.report.html.build import build
-from metarl.report.html.run_data import read
-from metarl.report.html.tasks import tasks_of
-from metarl.threads import set_threads
-
-PAGE = "report.html"
-
-
-@exits_cleanly
-def main() -> None:
-    """Read the run, film a few of its test tasks, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote, evaluate.py measured")
-    story = read(parser.parse_args().run_dir)
-    set_threads(story.experiment.threads)
-    env = make_vector_env(story.experiment.env, 1, 1)
-    tasks = filmed = None
-    if story.record:
-        tasks = tasks_of(story.record, env)
-        with Console().status("filming three tasks"):
-            filmed = videos.make(story, story.record, tasks)
-        if filmed.missing:
-            print(filmed.missing)
-    path = story.folder / PAGE
-    write_atomically(path, build(story, aim(story.experiment.env), tasks, filmed).encode())
-    print(f"report    {path}")
-
-
-def aim(environment: Environment) -> str:
-    """What the robot of a registered environment has to do; empty where it was registered in another way."""
-    spec = gymnasium.spec(environment.id.rpartition(":")[2])
-    return in_words(spec.kwargs["family"], environment.options) if "family" in spec.kwargs else ""
-
+from metarl.commands import run
 
 if __name__ == "__main__":
-    main()
+    run("report")

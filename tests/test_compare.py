@@ -80,10 +80,10 @@ def test_what_is_missing_for_the_picture_of_two_splits_can_be_pasted(trained, tm
     pair, out = trained[::2], tmp_path / "out"
     assert script("compare.py", *pair, "--out", out, "--labels", "ours", "theirs") == 0
     output = capsys.readouterr().out
-    commands = [line.split() for line in output.splitlines() if line.startswith("  python scripts/evaluate.py")]
-    assert [Path(words[2]) for words in commands] == pair
+    commands = [line.split("evaluate ")[1].split() for line in output.splitlines() if "metarl evaluate " in line]
+    assert [Path(words[0]) for words in commands] == pair
     for words in commands:
-        assert script("evaluate.py", *words[2:]) == 0
+        assert script("evaluate.py", *words) == 0
     assert script("compare.py", *pair, "--out", out, "--labels", "ours", "theirs") == 0
     assert (out / "splits.png").read_bytes().startswith(b"\x89PNG")
     assert [entry["label"] for entry in json.loads((out / "comparison.json").read_text())["entries"]] == [
@@ -99,11 +99,11 @@ def test_mistakes_end_in_one_message(trained, tmp_path, capsys):
     assert script("compare.py", tmp_path / "nothing") == 2
     assert "holds no run" in capsys.readouterr().err
     assert script("compare.py", *trained, "--split", "iid", "--out", tmp_path) == 2
-    assert f"python scripts/evaluate.py {trained[0]} --split iid" in capsys.readouterr().err
+    assert f"metarl evaluate {trained[0]} --split iid" in capsys.readouterr().err
     assert script("compare.py", *trained, "--split", "nonsense", "--out", tmp_path) == 2
     error = capsys.readouterr().err
     assert "unknown split 'nonsense': known are held-out, iid, out-of-range, train" in error
-    assert "evaluate.py" not in error
+    assert "evaluate" not in error
     assert script("compare.py", *trained, "--labels", "a", "--out", tmp_path) == 2
     assert "--labels a: 1 for 2 entries" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

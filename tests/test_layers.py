@@ -37,6 +37,8 @@ LAYERS = [
     "report",
     "jobs",
     "baselines",
+    "commands",
+    "__main__",
 ]
 """The files and folders of metarl, from the bottom up: each imports only from those before it."""
 
@@ -46,6 +48,9 @@ FORBIDDEN = {
     "scripts": {"scripts"},
 }
 """What the files of a folder may not import."""
+
+MEET = ROOT / "metarl" / "commands"
+"""The one folder of metarl that may import environments: those who list, draw and film them."""
 
 
 def sources(folder: str) -> list[Path]:
@@ -73,7 +78,8 @@ def module_of(path: Path) -> str:
 
 @pytest.mark.parametrize("folder", FORBIDDEN)
 def test_no_folder_imports_what_it_should_not_know(folder):
-    found = {(path.name, name) for path in sources(folder) for name in imports(path)}
+    checked = [path for path in sources(folder) if not path.is_relative_to(MEET)]
+    found = {(path.name, name) for path in checked for name in imports(path)}
     assert {(file, name) for file, name in found if name.split(".")[0] in FORBIDDEN[folder]} == set()
 
 

@@ -24,6 +24,7 @@ from envs.hopper import params
 from envs.point import GoalTask, goal_space
 from metarl import runs
 from metarl.builders import make_vector_env
+from metarl.commands import render
 from metarl.figures.video import GAP
 from metarl.jobs.sweep import Sweep
 from metarl.report.html import run_data, videos
@@ -527,9 +528,8 @@ def test_a_run_whose_learner_collects_its_own_episodes_is_filmed(script, tiny, t
     tiny.write_text(f"{TINY}\nalgorithm: {{name: reptile, inner: sb3_ppo}}\n")
     run = tmp_path / "run"
     assert script("train.py", tiny, "--run-dir", run, "--iterations", 1) == 0
-    render = runpy.run_path(str(ROOT / "scripts" / "render.py"))
     policy, task = metarl.load(run), GoalTask((0.3, -0.2))
-    path = render["adapted"](policy, make_vector_env(policy.experiment.env, 4, 1), task, 2, seed=0)
+    path = render.adapted(policy, make_vector_env(policy.experiment.env, 4, 1), task, 2, seed=0)
     assert [each.adaptation_steps for each in path] == [0, 1, 2]
     assert torch.equal(path[0].params["w0"], policy.params["w0"])
     assert not torch.equal(path[2].params["w0"], path[1].params["w0"])
@@ -608,19 +608,18 @@ def test_without_a_task_a_few_of_the_test_are_filmed(script, tiny, tmp_path):
 
 
 def test_the_film_shows_what_the_adaptation_leads_to(trained):
-    render, policy = runpy.run_path(str(ROOT / "scripts" / "render.py")), metarl.load(trained)
+    policy = metarl.load(trained)
     env, task = make_vector_env(policy.experiment.env, 4, threads=1), GoalTask((0.3, -0.2))
-    path = render["adapted"](policy, env, task, 2, seed=5)
+    path = render.adapted(policy, env, task, 2, seed=5)
     assert [each.adaptation_steps for each in path] == [0, 1, 2]
     for name, p in policy.adapt(env, steps=2, episodes=4, seed=5).params.items():
         assert torch.equal(p, path[2].params[name])
 
 
 def test_a_video_is_named_after_its_task():
-    named = runpy.run_path(str(ROOT / "scripts" / "render.py"))["named"]
-    assert named(goal_space(), GoalTask((0.25, -0.123456))) == "goal-0.25_-0.1235"
+    assert render.named(goal_space(), GoalTask((0.25, -0.123456))) == "goal-0.25_-0.1235"
     space = params().task_space
-    assert named(space, space.parse(["mass=2"])) == "mass-x-2.00-inertia-x-1.00-friction-x-1.00-damping-x-1.00"
+    assert render.named(space, space.parse(["mass=2"])) == "mass-x-2.00-inertia-x-1.00-friction-x-1.00-damping-x-1.00"
 
 
 def test_videos_are_added_to_the_run_in_wandb(script, tiny, tmp_path, recorded, capsys):

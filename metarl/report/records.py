@@ -20,7 +20,6 @@ many, have the same initial states, and are played with the same adapted paramet
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +31,7 @@ from pydantic.dataclasses import dataclass
 
 from metarl.config.settings import with_signature
 from metarl.errors import UserError, no_such_file
+from metarl.runs import console
 from metarl.statistics import plain, summary
 
 Checkpoint = Literal["latest", "best"]
@@ -142,12 +142,12 @@ def file_of(run_dir: Path, split: str, checkpoint: Checkpoint = "latest") -> Pat
 
 def command(run_dir: Path | str, split: str, like: Record | None = None) -> str:
     """The command line that evaluates a run, in the way of another record."""
-    words: list[Any] = ["python", "scripts/evaluate.py", run_dir, "--split", split]
+    words: list[Any] = ["evaluate", run_dir, "--split", split]
     if like:
         words += ["--tasks", len(like.tasks), "--steps", like.steps, "--episodes", like.episodes]
         words += ["--later-steps", like.later_steps, "--seed", like.seed]
         words += ["--checkpoint", "best"] * (like.checkpoint == "best")
-    return shlex.join(map(str, words))
+    return console.command(*words)
 
 
 def read(path: Path) -> Record:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +130,19 @@ def at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return integer
+
+
+def command(*words: object) -> str:
+    """A command line that calls `metarl` with these words, so that it can be pasted."""
+    return shlex.join([*_executable(), *map(str, words)])
+
+
+def _executable() -> list[str]:
+    """`metarl` where the shell finds the one of this Python; else its path, or the module where none is installed."""
+    own = Path(sys.executable).parent / "metarl"
+    if found := shutil.which("metarl", path=str(own.parent)):
+        return ["metarl"] if shutil.which("metarl") == found else [shown(Path(found))]
+    return [shown(Path(sys.executable)), "-m", "metarl"]
 
 
 def shown(path: Path) -> str:

@@ -203,10 +203,10 @@ def test_the_module_that_registers_a_family_plays_no_part(evaluated):
 def test_a_run_without_an_evaluation_is_told_how_to_get_one(evaluated):
     run_dirs = [evaluated("a"), evaluated("b b", REPTILE)]
     file_of(run_dirs[1], "held-out").unlink()
-    way = "scripts/evaluate.py 'b b' --split held-out --tasks 5 --steps 2 --episodes 7 --later-steps 0.5 --seed 4"
+    way = "metarl evaluate 'b b' --split held-out --tasks 5 --steps 2 --episodes 7 --later-steps 0.5 --seed 4"
     with pytest.raises(UserError, match=f"b b was not evaluated on held-out tasks.*\n  python {way}"):
         comparison.load(run_dirs)
-    with pytest.raises(UserError, match="scripts/evaluate.py 'b b' --split held-out$"):
+    with pytest.raises(UserError, match="metarl evaluate 'b b' --split held-out$"):
         comparison.load(run_dirs[::-1])
     with pytest.raises(UserError, match=r"on heldout tasks.*Did you mean 'evaluation-held-out.json'\?"):
         comparison.load(run_dirs, "heldout")

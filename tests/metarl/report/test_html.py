@@ -232,7 +232,7 @@ def test_before_there_is_an_evaluation_the_page_names_the_command(folder, space)
     (folder / "evaluation-held-out.json").unlink()
     page = reader(read(folder), space)
     assert "no evaluation yet" in page.text
-    assert f"python scripts/evaluate.py '{folder}' --split held-out" in page.text.replace(" \\\n    ", " ")
+    assert f"metarl evaluate '{folder}' --split held-out" in page.text.replace(" \\\n    ", " ")
     assert len(page.all("svg")) == 1  # the learning curve
     (folder / runs.METRICS).unlink()
     assert "No iteration has been logged yet" in reader(read(folder), space).text
@@ -466,7 +466,7 @@ def test_the_commands_repeat_the_evaluation(folder, space):
     again = f"'{folder}-again'"
     assert f"python scripts/train.py config.yaml --run-dir {again}" in page.text.replace(" \\\n    ", " ")
     flags = "--split held-out --tasks 5 --steps 1 --episodes 2 --later-steps 0.5 --seed 3"
-    assert f"python scripts/evaluate.py {again} {flags}" in page.text.replace(" \\\n    ", " ")
+    assert f"metarl evaluate {again} {flags}" in page.text.replace(" \\\n    ", " ")
 
 
 def test_markup_is_escaped_unless_it_is_markup():

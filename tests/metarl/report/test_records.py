@@ -102,7 +102,7 @@ def changed(data, **changes):
     [
         ({"format": "metarl-comparison"}, "its format is 'metarl-comparison', expected 'metarl-evaluation'"),
         ({"format": ...}, "its format is None"),
-        ({"version": 1}, "is of version 1.*python scripts/evaluate.py runs/rail --split held-out"),
+        ({"version": 1}, "is of version 1.*metarl evaluate runs/rail --split held-out"),
         ({"version": 3}, "is of version 3, newer .*update"),
         ({"version": ...}, "is of version None"),
         ({"episodes": ...}, "\n  episodes: "),
@@ -142,6 +142,6 @@ def test_a_file_that_is_missing(tmp_path):
 
 
 def test_the_command_evaluates_in_the_same_way():
-    assert records.command("my run", "iid") == "python scripts/evaluate.py 'my run' --split iid"
+    assert records.command("my run", "iid").endswith("metarl evaluate 'my run' --split iid")
     expected = "--split iid --tasks 4 --steps 2 --episodes 7 --later-steps 0.5 --seed 4"
-    assert records.command("run", "iid", record()) == f"python scripts/evaluate.py run {expected}"
+    assert records.command("run", "iid", record()).endswith(f"metarl evaluate run {expected}")

@@ -1,0 +1,132 @@
+"""Compare a run with PPO of Stable-Baselines3 on the same held-out tasks, at equal environment steps on each.
+
+    python scripts/baseline.py RUN_DIR [--pretrained RUN_DIR] [--oracle RUN_DIR] [--goals 20] [--steps 3]
+                               [--rollouts 50] [--workers N]
+
+One rollout of PPO is the data of one adaptation step: E episodes. PPO starts from scratch, from the meta-learned policy
+and, with --pretrained, from one that was trained on all tasks without adaptation; each goal is learned by itself. With
+--oracle, a policy that sees the goal, it is counted how many steps each needs to 90% of what that one reaches. Goals
+that are done stay in RUN_DIR/baselines; called again, only the others are learned. What comes out:
+RUN_DIR/baseline.json, which report.py shows, and RUN_DIR/figures/baseline.png.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from metarl import baselines, config, runs
+from metarl.baselines import PPOJob, PPOResult, Results, Setup
+from metarl.errors import UserError, exits_cleanly
+from metarl.files import write_atomically
+from metarl.inner.sb3 import SB3PPO
+from metarl.report.html.run_data import BASELINES_FILE
+from metarl.runs.console import at_least, counting, show, shown
+from metarl.runs.tracking import requested_mode
+from metarl.threads import set_threads
+
+
+@exits_cleanly
+def main(args: Sequence[str] | None = None) -> None:
+    """Parse, check, measure, tell."""
+    arguments = parse(args)
+    named = ("pretrained", "oracle", "split", "goals", "episodes", "steps", "seed")
+    setup = baselines.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
+    ppo = settings(arguments, setup)
+    requested_mode(setup.run.experiment.tracking.mode)
+    set_threads(setup.run.experiment.threads)
+    with runs.locked(arguments.run_dir):
+        adapted, oracle = setup.adapt(), setup.ask_oracle()
+        if arguments.reward_scale is None:
+            ppo = replace(ppo, reward_scale=setup.reward_scale(adapted))
+        goals = baselines.ppo_jobs(setup, ppo)
+        learn(goals, arguments.workers)
+        found = {label: [goal.read() for goal in own] for label, own in goals.items()}
+        results = baselines.gather(setup, adapted, oracle, found, baselines.points(ppo.steps))
+        numbers, picture = arguments.run_dir / BASELINES_FILE, arguments.run_dir / "figures" / "baseline.png"
+        about = {**setup.about, "ppo": config.to_dict(ppo)}
+        content = json.dumps(results.to_json(about), indent=1, allow_nan=False).encode()
+        results.draw(picture, setup.title)
+        tell(setup, results, ppo)
+        if not numbers.exists() or numbers.read_bytes() != content:
+            publish(setup, found, picture)
+            write_atomically(numbers, content)  # last, so that what is there is published
+        print(f"picture   {shown(picture)}\nnumbers   {shown(numbers)}")
+
+
+def parse(args: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote, of a run that adapts")
+    parser.add_argument("--pretrained", type=Path, metavar="RUN_DIR", help="of a run with algorithm.inner.steps 0")
+    parser.add_argument("--oracle", type=Path, metavar="RUN_DIR", help="the same with env.options.goal_visible true")
+    parser.add_argument("--split", help="held-out, out-of-range, train or iid (default: the run's)")
+    parser.add_argument("--goals", type=at_least(1), help="test tasks (default: 20, or all where fewer exist)")
+    parser.add_argument("--steps", type=at_least(1), default=3, help="adaptation steps K (default: %(default)s)")
+    parser.add_argument("--rollouts", type=at_least(1), default=50, help="of PPO on each goal (default: %(default)s)")
+    parser.add_argument(
+        "--episodes", type=at_least(1), help="E, per step and rollout (default: the run's, 20 as a rule)"
+    )
+    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="goals at a time (default: cores)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of starts and exploration (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of PPO (default: %(default)s)")
+    parser.add_argument("--epochs", type=at_least(1), default=10, help="of PPO (default: %(default)s)")
+    parser.add_argument("--minibatches", type=at_least(1), help="of PPO (default: of at most 64 steps each)")
+    parser.add_argument("--reward-scale", type=float, help="for PPO (default: brings discounted returns to about 1)")
+    return parser.parse_args(args)
+
+
+def settings(arguments: argparse.Namespace, setup: Setup) -> SB3PPO:
+    """How PPO learns. Errors: UserError for what makes no sense."""
+    minibatches = arguments.minibatches or baselines.minibatches(setup.steps_each)
+    if setup.steps_each % minibatches or setup.steps_each // minibatches < 2:
+        raise UserError(
+            f"--minibatches {minibatches} cannot share the {setup.steps_each} steps of a rollout evenly, two or more "
+            "to each: choose a number that divides them"
+        )
+    data = {"steps": arguments.rollouts, "minibatches": minibatches, "epochs": arguments.epochs}
+    data |= {"learning_rate": arguments.learning_rate}
+    if arguments.reward_scale is not None:
+        data |= {"reward_scale": arguments.reward_scale}
+    return config.from_dict(data, SB3PPO, source="the command line")
+
+
+def learn(goals: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
+    """Learn the goals that are not done, with a bar."""
+    every = [goal for own in goals.values() for goal in own]
+    waiting = [goal for goal in every if not goal.file.exists()]
+    try:
+        with counting("PPO on a goal") as progress:
+            bar = progress.add_task("", total=len(every), completed=len(every) - len(waiting))
+            baselines.run_jobs(waiting, workers, lambda: progress.advance(bar))
+    except KeyboardInterrupt:
+        print("\nThe goals that are done are kept. Call again to go on.")
+        raise
+
+
+def tell(setup: Setup, results: Results, ppo: SB3PPO) -> None:
+    """The table, what it says in words, and what is missing."""
+    show(results.table(setup.title))
+    print(*results.remarks, sep="\n")
+    print(f"Environment steps of training before: {setup.trained_before}.")
+    how = f"{ppo.minibatches} minibatches, {ppo.epochs} epochs, learning rate {ppo.learning_rate:g}"
+    print(f"PPO: {how}, rewards times {ppo.reward_scale:g}.")
+    for name in ("pretrained", "oracle"):
+        if getattr(setup, name) is None:
+            print(f"Without --{name}, its curve is left out: {baselines.advice(setup.run.experiment, name)}.")
+
+
+def publish(setup: Setup, learned: Mapping[str, Sequence[PPOResult]], picture: Path) -> None:
+    """Add PPO's own metrics, the mean over goals, and the picture to the run in W&B; offline, as one more part."""
+    run = setup.run
+    at = {"iteration": run.state.iteration, "environment_steps": run.state.environment_steps}
+    with runs.open_tracker(run.folder, run.experiment) as tracker:
+        for label, found in learned.items():
+            for steps, metrics in baselines.mean_metrics(label, found).items():
+                tracker.log(metrics, **at | {"environment_steps": at["environment_steps"] + steps})
+        tracker.image("figures/baseline", picture, "return against environment steps on the new goal", **at)
+        tracker.summary(at)
+    if tracker.wandb_dir:
+        print(f"W&B run   {tracker.wandb_dir}")

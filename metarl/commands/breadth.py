@@ -1,0 +1,103 @@
+"""How alike may tasks be? The same robot, meta-trained on a narrow, a medium and a wide range of hidden velocities.
+
+    python scripts/breadth.py [--seeds 2] [--iterations N] [--out DIR] [--workers N]
+
+On each range a policy that adapts (configs/breadth/RANGE.yaml) stands beside one that was trained on all tasks of the
+range at once, for as many environment steps, and never adapts. Both are tested on held-out velocities of their range.
+Where tasks are all but the same, one policy serves them all; the wider the range, the more there is to adapt to. Every
+run stays in DIR (default: runs/breadth); called again, only those that are not finished are run.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from metarl import config
+from metarl.errors import RunFailed, exits_cleanly
+from metarl.experiment import Experiment
+from metarl.figures.breadth import draw
+from metarl.jobs.runner import Job, run_all
+from metarl.report import records
+from metarl.report.comparison.entries import HELD_OUT
+from metarl.report.table import curve
+from metarl.runs.console import at_least, show, shown
+from metarl.statistics import estimate
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "breadth"
+RANGES = ("narrow", "medium", "wide")
+JOINT, BEFORE, AFTER = "one policy for all tasks", "meta-learned, before adaptation", "after one step"
+
+
+@exits_cleanly
+def main(args: Sequence[str] | None = None) -> None:
+    """Run, tell, draw."""
+    arguments = parse(args)
+    adapting = {name: jobs(arguments, name, joint=False) for name in RANGES}
+    joint = {name: jobs(arguments, name, joint=True) for name in RANGES}
+    everything = [job for name in RANGES for job in (*adapting[name], *joint[name])]
+    if failed := run_all(everything, arguments.workers):
+        raise RunFailed(f"{len(failed)} of {len(everything)} runs failed, see {failed[0].log}. Call again to go on.")
+    measured = {JOINT: [], BEFORE: [], AFTER: []}
+    for name in RANGES:
+        meta = returns_of(adapting[name])
+        for label, x in ((JOINT, returns_of(joint[name])[..., 0]), (BEFORE, meta[..., 0]), (AFTER, meta[..., 1])):
+            measured[label].append(estimate(x))
+    show(table(measured))
+    picture = arguments.out / "breadth.png"
+    labels = [f"{name}\n{spelled(name)} m/s" for name in RANGES]
+    draw(picture, labels, {label: curve(found) for label, found in measured.items()}, "How alike may tasks be?")
+    print(f"picture   {shown(picture)}")
+
+
+def parse(args: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=at_least(1), default=2, help="seeds 0, 1, … (default: %(default)s)")
+    parser.add_argument("--iterations", type=at_least(1), help="of the policies that adapt (default: the configs')")
+    parser.add_argument("--out", type=Path, default=Path("runs/breadth"), metavar="DIR")
+    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="runs at a time (default: cores)")
+    return parser.parse_args(args)
+
+
+def spelled(name: str) -> str:
+    """The range of velocities in words."""
+    low, high = config.load(CONFIGS / f"{name}.yaml", Experiment).env.options["velocity_range"]
+    return f"{low:g} to {high:g}"
+
+
+def jobs(arguments: argparse.Namespace, name: str, *, joint: bool) -> list[Job]:
+    """A run for each seed; without adaptation an iteration takes half the steps, so there are twice as many."""
+    iterations = arguments.iterations or config.load(CONFIGS / f"{name}.yaml", Experiment).iterations
+    kind = "joint" if joint else "adapting"
+    flags = (f"--iterations={(1 + joint) * iterations}", "--threads=1", "--evaluation.videos=0")
+    flags += ("--algorithm.inner.steps=0",) if joint else ()
+    return [
+        Job(
+            arguments.out / f"{name}-{kind}-seed{seed}",
+            ("scripts/train.py", f"configs/breadth/{name}.yaml", f"--seed={seed}", *flags),
+            then=(("scripts/evaluate.py", "--steps=1"),),
+        )
+        for seed in range(arguments.seeds)
+    ]
+
+
+def returns_of(finished: list[Job]) -> NDArray[np.floating]:
+    """(seeds, tasks, K+1), on held-out tasks."""
+    found = [records.read(records.file_of(job.run_dir, HELD_OUT)) for job in finished]
+    return np.stack([record.returns[records.META] for record in found])
+
+
+def table(measured: dict[str, list]) -> Table:
+    """Mean return with its interval, a column for each range."""
+    made = Table(title="mean return on held-out velocities of the range [95% interval]", box=None, pad_edge=False)
+    made.add_column("")
+    for name in RANGES:
+        made.add_column(f"{name}, {spelled(name)} m/s", justify="right", no_wrap=True)
+    for label, found in measured.items():
+        made.add_row(label, *map(str, found))
+    return made

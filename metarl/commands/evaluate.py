@@ -1,0 +1,120 @@
+"""Measure how a trained run adapts to tasks it never trained on, against a random initialization.
+
+Adaptation learns from stochastic episodes. After each step, returns are recorded of the stochastic policy and, from the
+same initial states, of the deterministic one, which acts by its mean.
+
+python scripts/evaluate.py RUN_DIR [--split held-out] [--tasks 40] [--steps 3] [--episodes 20] [--json FILE]
+                                   [--checkpoint latest|best]
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from metarl import config, runs
+from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
+from metarl.errors import UserError, exits_cleanly
+from metarl.evaluation import evaluate
+from metarl.experiment import Evaluation, Experiment
+from metarl.files import write_atomically
+from metarl.report import records, table
+from metarl.report.records import META, RANDOM, Record, Training
+from metarl.runs.console import at_least
+from metarl.runs.directory import State
+from metarl.threads import set_threads
+
+FILES = {"latest": runs.CHECKPOINT, "best": runs.BEST}
+
+
+@exits_cleanly
+def main(args: Sequence[str] | None = None) -> None:
+    """Parse, measure, tell."""
+    arguments = parse(args)
+    experiment = runs.read_experiment(arguments.run_dir)
+    state = runs.load(arguments.run_dir, experiment, FILES[arguments.checkpoint])
+    experiment = replace(experiment, evaluation=requested(arguments, experiment.evaluation))
+    numbers = arguments.json or records.file_of(arguments.run_dir, experiment.evaluation.split, arguments.checkpoint)
+    if numbers.suffix == ".png":
+        raise UserError(f"--json {numbers}: the picture goes there. Give the numbers another ending, such as .json")
+    if numbers.is_dir():
+        raise UserError(f"{numbers} is a folder, and the numbers need a file: name one in it with --json")
+    record = measure(arguments, experiment, state)
+    Console().print(table.table(record))
+    write_atomically(numbers, json.dumps(record.to_json(), indent=1, allow_nan=False).encode())
+    picture = numbers.with_suffix(".png")
+    table.draw(record, picture)
+    print(f"picture   {picture}\nnumbers   {numbers}")
+
+
+def parse(args: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote")
+    parser.add_argument(
+        "--checkpoint",
+        choices=tuple(FILES),
+        default="latest",
+        help="latest, or best: the one whose return after adaptation was highest in the test repeated during training, "
+        "and so too high to be expected on other tasks (default: %(default)s)",
+    )
+    parser.add_argument("--split", help="held-out, out-of-range, train or iid (default: the run's)")
+    parser.add_argument("--tasks", type=at_least(1), help="number of test tasks (default: the run's, 40 as a rule)")
+    parser.add_argument("--steps", type=at_least(0), default=3, help="adaptation steps K (default: %(default)s)")
+    parser.add_argument("--episodes", type=at_least(1), help="per task and step (default: the run's, 20 as a rule)")
+    parser.add_argument("--later-steps", type=float, help="step size after the trained steps (default: half)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of starts and exploration (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where the numbers go, the picture beside them")
+    return parser.parse_args(args)
+
+
+def requested(arguments: argparse.Namespace, own: Evaluation) -> Evaluation:
+    """The run's own evaluation, changed by what the command line names."""
+    names = ("split", "tasks", "steps", "episodes", "later_steps")
+    named = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    return config.from_dict(config.to_dict(own) | named, Evaluation, source="the command line")
+
+
+def measure(arguments: argparse.Namespace, experiment: Experiment, state: State) -> Record:
+    """Adapt the trained parameters and the run's own random initialization to the same tasks, in the same way."""
+    set_threads(experiment.threads)
+    test = experiment.evaluation
+    env = make_vector_env(experiment.env, test.tasks * test.episodes, experiment.threads)
+    policy, tasks = make_policy(experiment, env), fixed_tasks(env, test.split, test.tasks)
+    random = initial_params(policy, experiment)
+    runs.check_shapes(arguments.run_dir / FILES[arguments.checkpoint], state.params, random)
+    results = {}
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("adapting", total=2 * (test.steps + 1))
+        for name, params in {META: state.params, RANDOM: random}.items():
+            results[name] = evaluate(
+                env,
+                policy,
+                params,
+                experiment,
+                tasks,
+                seed=arguments.seed,
+                deterministic=True,
+                after_each=lambda: progress.advance(bar),
+            )
+    return Record(
+        run=str(arguments.run_dir),
+        environment=experiment.env.id,
+        algorithm=experiment.algorithm.name,
+        split=test.split,
+        episodes=test.episodes,
+        horizon=experiment.env.horizon,
+        later_steps=test.later_steps,
+        seed=arguments.seed,
+        checkpoint=arguments.checkpoint,
+        training=Training(seed=experiment.seed, iterations=state.iteration, environment_steps=state.environment_steps),
+        versions=runs.versions(),
+        tasks=tuple(dict(env.task_space.to_dict(task)) for task in tasks),
+        units=dict(env.task_space.units),
+        returns={name: result.means for name, result in results.items()},
+        deterministic={name: result.deterministic_means for name, result in results.items()},
+    )

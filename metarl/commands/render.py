@@ -1,0 +1,152 @@
+"""Film how a trained policy adapts to a task, before and after side by side, or watch it in MuJoCo's viewer.
+
+python scripts/render.py RUN_DIR --task velocity=1.7 [--steps 2] [--out FILE.mp4] [--wandb]
+python scripts/render.py RUN_DIR --task velocity=1.7 --viewer
+python scripts/render.py RUN_DIR                                 # a few of the run's test tasks
+"""
+
+import argparse
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from envs.single import RobotEnv
+from envs.viewer import Viewer
+from metarl import runs
+from metarl.builders import check_can_be_filmed, fixed_tasks, make_vector_env
+from metarl.errors import UserError, exits_cleanly
+from metarl.experiment import Experiment
+from metarl.figures.video import RenderingUnavailable
+from metarl.meta_policy import MetaPolicy, load
+from metarl.runs.console import at_least
+from metarl.runs.publish import VIDEOS, film_task, spread
+from metarl.runs.tracking import requested_mode
+from metarl.sampling.protocols import TaskSpace, TaskVectorEnv
+
+FEW = 3
+"""Tasks that are filmed where none is named."""
+
+LONGEST_NAME = 60
+"""Letters in the name of a file."""
+
+
+@exits_cleanly
+def main(args: Sequence[str] | None = None) -> None:
+    """Parse, adapt, then film or show."""
+    arguments = parse(args)
+    policy = load(arguments.run_dir)
+    experiment = policy.experiment
+    if arguments.wandb and requested_mode(experiment.tracking.mode) == "disabled":
+        raise UserError("--wandb: tracking is disabled, by WANDB_MODE or by tracking.mode in the run's config.yaml")
+    env = make_vector_env(experiment.env, arguments.episodes or experiment.evaluation.episodes, experiment.threads)
+    check_can_be_filmed(experiment.env.id)
+    tasks = chosen(arguments, experiment, env)
+    steps = experiment.evaluation.steps if arguments.steps is None else arguments.steps
+    if arguments.viewer:
+        watch(adapted(policy, env, tasks[0], steps, arguments.seed)[-1], tasks[0])
+        return
+    videos = []
+    for task in tasks:
+        file = arguments.out or arguments.run_dir / VIDEOS / f"{named(env.task_space, task)}.mp4"
+        film(adapted(policy, env, task, steps, arguments.seed), task, file)
+        print(f"video     {file}")
+        videos.append((file, task.label))
+    if arguments.wandb:
+        publish(arguments.run_dir, experiment, videos)
+
+
+def parse(args: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote")
+    parser.add_argument(
+        "--task",
+        action="append",
+        metavar="FIELD=VALUE",
+        help="the task, such as velocity=1.7 or goal=0.3,-0.2; once for each field (default: a few test tasks)",
+    )
+    parser.add_argument("--steps", type=at_least(0), help="adaptation steps (default: those of the run's test)")
+    parser.add_argument("--episodes", type=at_least(1), help="per adaptation step (default: the run's, 20 as a rule)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the adaptation (default: %(default)s)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--out", type=Path, metavar="FILE.mp4", help="default: RUN_DIR/videos/TASK.mp4")
+    where.add_argument("--viewer", action="store_true", help="a window with the adapted policy instead of a video")
+    parser.add_argument("--wandb", action="store_true", help="add the videos to the run in Weights & Biases")
+    arguments = parser.parse_args(args)
+    if arguments.wandb and arguments.viewer:
+        parser.error("--wandb adds videos, and --viewer makes none")
+    if arguments.out and arguments.out.suffix != ".mp4":
+        parser.error(f"--out {arguments.out}: the video is an mp4, name it {arguments.out.with_suffix('.mp4')}")
+    return arguments
+
+
+def chosen(arguments: argparse.Namespace, experiment: Experiment, env: TaskVectorEnv) -> Sequence[Any]:
+    """The task that the command line describes, else a few of the run's test tasks, evenly spread."""
+    if arguments.task:
+        return [env.task_space.parse(arguments.task)]
+    if arguments.out:
+        raise UserError(f"--out {arguments.out} is one file, for one task: choose it with --task")
+    tasks = fixed_tasks(env, experiment.evaluation.split, experiment.evaluation.tasks)
+    return [tasks[m] for m in spread(len(tasks), FEW)]
+
+
+def adapted(policy: MetaPolicy, env: TaskVectorEnv, task: Any, steps: int, seed: int) -> list[MetaPolicy]:
+    """The policy after 0, 1, … steps of adaptation to the task."""
+    env.set_tasks([task])
+    path = [policy]
+    for _ in range(steps):
+        path.append(path[-1].adapt(env, steps=1, episodes=env.num_envs, seed=seed))
+    return path
+
+
+def film(path: Sequence[MetaPolicy], task: Any, file: Path) -> None:
+    """One video, with the first and the last policy. Errors: UserError where this machine cannot make one."""
+    try:
+        film_task(path[0].experiment.env, path[0].policy, task, [policy.params for policy in path], file)
+    except RenderingUnavailable as error:
+        raise UserError(f"no video: {error}") from error
+
+
+def named(space: TaskSpace, task: Any) -> str:
+    """A name for the files of a task: `velocity-1.7`, `goal-0.3_-0.2`; of many numbers, only their means."""
+    values = {name: np.atleast_1d(value) for name, value in space.to_dict(task).items()}
+    name = "_".join(f"{name}-{'_'.join(f'{number:.4g}' for number in value)}" for name, value in values.items())
+    return name if len(name) <= LONGEST_NAME else re.sub(r"[^\w.]+", "-", task.label)
+
+
+def watch(policy: MetaPolicy, task: Any) -> None:
+    """Episode after episode in real time, until the window is closed."""
+    environment = policy.experiment.env
+    env = gymnasium.make(environment.id, max_episode_steps=environment.horizon, **environment.options)
+    robot = env.unwrapped
+    if not isinstance(robot, RobotEnv):
+        raise UserError(f"env.id = {environment.id!r}: the viewer shows robots of envs.single.RobotEnv, not {robot}")
+    robot.set_task(task)
+    observation, _ = env.reset(seed=0)
+    with Viewer(robot) as viewer:
+        print(f"{task.label}: close the window to end")
+        while viewer.open:
+            began = time.perf_counter()
+            observation, _, terminated, truncated, _ = env.step(policy.act(observation))
+            viewer.show()
+            time.sleep(max(0.0, 1 / robot.metadata["render_fps"] - (time.perf_counter() - began)))
+            if terminated or truncated:
+                observation, _ = env.reset()
+    env.close()
+
+
+def publish(run_dir: Path, experiment: Experiment, videos: Sequence[tuple[Path, str]]) -> None:
+    """Add the videos to the run in W&B; offline, as one more part under its id."""
+    with runs.locked(run_dir):
+        state = runs.load(run_dir, experiment)
+        at = {"iteration": state.iteration, "environment_steps": state.environment_steps}
+        with runs.open_tracker(run_dir, experiment) as tracker:
+            for file, label in videos:
+                tracker.video(f"rollouts/{file.stem}", file, f"before and after adaptation: {label}", **at)
+    if tracker.wandb_dir:
+        print(f"W&B run   {tracker.wandb_dir}")

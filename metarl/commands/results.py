@@ -1,0 +1,134 @@
+"""Train every algorithm on a few families at equal environment steps, and set the results side by side.
+
+    python scripts/results.py [--families point_nav …] [--algorithms maml_trpo …] [--seeds 3] [--out DIR] [--workers N]
+
+Runs are the configs in configs/FAMILY/ALGORITHM.yaml, with as many iterations as the budget of environment steps allows
+(4.8 million unless `--budget` says another), each evaluated on the held-out tasks. Every run stays in DIR (default:
+runs/results); called again, only those that are not finished are run. What comes out: DIR/results.md, a table for each
+family, and figures.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl import config
+from metarl.errors import RunFailed, UserError, exits_cleanly, nearest
+from metarl.experiment import Experiment
+from metarl.files import write_atomically
+from metarl.jobs.runner import Job, run_all
+from metarl.report import comparison, records
+from metarl.report.comparison import Entry
+from metarl.runs.console import at_least, show, shown
+from metarl.sampling.protocols import family_name
+from metarl.statistics import Estimate, estimate, paired_gain
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FAMILIES = ("point_nav", "half_cheetah_dir", "half_cheetah_vel")
+ALGORITHMS = ("maml_trpo", "fomaml", "meta_sgd", "maml_ppo", "promp", "maml_sgd", "reptile", "pretrained")
+STEPS = 3
+
+
+@exits_cleanly
+def main(args: Sequence[str] | None = None) -> None:
+    """Parse, run, tell."""
+    arguments = parse(args)
+    jobs = {
+        (family, algorithm): [job(arguments, family, algorithm, seed) for seed in range(arguments.seeds)]
+        for family in arguments.families
+        for algorithm in arguments.algorithms
+    }
+    by_seed = [own[seed] for seed in range(arguments.seeds) for own in jobs.values()]  # one seed of everything first
+    if failed := run_all(by_seed, arguments.workers):
+        raise RunFailed(f"{len(failed)} of {len(by_seed)} runs failed, see {failed[0].log}. Call again to go on.")
+    tables = []
+    for family in arguments.families:
+        folders = [own.run_dir for algorithm in arguments.algorithms for own in jobs[family, algorithm]]
+        entries = comparison.load(folders, split_of(family, arguments.algorithms[0]), arguments.algorithms)
+        show(comparison.table(entries))
+        for picture in comparison.draw(entries, arguments.out / "figures" / family):
+            print(f"picture   {shown(picture)}")
+        tables.append(markdown(entries))
+    write_atomically(arguments.out / "results.md", "\n\n".join(tables).encode())
+    print(f"tables    {shown(arguments.out / 'results.md')}")
+
+
+def parse(args: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--families", nargs="+", default=list(FAMILIES), metavar="FAMILY")
+    parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS), metavar="ALGORITHM")
+    parser.add_argument("--seeds", type=at_least(1), default=3, help="seeds 0, 1, … (default: %(default)s)")
+    parser.add_argument("--budget", type=at_least(1), default=4_800_000, help="environment steps of each run")
+    parser.add_argument("--out", type=Path, default=Path("runs/results"), metavar="DIR")
+    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="runs at a time (default: cores)")
+    arguments = parser.parse_args(args)
+    for family in arguments.families:
+        if not (CONFIGS / family).is_dir():
+            folders = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
+            raise UserError(f"there is no configs/{family}.{nearest(family, folders)}")
+        known = [path.stem for path in (CONFIGS / family).glob("*.yaml")]
+        for algorithm in arguments.algorithms:
+            if algorithm not in known:
+                raise UserError(f"there is no configs/{family}/{algorithm}.yaml.{nearest(algorithm, known)}")
+            if arguments.budget < (least := steps_per_iteration(experiment_of(family, algorithm))):
+                raise UserError(
+                    f"--budget {arguments.budget}: one iteration of {family}/{algorithm} takes {least} steps"
+                )
+    return arguments
+
+
+def experiment_of(family: str, algorithm: str) -> Experiment:
+    """The settings in a config."""
+    return config.load(CONFIGS / family / f"{algorithm}.yaml", Experiment)
+
+
+def split_of(family: str, algorithm: str) -> str:
+    """Where the family's test tasks come from."""
+    return experiment_of(family, algorithm).evaluation.split
+
+
+def job(arguments: argparse.Namespace, family: str, algorithm: str, seed: int) -> Job:
+    """One run: trained for the budget, and evaluated."""
+    experiment, folder = experiment_of(family, algorithm), arguments.out / family
+    iterations = round(arguments.budget / steps_per_iteration(experiment))
+    settings = {"seed": seed, "iterations": iterations, "threads": 1, "evaluation.videos": 0}
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+    train = ("scripts/train.py", f"configs/{family}/{algorithm}.yaml", *flags)
+    return Job(folder / f"{algorithm}-seed{seed}", train, then=(("scripts/evaluate.py", f"--steps={STEPS}"),))
+
+
+def steps_per_iteration(experiment: Experiment) -> int:
+    """Environment steps, where no episode ends early."""
+    rounds = experiment.algorithm.inner.steps + experiment.algorithm.uses_query
+    return rounds * experiment.sampling.tasks * experiment.sampling.episodes * experiment.env.horizon
+
+
+def markdown(entries: list[Entry]) -> str:
+    """The table of one family, as the README has it."""
+    record = entries[0].record
+    tasks, family = f"{len(record.tasks)} {record.split} tasks", family_name(record.environment)
+    steps = " | ".join(f"{k} steps" if k != 1 else "1 step" for k in range(STEPS + 1))
+    random = np.stack([run.record.returns[records.RANDOM] for run in entries[0].runs])
+    seeds = f"{len(entries[0].seeds)} seed{'s' * (len(entries[0].seeds) > 1)}"
+    title = f"{family}, {entries[0].environment_steps[0] / 1e6:.1f} M environment steps, {tasks}, {seeds}"
+    return "\n".join(
+        [
+            f"| {title} | {steps} | gain after one step |",
+            f"|---|{'---|' * (STEPS + 2)}",
+            *(row(f"`{entry.label}`", entry.returns) for entry in entries),
+            row("random initialization", random),
+        ]
+    )
+
+
+def row(name: str, returns: NDArray[np.floating]) -> str:
+    """Mean return after each step with its interval after one, and the gain: (seeds, tasks, K+1)."""
+    cells = [estimate(returns[..., k]) for k in range(returns.shape[-1])]
+    words = [str(cell) if k == 1 else f"{cell.value:.1f}" for k, cell in enumerate(cells)]
+    gain: Estimate = paired_gain(returns[..., 0], returns[..., 1])
+    return f"| {name} | {' | '.join(words)} | {gain} |"

@@ -1,0 +1,157 @@
+"""Few-shot regression, the first lesson: meta-learn sinusoids, then adapt to one from ten points.
+
+    python scripts/sinusoid.py [--algorithm maml|fomaml|reptile] [--algorithm.inner.step_size 0.02] [--FLAG VALUE …]
+
+Trains in less than a minute, beside a network that is pretrained on all sinusoids at once, and compares both after 0
+to 10 gradient steps on sinusoids that neither has seen. `--no-pretrained` leaves that network out.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from metarl import config, runs
+from metarl.algorithms import in_short
+from metarl.algorithms.maml_sgd import MAMLSGD
+from metarl.errors import UserError, exits_cleanly, nearest
+from metarl.few_shot.regression import RegressionMLP
+from metarl.few_shot.training import FewShot, HeldOut, train
+from metarl.figures import regression as figures
+from metarl.inner.sgd import SGD
+from metarl.report.table import curve
+from metarl.runs.console import shown
+from metarl.runs.tracking import Tracker
+from metarl.statistics import estimate
+from metarl.threads import set_threads
+from metarl.types import Params
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "sinusoid"
+STEPS = 10
+PRETRAINED_STEP_SIZES = (0.001, 0.003, 0.01, 0.02)
+"""The pretrained network adapts by whichever of these leaves it the smallest error in the test itself."""
+
+
+@exits_cleanly
+def main(args: Sequence[str] | None = None) -> None:
+    """Train both networks, test them, tell and draw."""
+    arguments, experiment = parse(sys.argv[1:] if args is None else args)
+    set_threads(1)  # the networks are small
+    run_dir = arguments.run_dir or runs.new_dir(f"sinusoid-{arguments.algorithm}-seed{experiment.seed}")
+    runs.refuse_used(run_dir)
+    network, test = RegressionMLP(experiment.hidden_sizes), HeldOut.draw(experiment.points)
+    with open_tracker(experiment, run_dir) as tracker, Progress(transient=True) as progress:
+
+        def tested(iteration: int, params: Params) -> None:
+            if iteration % experiment.test_every == 0 or iteration == experiment.iterations:
+                errors = test.errors(network, experiment.inner, params, STEPS).mean(0)
+                metrics = {f"test/error_after_{k}_steps": errors[k] for k in (0, 1, STEPS)}
+                tracker.log(metrics, iteration=iteration)
+
+        params = trained(experiment, network, progress, arguments.algorithm, tested)
+        learners = {arguments.algorithm: (experiment.inner, params)}
+        if arguments.pretrained:
+            joint = replace(experiment, algorithm=MAMLSGD(inner=SGD(steps=0)))
+            pretrained = trained(joint, network, progress, "pretrained", lambda iteration, params: None)
+            learners["pretrained"] = (best_inner(test, network, pretrained), pretrained)
+        errors = {name: test.errors(network, *learner, STEPS) for name, learner in learners.items()}
+        tracker.summary({"error_after_10_steps": errors[arguments.algorithm][:, STEPS].mean()})
+        picture = run_dir / "sinusoid.png"
+        draw(picture, test, network, learners, errors)
+        tracker.image("figures/sinusoid", picture, "before and after adaptation", iteration=experiment.iterations)
+    Console().print(table(errors, learners))
+    print(f"picture   {shown(picture)}")
+
+
+def parse(args: Sequence[str]) -> tuple[argparse.Namespace, FewShot]:
+    """This script's own options, and the settings: a config by its name, with flags on top."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--algorithm", default="maml")
+    parser.add_argument("--run-dir", type=Path)
+    parser.add_argument("--pretrained", action=argparse.BooleanOptionalAction, default=True)
+    arguments, flags = parser.parse_known_args(args)
+    known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
+    if arguments.algorithm not in known:
+        raise UserError(f"--algorithm {arguments.algorithm}: no such config.{nearest(arguments.algorithm, known)}")
+    base = config.load(CONFIGS / f"{arguments.algorithm}.yaml", FewShot)
+    return arguments, config.override(base, flags, prog="sinusoid.py", description=__doc__)
+
+
+def open_tracker(experiment: FewShot, run_dir: Path) -> Tracker:
+    """W&B and metrics.jsonl in a new run directory."""
+    runs.create(run_dir, experiment)
+    tracking, algorithm = experiment.tracking, in_short(experiment.algorithm)
+    return Tracker.open(
+        run_dir,
+        config.to_dict(experiment),
+        mode=tracking.mode,
+        project=tracking.project,
+        group=tracking.group or f"sinusoid/{algorithm}",
+        name=runs.named(run_dir, experiment.seed),
+        run_id=runs.read_id(run_dir),
+        tags=("sinusoid", *algorithm.split(", "), *tracking.tags),
+        axis="iteration",
+    )
+
+
+def trained(
+    experiment: FewShot,
+    network: RegressionMLP,
+    progress: Progress,
+    name: str,
+    after_each: Callable[[int, Params], None],
+) -> Params:
+    """Meta-trained parameters, with a bar on the terminal."""
+    bar = progress.add_task(name, total=experiment.iterations)
+
+    def advance(iteration: int, params: Params) -> None:
+        progress.advance(bar)
+        after_each(iteration, params)
+
+    return train(experiment, network, advance)
+
+
+def best_inner(test: HeldOut, network: RegressionMLP, params: Params) -> SGD:
+    """The step size that serves a network best, which is more than it could know."""
+    inners = [SGD(step_size=size) for size in PRETRAINED_STEP_SIZES]
+    last = [np.nan_to_num(test.errors(network, inner, params, STEPS)[:, STEPS].mean(), nan=np.inf) for inner in inners]
+    return inners[int(np.argmin(last))]
+
+
+def table(errors: dict[str, NDArray[np.floating]], learners: dict[str, tuple[SGD, Params]]) -> Table:
+    """Mean squared error after each gradient step, with its 95% interval over sinusoids."""
+    count = len(next(iter(errors.values())))
+    made = Table(title=f"mean squared error on {count} sinusoids [95% interval over them]", box=None, pad_edge=False)
+    made.add_column("gradient steps", justify="right")
+    for name, (inner, _) in learners.items():
+        made.add_column(f"{name}, step size {inner.step_size:g}", justify="right", no_wrap=True)
+    for k in range(STEPS + 1):
+        cells = [estimate(x[:, k]) for x in errors.values()]
+        made.add_row(str(k), *(f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells))
+    return made
+
+
+def draw(
+    path: Path,
+    test: HeldOut,
+    network: RegressionMLP,
+    learners: dict[str, tuple[SGD, Params]],
+    errors: dict[str, NDArray[np.floating]],
+) -> None:
+    """The sinusoid of median amplitude, as each network sees it, and the errors on all of them."""
+    reach = test.whole.targets.abs().amax((1, 2))
+    m = int(reach.argsort()[len(reach) // 2])
+    few = (test.few.inputs[m, :, 0].numpy(), test.few.targets[m, :, 0].numpy())
+    fits = {}
+    for name, learner in learners.items():
+        curves = [c[m, :, 0].numpy() for c in test.predictions(network, *learner, STEPS)]
+        fits[name] = figures.Fit(test.whole.inputs[m, :, 0].numpy(), test.whole.targets[m, :, 0].numpy(), few, curves)
+    bands = {name: curve([estimate(x[:, k]) for k in range(STEPS + 1)]) for name, x in errors.items()}
+    figures.sinusoids(path, fits, bands, "Adapting to a sinusoid from ten points")
