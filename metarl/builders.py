@@ -14,6 +14,7 @@ from gymnasium.spaces.utils import flatdim
 
 from metarl.errors import UserError
 from metarl.experiment import Environment, Experiment, Policy
+from metarl.machine import available_cores
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.seeding import Purpose, stream
@@ -30,7 +31,7 @@ def make_vector_env(environment: Environment, num_envs: int, threads: int) -> Ta
         environment.id,
         num_envs=num_envs,
         max_episode_steps=environment.horizon,
-        nthread=threads,
+        nthread=threads or available_cores(),
         **environment.options,
     )
     return cast(TaskVectorEnv, env)

@@ -14,17 +14,31 @@ from typing import Any, TypeVar
 
 import torch
 
+from metarl.machine import available_cores
+
 Result = TypeVar("Result")
 
-_pool = ThreadPoolExecutor(os.cpu_count())
+_size = available_cores()
+_pool = ThreadPoolExecutor(_size)
 
 
 def set_threads(count: int) -> None:
-    """Use `count` threads for work on tasks (0: all cores); within one task, PyTorch uses a single one."""
-    global _pool
+    """Use `count` threads for work on tasks (0: all available cores); within one task, PyTorch uses a single one."""
+    global _pool, _size
     torch.set_num_threads(1)
     _pool.shutdown()
-    _pool = ThreadPoolExecutor(count or os.cpu_count())
+    _size = count or available_cores()
+    _pool = ThreadPoolExecutor(_size)
+
+
+def _renew() -> None:
+    """Replace the pool in a process that was forked: its threads stayed in the other process."""
+    global _pool
+    _pool = ThreadPoolExecutor(_size)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ LAYERS = [
     "files",
     "types",
     "seeding",
+    "machine",
     "threads",
     "timing",
     "parameters",

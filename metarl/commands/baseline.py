@@ -12,7 +12,6 @@ RUN_DIR/baseline.json, which report.py shows, and RUN_DIR/figures/baseline.png.
 
 import argparse
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from metarl.baselines import PPOJob, PPOResult, Results, Setup
 from metarl.errors import UserError, exits_cleanly
 from metarl.files import write_atomically
 from metarl.inner.sb3 import SB3PPO
+from metarl.machine import available_cores
 from metarl.report.html.run_data import BASELINES_FILE
 from metarl.runs.console import at_least, counting, show, shown
 from metarl.runs.tracking import requested_mode
@@ -69,7 +69,9 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--episodes", type=at_least(1), help="E, per step and rollout (default: the run's, 20 as a rule)"
     )
-    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="goals at a time (default: cores)")
+    parser.add_argument(
+        "--workers", type=at_least(1), default=available_cores(), help="goals at a time (default: cores)"
+    )
     parser.add_argument("--seed", type=at_least(0), default=0, help="of starts and exploration (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of PPO (default: %(default)s)")
     parser.add_argument("--epochs", type=at_least(1), default=10, help="of PPO (default: %(default)s)")

@@ -10,7 +10,6 @@ python scripts/benchmark.py sb3       [--json FILE]   PPO of Stable-Baselines3 o
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -41,6 +40,7 @@ from metarl.errors import exits_cleanly
 from metarl.experiment import Environment, Experiment, Sampling
 from metarl.files import write_atomically
 from metarl.inner import PPO, SGD
+from metarl.machine import available_cores
 from metarl.parameters import expand
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, to_command
 from metarl.runs.console import at_least
@@ -58,7 +58,7 @@ def main(args: Sequence[str] | None = None) -> None:
     measure = MEASURES[arguments.what]
     result = measure(arguments.threads, arguments.repeats)
     if arguments.json:
-        conditions = {"threads": arguments.threads or os.cpu_count(), "versions": versions()}
+        conditions = {"threads": arguments.threads or available_cores(), "versions": versions()}
         write_atomically(arguments.json, json.dumps(conditions | result, indent=1).encode())
 
 

@@ -9,7 +9,6 @@ run stays in DIR (default: runs/breadth); called again, only those that are not 
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from metarl.errors import RunFailed, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.figures.breadth import draw
 from metarl.jobs.runner import Job, run_all
+from metarl.machine import available_cores
 from metarl.report import records
 from metarl.report.comparison.entries import HELD_OUT
 from metarl.report.table import curve
@@ -60,7 +60,9 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=at_least(1), default=2, help="seeds 0, 1, … (default: %(default)s)")
     parser.add_argument("--iterations", type=at_least(1), help="of the policies that adapt (default: the configs')")
     parser.add_argument("--out", type=Path, default=Path("runs/breadth"), metavar="DIR")
-    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="runs at a time (default: cores)")
+    parser.add_argument(
+        "--workers", type=at_least(1), default=available_cores(), help="runs at a time (default: cores)"
+    )
     return parser.parse_args(args)
 
 

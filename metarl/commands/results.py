@@ -9,7 +9,6 @@ family, and figures.
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from metarl.errors import RunFailed, UserError, exits_cleanly, nearest
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
 from metarl.jobs.runner import Job, run_all
+from metarl.machine import available_cores
 from metarl.report import comparison, records
 from metarl.report.comparison import Entry
 from metarl.runs.console import at_least, show, shown
@@ -65,7 +65,9 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=at_least(1), default=3, help="seeds 0, 1, … (default: %(default)s)")
     parser.add_argument("--budget", type=at_least(1), default=4_800_000, help="environment steps of each run")
     parser.add_argument("--out", type=Path, default=Path("runs/results"), metavar="DIR")
-    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count(), help="runs at a time (default: cores)")
+    parser.add_argument(
+        "--workers", type=at_least(1), default=available_cores(), help="runs at a time (default: cores)"
+    )
     arguments = parser.parse_args(args)
     for family in arguments.families:
         if not (CONFIGS / family).is_dir():

@@ -7,7 +7,6 @@ those that are not finished are run. Further flags, such as --iterations=10, are
 """
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from metarl.errors import RunFailed, exits_cleanly
 from metarl.figures.grids import Grid, heat_maps
 from metarl.jobs.runner import run_all
 from metarl.jobs.sweep import Outcomes, Sweep
+from metarl.machine import available_cores
 from metarl.runs.console import at_least, shown
 
 
@@ -47,7 +47,7 @@ def parse(args: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("sweep", type=Path, metavar="YAML")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the runs go")
     parser.add_argument(
-        "--workers", type=at_least(1), default=os.cpu_count(), help="runs at a time (default: all cores)"
+        "--workers", type=at_least(1), default=available_cores(), help="runs at a time (default: cores)"
     )
     return parser.parse_known_args(args)
 
