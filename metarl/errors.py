@@ -5,7 +5,9 @@ import errno
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -80,6 +82,15 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
             _leave("interrupted", status=130)
 
     return guarded
+
+
+@contextmanager
+def warns_only(what: str) -> Generator[None]:
+    """Turn any error inside into a warning that begins with `what`: a picture or a video never ends a run."""
+    try:
+        yield
+    except Exception as error:
+        warnings.warn(f"{what}: {type(error).__name__}: {error}", stacklevel=3)
 
 
 def _names(folder: Path, pattern: str) -> list[str]:

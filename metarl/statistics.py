@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,11 @@ class Estimate:
 
     def text(self, decimals: int) -> str:
         """`value [low, high]`."""
-        return f"{self.value:.{decimals}f} [{self.low:.{decimals}f}, {self.high:.{decimals}f}]"
+        return f"{self.value:z.{decimals}f} [{self.low:z.{decimals}f}, {self.high:z.{decimals}f}]"
+
+
+Curve: TypeAlias = Sequence[Estimate]
+"""A statistic at P points, each with its interval; for an adaptation curve, P = K + 1."""
 
 
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
@@ -179,13 +183,13 @@ def summary(x: Array) -> list[dict[str, Any]]:
 
 
 def plain(x: Any) -> Any:
-    """Summaries as JSON has them: an estimate becomes a mapping of value, low and high, and NaN becomes null."""
+    """Plain data for strict JSON: an estimate becomes a mapping of value, low and high; NaN and ±inf become null."""
     match x:
         case Estimate():
             return plain(vars(x))
         case dict():
             return {key: plain(value) for key, value in x.items()}
-        case float() if np.isnan(x):
+        case float() if not np.isfinite(x):
             return None
         case str():
             return x

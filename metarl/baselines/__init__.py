@@ -1,6 +1,6 @@
 """Other learners on the tasks that a run is tested on, at equal environment steps.
 
-| learner | starts from | learns on a new goal by |
+| learner | starts from | learns on a new task by |
 |---|---|---|
 | meta-learned | θ of the run | the run's own adaptation |
 | random init | the run's random initialization | the same |
@@ -15,13 +15,13 @@ Where robots fall, PPO begins anew and takes all E T steps; adaptation takes few
 """
 
 from metarl.baselines.ppo_job import PPOJob, PPOResult, minibatches, ppo_jobs, run_jobs
-from metarl.baselines.results import Results, gather, mean_metrics
+from metarl.baselines.sample_efficiency import SampleEfficiency, gather, mean_metrics
 from metarl.baselines.setup import Setup, advice, points, prepare
 
 __all__ = [
     "PPOJob",
     "PPOResult",
-    "Results",
+    "SampleEfficiency",
     "Setup",
     "advice",
     "gather",

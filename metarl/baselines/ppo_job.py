@@ -1,8 +1,8 @@
-"""Stable-Baselines3's PPO on one goal after another, over processes, each goal once.
+"""Stable-Baselines3's PPO on each test task, in several processes, each task once.
 
-What came out of a goal is a file, RUN_DIR/baselines/LEARNER-GOAL-FINGERPRINT.json, written when it is done. The
-fingerprint is of all that it depends on: a call that was interrupted goes on where it was, and one with other settings
-or a run that was trained further starts anew.
+The result of a task is a file, RUN_DIR/baselines/LEARNER-TASK-FINGERPRINT.json, written when it is done. The
+fingerprint is of everything that the result depends on: a call that was interrupted goes on where it was; with other
+settings, or after more training of the run, the task is learned again.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ LARGEST = 64
 
 @dataclass(frozen=True)
 class PPOResult:
-    """What learning one goal came to."""
+    """What PPO reached on one task."""
 
     returns: NDArray[np.floating]
     """(P,): mean return of the E test episodes at each test point; NaN where all of them diverged."""
     metrics: Sequence[tuple[int, dict[str, float | None]]]
-    """Environment steps on the goal, and Stable-Baselines3's metrics then, for each rollout."""
+    """Environment steps on the task, and Stable-Baselines3's metrics then, for each rollout."""
 
 
 @dataclass(frozen=True)
 class PPOJob:
-    """One learner on one goal: all that the result depends on."""
+    """One learner on one task: everything that the result depends on."""
 
     label: str
     index: int
@@ -86,7 +86,7 @@ class PPOJob:
         return self.folder / f"{self.label.replace(' ', '-')}-{self.index:03d}-{content.hexdigest()[:12]}.json"
 
     def read(self) -> PPOResult:
-        """The result of a goal that is done."""
+        """The result of a task that is done."""
         data = json.loads(self.file.read_bytes())
         return PPOResult(np.array(data["returns"], dtype=float), [(at, metrics) for at, metrics in data["metrics"]])
 
@@ -152,7 +152,7 @@ def ppo_jobs(setup: Setup, ppo: SB3PPO) -> dict[str, list[PPOJob]]:
 
 
 def run_jobs(jobs: Iterable[PPOJob], workers: int, after_each: Callable[[], None] = lambda: None) -> None:
-    """Learn the goals, `workers` at a time; with one, in this process.
+    """Learn the tasks, `workers` at a time; with one worker, in this process.
 
     Errors: RunFailed for the first that cannot be finished; the others that are done are kept.
     """

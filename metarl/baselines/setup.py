@@ -25,7 +25,7 @@ from metarl.sampling.protocols import TaskVectorEnv, family_name
 from metarl.types import Params
 
 PPO_SCRATCH, PPO_META, PPO_PRETRAINED, ORACLE = "PPO from scratch", f"PPO from {META}", "PPO from pretrained", "oracle"
-GOALS = 20
+TASKS = 20
 """Test tasks, where so many different ones exist."""
 POINTS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 VISIBLE = "goal_visible"
@@ -154,7 +154,7 @@ def prepare(
     pretrained: Path | None = None,
     oracle: Path | None = None,
     split: str | None = None,
-    goals: int | None = None,
+    tasks: int | None = None,
     episodes: int | None = None,
     steps: int = 3,
     seed: int = 0,
@@ -165,7 +165,7 @@ def prepare(
         folder: the run that adapts.
         pretrained: one of the same settings that was trained on all tasks without adaptation.
         oracle: one that also sees the goal.
-        split, goals, episodes: of the test; by default the run's split, 20 tasks (or all, where fewer exist), and the
+        split, tasks, episodes: of the test; by default the run's split, 20 tasks (or all, where fewer exist), and the
             run's own episodes E.
         steps: K, adaptation steps.
         seed: of initial states, exploration and minibatches.
@@ -177,17 +177,17 @@ def prepare(
     experiment = run.experiment
     split, episodes = split or experiment.evaluation.split, episodes or experiment.evaluation.episodes
     space = make_vector_env(experiment.env, 1, 1).task_space.restrict(split)
-    goals = goals or min(GOALS, len(set(space.grid(GOALS))))
-    env = make_vector_env(experiment.env, goals * episodes, experiment.threads)
-    tasks, policy = fixed_tasks(env, split, goals), make_policy(experiment, env)
+    count = tasks or min(TASKS, len(set(space.grid(TASKS))))
+    env = make_vector_env(experiment.env, count * episodes, experiment.threads)
+    fixed, policy = fixed_tasks(env, split, count), make_policy(experiment, env)
     runs.check_shapes(folder / runs.CHECKPOINT, run.state.params, initial_params(policy, experiment))
     return Setup(
         run=run,
         pretrained=_pretrained(pretrained, run, policy) if pretrained else None,
         oracle=_oracle(oracle, run) if oracle else None,
         split=split,
-        tasks=tasks,
-        as_data=[dict(space.to_dict(task)) for task in tasks],
+        tasks=fixed,
+        as_data=[dict(space.to_dict(task)) for task in fixed],
         units=dict(space.units),
         env=env,
         policy=policy,

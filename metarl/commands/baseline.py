@@ -1,11 +1,11 @@
 """Compare a run with PPO of Stable-Baselines3 on the same held-out tasks, at equal environment steps on each.
 
-    python scripts/baseline.py RUN_DIR [--pretrained RUN_DIR] [--oracle RUN_DIR] [--goals 20] [--steps 3]
+    python scripts/baseline.py RUN_DIR [--pretrained RUN_DIR] [--oracle RUN_DIR] [--tasks 20] [--steps 3]
                                [--rollouts 50] [--workers N]
 
 One rollout of PPO is the data of one adaptation step: E episodes. PPO starts from scratch, from the meta-learned policy
-and, with --pretrained, from one that was trained on all tasks without adaptation; each goal is learned by itself. With
---oracle, a policy that sees the goal, it is counted how many steps each needs to 90% of what that one reaches. Goals
+and, with --pretrained, from one that was trained on all tasks without adaptation; each task is learned by itself. With
+--oracle, a policy that sees the goal, it is counted how many steps each needs to 90% of what that one reaches. Tasks
 that are done stay in RUN_DIR/baselines; called again, only the others are learned. What comes out:
 RUN_DIR/baseline.json, which report.py shows, and RUN_DIR/figures/baseline.png.
 """
@@ -15,24 +15,28 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 
 from metarl import baselines, config, runs
-from metarl.baselines import PPOJob, PPOResult, Results, Setup
+from metarl.baselines import PPOJob, PPOResult, SampleEfficiency, Setup
 from metarl.errors import UserError, exits_cleanly
 from metarl.files import write_atomically
 from metarl.inner.sb3 import SB3PPO
 from metarl.machine import available_cores
-from metarl.report.html.run_data import BASELINES_FILE
+from metarl.report import baseline_record
 from metarl.runs.console import at_least, counting, show, shown
 from metarl.runs.tracking import requested_mode
 from metarl.threads import set_threads
+
+WIDTH = 100
+"""Letters of a line of text."""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, check, measure, tell."""
     arguments = parse(args)
-    named = ("pretrained", "oracle", "split", "goals", "episodes", "steps", "seed")
+    named = ("pretrained", "oracle", "split", "tasks", "episodes", "steps", "seed")
     setup = baselines.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
     ppo = settings(arguments, setup)
     requested_mode(setup.run.experiment.tracking.mode)
@@ -41,11 +45,11 @@ def main(args: Sequence[str] | None = None) -> None:
         adapted, oracle = setup.adapt(), setup.ask_oracle()
         if arguments.reward_scale is None:
             ppo = replace(ppo, reward_scale=setup.reward_scale(adapted))
-        goals = baselines.ppo_jobs(setup, ppo)
-        learn(goals, arguments.workers)
-        found = {label: [goal.read() for goal in own] for label, own in goals.items()}
+        jobs = baselines.ppo_jobs(setup, ppo)
+        learn(jobs, arguments.workers)
+        found = {label: [job.read() for job in own] for label, own in jobs.items()}
         results = baselines.gather(setup, adapted, oracle, found, baselines.points(ppo.steps))
-        numbers, picture = arguments.run_dir / BASELINES_FILE, arguments.run_dir / "figures" / "baseline.png"
+        numbers, picture = arguments.run_dir / baseline_record.FILE, arguments.run_dir / "figures" / "baseline.png"
         about = {**setup.about, "ppo": config.to_dict(ppo)}
         content = json.dumps(results.to_json(about), indent=1, allow_nan=False).encode()
         results.draw(picture, setup.title)
@@ -63,14 +67,15 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--pretrained", type=Path, metavar="RUN_DIR", help="of a run with algorithm.inner.steps 0")
     parser.add_argument("--oracle", type=Path, metavar="RUN_DIR", help="the same with env.options.goal_visible true")
     parser.add_argument("--split", help="held-out, out-of-range, train or iid (default: the run's)")
-    parser.add_argument("--goals", type=at_least(1), help="test tasks (default: 20, or all where fewer exist)")
+    count = "test tasks (default: 20, or all where fewer exist)"
+    parser.add_argument("--tasks", "--goals", type=at_least(1), help=count)
     parser.add_argument("--steps", type=at_least(1), default=3, help="adaptation steps K (default: %(default)s)")
-    parser.add_argument("--rollouts", type=at_least(1), default=50, help="of PPO on each goal (default: %(default)s)")
+    parser.add_argument("--rollouts", type=at_least(1), default=50, help="of PPO on each task (default: %(default)s)")
     parser.add_argument(
         "--episodes", type=at_least(1), help="E, per step and rollout (default: the run's, 20 as a rule)"
     )
     parser.add_argument(
-        "--workers", type=at_least(1), default=available_cores(), help="goals at a time (default: cores)"
+        "--workers", type=at_least(1), default=available_cores(), help="tasks at a time (default: cores)"
     )
     parser.add_argument("--seed", type=at_least(0), default=0, help="of starts and exploration (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of PPO (default: %(default)s)")
@@ -95,23 +100,24 @@ def settings(arguments: argparse.Namespace, setup: Setup) -> SB3PPO:
     return config.from_dict(data, SB3PPO, source="the command line")
 
 
-def learn(goals: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
-    """Learn the goals that are not done, with a bar."""
-    every = [goal for own in goals.values() for goal in own]
-    waiting = [goal for goal in every if not goal.file.exists()]
+def learn(jobs: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
+    """Learn the tasks that are not done, with a bar."""
+    every = [job for own in jobs.values() for job in own]
+    waiting = [job for job in every if not job.file.exists()]
     try:
-        with counting("PPO on a goal") as progress:
+        with counting("PPO on a task") as progress:
             bar = progress.add_task("", total=len(every), completed=len(every) - len(waiting))
             baselines.run_jobs(waiting, workers, lambda: progress.advance(bar))
     except KeyboardInterrupt:
-        print("\nThe goals that are done are kept. Call again to go on.")
+        print("\nThe tasks that are done are kept. Call again to go on.")
         raise
 
 
-def tell(setup: Setup, results: Results, ppo: SB3PPO) -> None:
+def tell(setup: Setup, results: SampleEfficiency, ppo: SB3PPO) -> None:
     """The table, what it says in words, and what is missing."""
     show(results.table(setup.title))
-    print(*results.remarks, sep="\n")
+    for remark in results.remarks:
+        print(fill(remark, WIDTH))
     print(f"Environment steps of training before: {setup.trained_before}.")
     how = f"{ppo.minibatches} minibatches, {ppo.epochs} epochs, learning rate {ppo.learning_rate:g}"
     print(f"PPO: {how}, rewards times {ppo.reward_scale:g}.")
@@ -121,14 +127,14 @@ def tell(setup: Setup, results: Results, ppo: SB3PPO) -> None:
 
 
 def publish(setup: Setup, learned: Mapping[str, Sequence[PPOResult]], picture: Path) -> None:
-    """Add PPO's own metrics, the mean over goals, and the picture to the run in W&B; offline, as one more part."""
+    """Add PPO's own metrics, the mean over tasks, and the picture to the run in W&B; offline, as one more part."""
     run = setup.run
     at = {"iteration": run.state.iteration, "environment_steps": run.state.environment_steps}
     with runs.open_tracker(run.folder, run.experiment) as tracker:
         for label, found in learned.items():
             for steps, metrics in baselines.mean_metrics(label, found).items():
                 tracker.log(metrics, **at | {"environment_steps": at["environment_steps"] + steps})
-        tracker.image("figures/baseline", picture, "return against environment steps on the new goal", **at)
+        tracker.image("figures/baseline", picture, "return against environment steps on the new task", **at)
         tracker.summary(at)
     if tracker.wandb_dir:
         print(f"W&B run   {tracker.wandb_dir}")

@@ -24,7 +24,6 @@ from metarl.jobs.runner import Job, run_all
 from metarl.machine import available_cores
 from metarl.report import records
 from metarl.report.comparison.entries import HELD_OUT
-from metarl.report.table import curve
 from metarl.runs.console import at_least, show, shown
 from metarl.statistics import estimate
 
@@ -50,7 +49,7 @@ def main(args: Sequence[str] | None = None) -> None:
     show(table(measured))
     picture = arguments.out / "breadth.png"
     labels = [f"{name}\n{spelled(name)} m/s" for name in RANGES]
-    draw(picture, labels, {label: curve(found) for label, found in measured.items()}, "How alike may tasks be?")
+    draw(picture, labels, measured, "How alike may tasks be?")
     print(f"picture   {shown(picture)}")
 
 

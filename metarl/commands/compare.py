@@ -19,7 +19,7 @@ from metarl.files import write_atomically
 from metarl.report import comparison, records
 from metarl.report.comparison.entries import HELD_OUT, OUT_OF_RANGE
 from metarl.report.comparison.pictures import NUMBERS
-from metarl.report.comparison.results import family
+from metarl.report.comparison.tables import family
 from metarl.runs.console import show
 
 

@@ -22,7 +22,8 @@ from metarl.errors import UserError, exits_cleanly
 from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment
 from metarl.files import write_atomically
-from metarl.report import records, table
+from metarl.report import records
+from metarl.report.evaluation import draw_evaluation, evaluation_table
 from metarl.report.records import META, RANDOM, Record, Training
 from metarl.runs.console import at_least
 from metarl.runs.directory import State
@@ -44,10 +45,10 @@ def main(args: Sequence[str] | None = None) -> None:
     if numbers.is_dir():
         raise UserError(f"{numbers} is a folder, and the numbers need a file: name one in it with --json")
     record = measure(arguments, experiment, state)
-    Console().print(table.table(record))
+    Console().print(evaluation_table(record))
     write_atomically(numbers, json.dumps(record.to_json(), indent=1, allow_nan=False).encode())
     picture = numbers.with_suffix(".png")
-    table.draw(record, picture)
+    draw_evaluation(record, picture)
     print(f"picture   {picture}\nnumbers   {numbers}")
 
 

@@ -24,7 +24,7 @@ from metarl.experiment import Experiment
 from metarl.figures.video import RenderingUnavailable
 from metarl.meta_policy import MetaPolicy, load
 from metarl.runs.console import at_least
-from metarl.runs.publish import VIDEOS, film_task, spread
+from metarl.runs.publish import VIDEOS, record_video, spread
 from metarl.runs.tracking import requested_mode
 from metarl.sampling.protocols import TaskSpace, TaskVectorEnv
 
@@ -107,7 +107,7 @@ def adapted(policy: MetaPolicy, env: TaskVectorEnv, task: Any, steps: int, seed:
 def film(path: Sequence[MetaPolicy], task: Any, file: Path) -> None:
     """One video, with the first and the last policy. Errors: UserError where this machine cannot make one."""
     try:
-        film_task(path[0].experiment.env, path[0].policy, task, [policy.params for policy in path], file)
+        record_video(path[0].experiment.env, path[0].policy, task, [policy.params for policy in path], file)
     except RenderingUnavailable as error:
         raise UserError(f"no video: {error}") from error
 

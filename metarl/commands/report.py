@@ -16,7 +16,7 @@ from metarl.errors import exits_cleanly
 from metarl.experiment import Environment
 from metarl.files import write_atomically
 from metarl.report.html import videos
-from metarl.report.html.build import build
+from metarl.report.html.page import build
 from metarl.report.html.run_data import read
 from metarl.report.html.tasks import tasks_of
 from metarl.threads import set_threads
@@ -26,21 +26,21 @@ PAGE = "report.html"
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Read the run, film a few of its test tasks, write the page."""
+    """Read the run, make videos of a few of its test tasks, write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote, evaluate.py measured")
-    story = read(parser.parse_args(args).run_dir)
-    set_threads(story.experiment.threads)
-    env = make_vector_env(story.experiment.env, 1, 1)
-    tasks = filmed = None
-    if story.record:
-        tasks = tasks_of(story.record, env)
-        with Console().status("filming three tasks"):
-            filmed = videos.make(story, story.record, tasks)
-        if filmed.missing:
-            print(filmed.missing)
-    path = story.folder / PAGE
-    write_atomically(path, build(story, aim(story.experiment.env), tasks, filmed).encode())
+    run = read(parser.parse_args(args).run_dir)
+    set_threads(run.experiment.threads)
+    env = make_vector_env(run.experiment.env, 1, 1)
+    tasks = made = None
+    if run.record:
+        tasks = tasks_of(run.record, env)
+        with Console().status("making three videos"):
+            made = videos.make(run, run.record, tasks)
+        if made.missing:
+            print(made.missing)
+    path = run.folder / PAGE
+    write_atomically(path, build(run, aim(run.experiment.env), tasks, made).encode())
     print(f"report    {path}")
 
 

@@ -26,7 +26,6 @@ from metarl.few_shot.regression import RegressionMLP
 from metarl.few_shot.training import FewShot, HeldOut, train
 from metarl.figures import regression as figures
 from metarl.inner.sgd import SGD
-from metarl.report.table import curve
 from metarl.runs.console import shown
 from metarl.runs.tracking import Tracker
 from metarl.statistics import estimate
@@ -153,5 +152,5 @@ def draw(
     for name, learner in learners.items():
         curves = [c[m, :, 0].numpy() for c in test.predictions(network, *learner, STEPS)]
         fits[name] = figures.Fit(test.whole.inputs[m, :, 0].numpy(), test.whole.targets[m, :, 0].numpy(), few, curves)
-    bands = {name: curve([estimate(x[:, k]) for k in range(STEPS + 1)]) for name, x in errors.items()}
+    bands = {name: [estimate(x[:, k]) for k in range(STEPS + 1)] for name, x in errors.items()}
     figures.sinusoids(path, fits, bands, "Adapting to a sinusoid from ten points")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,24 +16,26 @@ from metarl.figures.style import (
     BLUE,
     FAINT,
     INK,
-    ORANGE,
-    PURPLE,
-    SKY,
     VERMILLION,
     Array,
-    Curve,
     Target,
+    categories,
     check_lengths,
+    columns,
+    draw_curve,
     empty,
+    key,
     label_ends,
     note,
+    reach,
     save,
     stroke,
     style,
 )
+from metarl.statistics import Curve
 
 BEFORE, AFTER = VERMILLION, BLUE
-BANDS = (SKY, ORANGE, PURPLE)
+OVER_TASKS = "band: 95% interval over tasks"
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,6 @@ class TaskReturns:
     """(M,) or (M, 2) what distinguishes the tasks, e.g. a goal velocity; None: tasks are numbered."""
     label: str | tuple[str, str] = "task"
     """What `parameter` is, with its unit; two labels where it has two columns."""
-    bands: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Named ranges of a one-dimensional parameter, e.g. `{"training": (0.0, 2.0)}`."""
 
     def __post_init__(self) -> None:
         check_lengths(before=self.before, after=self.after)
@@ -61,42 +61,34 @@ class TaskReturns:
             raise ValueError(f"parameter {self.parameter.shape} needs a label for each column, got {self.label!r}")
 
 
-def adaptation_curve(
-    target: Target,
-    curves: Mapping[str, Curve],
-    title: str,
-    ylabel: str = "return",
-    remark: str = "band: 95% interval over tasks",
-) -> None:
+def adaptation_curve(target: Target, curves: Mapping[str, Curve], title: str, remark: str = OVER_TASKS) -> None:
     """Return against gradient steps 0..K, a line for each of `curves`, labelled at its end.
 
     The first curve, in blue, is the one that the figure is about; draw "random initialization" after it.
     """
     figure = empty(5.6, 3.6)
-    _draw_adaptation(figure.add_subplot(), curves, ylabel, remark)
+    _draw_adaptation(figure.add_subplot(), curves, remark)
     save(figure, target, title)
 
 
-def return_per_task(target: Target, returns: TaskReturns, title: str, ylabel: str = "return") -> None:
+def return_per_task(target: Target, returns: TaskReturns, title: str) -> None:
     """Return on each task before and after adaptation.
 
     Along a one-dimensional parameter (or the task's number) two markers per task are joined by a line; over a
     two-dimensional one, before and after are two maps with one colour scale.
     """
-    figure = empty(7.2 if _is_map(returns) else 5.6, 3.6)
-    _draw_returns(figure, returns, ylabel)
+    figure = empty(5.6, 3.9 if _is_map(returns) else 3.6)
+    _draw_returns(figure, returns)
     save(figure, target, title)
 
 
-def evaluation_figure(
-    target: Target, curves: Mapping[str, Curve], returns: TaskReturns, title: str, ylabel: str = "return"
-) -> None:
+def evaluation_figure(target: Target, curves: Mapping[str, Curve], returns: TaskReturns, title: str) -> None:
     """`adaptation_curve` on the left and `return_per_task` on the right."""
     widths = [1.0, 1.4 if _is_map(returns) else 1.0]
     figure = empty(5.2 * sum(widths), 3.8)
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=widths, wspace=0.04)[0]
-    _draw_adaptation(left.add_subplot(), curves, ylabel)
-    _draw_returns(right, returns, ylabel)
+    _draw_adaptation(left.add_subplot(), curves)
+    _draw_returns(right, returns)
     save(figure, target, title)
 
 
@@ -109,7 +101,6 @@ def learning_curve(
     *,
     tested: tuple[NDArray[np.integer], Curve] | None = None,
     tested_on: str = "held-out",
-    ylabel: str = "return",
 ) -> None:
     """Return on training tasks before and after adaptation, against environment steps.
 
@@ -120,7 +111,7 @@ def learning_curve(
     """
     check_lengths(environment_steps=environment_steps, before=before, after=after)
     figure = empty(5.6, 3.6)
-    axes = style(figure.add_subplot(), "environment steps", ylabel)
+    axes = style(figure.add_subplot(), "environment steps", "return")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     ends = []
     for values, label, colour in ((after, "after adaptation", AFTER), (before, "before", BEFORE)):
@@ -131,92 +122,79 @@ def learning_curve(
         ends.append((float(smooth[-1]), label, colour))
     if tested is not None:
         steps, curve = tested
-        check_lengths(tested=steps, mean=curve.mean)
-        reach = np.stack([curve.mean - curve.low, curve.high - curve.mean])
-        axes.errorbar(steps, curve.mean, reach, color=INK, fmt="o-", markersize=4, linewidth=1.0, capsize=2.5, zorder=3)
-        ends.append((float(curve.mean[-1]), f"after, {tested_on} tasks\n(95% interval)", INK))
+        value, *_ = columns(curve)
+        check_lengths(tested=steps, value=value)
+        axes.errorbar(
+            steps, value, reach(curve), color=INK, fmt="o-", markersize=4, linewidth=1.0, capsize=2.5, zorder=3
+        )
+        ends.append((float(value[-1]), f"after, {tested_on} tasks\n(95% interval)", INK))
     label_ends(axes, ends)
     save(figure, target, title)
 
 
-def learners(
-    target: Target,
-    curves: Mapping[str, tuple[NDArray[np.integer], Curve]],
-    title: str,
-    xlabel: str = "environment steps",
-    ylabel: str = "return",
-) -> None:
-    """Return of several learners against the steps that each took, a line for each, labelled at its end.
+def learners(target: Target, curves: Mapping[str, tuple[NDArray[np.integer], Curve]], title: str, xlabel: str) -> None:
+    """Return of several learners against the steps that each took, a line for each.
 
-    Steps are spread by their logarithm above the smallest one, as learners may differ by powers of ten.
+    Steps are spread by their logarithm above the smallest one, as learners may differ by powers of ten. Lines end at
+    different places, so a key beside the axes names them.
 
     Args:
         curves: label -> steps (P,), ascending, and the curve at them. The first is the one that the figure is about.
     """
     figure = empty(5.6, 3.6)
-    axes = style(figure.add_subplot(), xlabel, ylabel)
-    ends = []
-    for i, (label, (steps, curve)) in enumerate(curves.items()):
-        check_lengths(steps=steps, mean=curve.mean)
-        colour, dashes = stroke(i)
-        axes.fill_between(steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(steps, curve.mean, "o", linestyle=dashes, color=colour, linewidth=1.8, markersize=3.5)
-        ends.append((float(curve.mean[-1]), label, colour))
+    axes = style(figure.add_subplot(), xlabel, "return")
+    for i, (steps, curve) in enumerate(curves.values()):
+        draw_curve(axes, steps, curve, i)
     taken = np.concatenate([steps for steps, _ in curves.values()])
     axes.set_xscale("symlog", linthresh=float(min(taken[taken > 0], default=1)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    note(axes, "band: 95% interval over tasks")
-    label_ends(axes, ends)
+    note(axes, OVER_TASKS)
+    key(axes, list(curves))
     save(figure, target, title)
 
 
-def _draw_adaptation(
-    axes: Axes, curves: Mapping[str, Curve], ylabel: str, remark: str = "band: 95% interval over tasks"
-) -> None:
-    style(axes, "gradient steps", ylabel)
+def _draw_adaptation(axes: Axes, curves: Mapping[str, Curve], remark: str = OVER_TASKS) -> None:
+    style(axes, "gradient steps", "return")
     ends = []
     for i, (label, curve) in enumerate(curves.items()):
-        steps, (colour, dashes) = np.arange(len(curve.mean)), stroke(i)
-        axes.fill_between(steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(steps, curve.mean, "o", linestyle=dashes, color=colour, linewidth=2.0, markersize=4.5)
-        ends.append((float(curve.mean[-1]), label, colour))
+        end = draw_curve(axes, np.arange(len(curve)), curve, i, line=2.0, marker=4.5)
+        ends.append((end, label, stroke(i)[0]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     note(axes, remark)
     label_ends(axes, ends)
 
 
-def _draw_returns(figure: FigureBase, returns: TaskReturns, ylabel: str) -> None:
+def _draw_returns(figure: FigureBase, returns: TaskReturns) -> None:
     if _is_map(returns):
-        _draw_maps(figure, returns, ylabel)
+        _draw_maps(figure, returns)
     else:
-        _draw_pairs(figure.add_subplot(), returns, ylabel)
+        _draw_pairs(figure.add_subplot(), returns)
 
 
-def _draw_pairs(axes: Axes, returns: TaskReturns, ylabel: str) -> None:
+def _draw_pairs(axes: Axes, returns: TaskReturns) -> None:
     """Two markers for each task, joined by a line."""
+    style(axes, str(returns.label), "return")
     x = np.arange(len(returns.before)) if returns.parameter is None else returns.parameter
-    style(axes, str(returns.label), ylabel)
-    for (name, (low, high)), colour in zip(returns.bands.items(), BANDS, strict=False):
-        axes.axvspan(low, high, color=colour, alpha=0.14, linewidth=0, zorder=0)
-        middle = ((low + high) / 2, 0.015)
-        axes.annotate(name, middle, xycoords=("data", "axes fraction"), ha="center", fontsize=8, color=INK)
+    if returns.parameter is None:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    elif (places := categories(axes, returns.parameter)) is not None:
+        x = places
     axes.vlines(x, returns.before, returns.after, color=FAINT, linewidth=1.0, zorder=1)
     hollow = axes.scatter(x, returns.before, s=22, label="before", zorder=2)
     hollow.set(facecolor="white", edgecolor=BEFORE, linewidth=1.3)
     axes.scatter(x, returns.after, s=24, color=AFTER, linewidth=0, label="after adaptation", zorder=3)
-    if returns.parameter is None:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(
         loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, fontsize=9, borderpad=0.2,
         handletextpad=0.2, columnspacing=1.2, labelcolor=INK,
     )  # fmt: skip
 
 
-def _draw_maps(figure: FigureBase, returns: TaskReturns, ylabel: str) -> None:
-    """Two maps over a two-dimensional parameter, before and after, with one colour scale."""
+def _draw_maps(figure: FigureBase, returns: TaskReturns) -> None:
+    """Two maps over a two-dimensional parameter, before and after, with one colour scale below both."""
     assert returns.parameter is not None
     both = np.concatenate([returns.before, returns.after])
-    norm = Normalize(float(np.nanmin(both)), float(np.nanmax(both)))
+    finite = both[np.isfinite(both)] if np.isfinite(both).any() else np.array([0.0, 1.0])
+    norm = Normalize(float(finite.min()), float(finite.max()))
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     halves = (("before", returns.before), ("after adaptation", returns.after))
     dots = []
@@ -226,8 +204,8 @@ def _draw_maps(figure: FigureBase, returns: TaskReturns, ylabel: str) -> None:
         axes.set_box_aspect(1)
         dots.append(axes.scatter(*returns.parameter.T, s=42, c=values, cmap="viridis", norm=norm))
         dots[-1].set(edgecolor=FAINT, linewidth=0.5)
-    bar = figure.colorbar(dots[0], ax=panels, shrink=0.9, pad=0.02)
-    bar.set_label(ylabel, fontsize=10, color=INK)
+    bar = figure.colorbar(dots[0], ax=panels, location="bottom", shrink=0.6, aspect=30, pad=0.03)
+    bar.set_label("return", fontsize=10, color=INK)
     bar.ax.tick_params(labelsize=9, colors=INK)
     bar.outline.set_visible(False)
 

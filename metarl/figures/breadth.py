@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from metarl.figures.style import BLUE, GREEN, INK, VERMILLION, Curve, Target, empty, note, save, style
+from metarl.figures.style import BLUE, GREEN, INK, VERMILLION, Target, columns, empty, note, reach, save, style
+from metarl.statistics import Curve
 
 STROKES = ((GREEN, "s"), (VERMILLION, "o"), (BLUE, "o"))
 
@@ -20,10 +21,10 @@ def draw(target: Target, ranges: Sequence[str], curves: Mapping[str, Curve], tit
     axes = style(figure.add_subplot(), "range of hidden velocities", "return on held-out tasks")
     for i, ((label, curve), (colour, marker)) in enumerate(zip(curves.items(), STROKES, strict=False)):
         x = np.arange(len(ranges)) + 0.14 * (i - (len(curves) - 1) / 2)
-        reach = np.stack([curve.mean - curve.low, curve.high - curve.mean])
         axes.errorbar(
-            x, curve.mean, reach, fmt=marker, color=colour, markersize=6, capsize=3, linewidth=1.4, label=label
-        )
+            x, columns(curve)[0], reach(curve), fmt=marker, color=colour, markersize=6, capsize=3, linewidth=1.4,
+            label=label,
+        )  # fmt: skip
     axes.set_xticks(range(len(ranges)), ranges)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     note(axes, "bar: 95% interval over held-out tasks and seeds")

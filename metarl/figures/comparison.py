@@ -10,23 +10,28 @@ from matplotlib.lines import Line2D
 from metarl.figures.style import (
     INK,
     Array,
-    Curve,
     Target,
-    check_lengths,
+    categories,
+    columns,
+    draw_curve,
     empty,
     key,
     label_ends,
     note,
+    reach,
     save,
     stroke,
     style,
 )
+from metarl.statistics import Curve
 
 
 def return_per_parameter(
     target: Target, parameter: Array, curves: Mapping[str, Curve], title: str, xlabel: str, ylabel: str, remark: str
 ) -> None:
     """Return after adaptation against what distinguishes the tasks, a line for each of `curves`.
+
+    Where the tasks have no more than two values, such as two directions, these are categories without lines between.
 
     Args:
         parameter: (M,), in any order.
@@ -35,15 +40,19 @@ def return_per_parameter(
     """
     figure = empty(5.6, 3.6)
     axes = style(figure.add_subplot(), xlabel, ylabel)
-    order, ends = np.argsort(parameter), []
-    for i, (label, curve) in enumerate(curves.items()):
-        check_lengths(parameter=parameter, mean=curve.mean)
-        x, (colour, dashes) = parameter[order], stroke(i)
-        axes.fill_between(x, curve.low[order], curve.high[order], color=colour, alpha=0.18, linewidth=0)
-        axes.plot(x, curve.mean[order], "o", linestyle=dashes, color=colour, linewidth=1.4, markersize=3.5)
-        ends.append((float(curve.mean[order][-1]), label, colour))
     note(axes, remark)
-    label_ends(axes, ends)
+    if (places := categories(axes, parameter)) is None:
+        order, ends = np.argsort(parameter), []
+        for i, (label, curve) in enumerate(curves.items()):
+            end = draw_curve(axes, parameter[order], [curve[m] for m in order], i, line=1.4)
+            ends.append((end, label, stroke(i)[0]))
+        label_ends(axes, ends)
+    else:
+        apart = 0.5 / len(curves)
+        for i, curve in enumerate(curves.values()):
+            x = places + apart * (i - (len(curves) - 1) / 2)
+            axes.errorbar(x, columns(curve)[0], reach(curve), fmt="o", color=stroke(i)[0], markersize=4.5, capsize=2.5)
+        key(axes, list(curves))
     save(figure, target, title)
 
 
@@ -60,10 +69,7 @@ def performance_profile(
     figure = empty(5.6, 3.6)
     axes = style(figure.add_subplot(), xlabel, "share of runs and tasks above")
     for i, curve in enumerate(curves.values()):
-        check_lengths(thresholds=thresholds, mean=curve.mean)
-        colour, dashes = stroke(i)
-        axes.fill_between(thresholds, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(thresholds, curve.mean, linestyle=dashes, color=colour, linewidth=1.8)
+        draw_curve(axes, thresholds, curve, i, marker=0)
     axes.set_ylim(-0.02, 1.02)
     note(axes, remark)
     key(axes, list(curves))
@@ -85,13 +91,12 @@ def in_and_out_of_range(
     axes.grid(axis="x", color="#E6E6E6", linewidth=0.7)
     for row, curve in enumerate(curves.values()):
         colour, _ = stroke(row)
-        for j, (face, lift) in enumerate(((colour, -0.13), ("white", 0.13))):
-            reach = [[curve.mean[j] - curve.low[j]], [curve.high[j] - curve.mean[j]]]
+        for point, face, lift in zip(curve, (colour, "white"), (-0.13, 0.13), strict=True):
             axes.errorbar(
-                curve.mean[j], row + lift, xerr=reach, fmt="o", color=colour, markerfacecolor=face, markersize=6,
+                point.value, row + lift, xerr=reach([point]), fmt="o", color=colour, markerfacecolor=face, markersize=6,
                 markeredgewidth=1.4, linewidth=1.6,
             )  # fmt: skip
-    axes.set_yticks(range(len(curves)), list(curves), fontsize=9, parse_math=False)
+    axes.set_yticks(range(len(curves)), list(curves), fontsize=9)
     for i, tick in enumerate(axes.get_yticklabels()):
         tick.set_color(stroke(i)[0])
     axes.set_ylim(len(curves) - 0.5, -0.5)

@@ -35,7 +35,7 @@ def heat_maps(
 
     labels: of the rows and of the columns.
     """
-    figure = empty(1.6 + (0.9 * len(columns) + 1.2) * len(grids), 1.6 + 0.5 * len(rows))
+    figure = empty(1.6 + (0.9 * len(columns) + 1.2) * len(grids), 1.8 + 0.5 * len(rows))
     panels = figure.subplots(1, len(grids), squeeze=False, sharey=True)[0]
     for axes, grid in zip(panels, grids, strict=True):
         style(axes, labels[1], labels[0] if axes is panels[0] else "")
@@ -44,6 +44,7 @@ def heat_maps(
         axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
         axes.grid(visible=False)
         _draw(axes, grid)
+    figure.supxlabel("the brighter, the better", fontsize=8, color="#777777")
     save(figure, target, title)
 
 

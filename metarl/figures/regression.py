@@ -9,7 +9,22 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from metarl.figures.style import BLUE, CURVES, FAINT, INK, SKY, VERMILLION, Array, Curve, Target, empty, save, style
+from metarl.figures.style import (
+    BLUE,
+    CURVES,
+    FAINT,
+    INK,
+    SKY,
+    VERMILLION,
+    Array,
+    Target,
+    columns,
+    draw_curve,
+    empty,
+    save,
+    style,
+)
+from metarl.statistics import Curve
 
 SHOWN = ((0, VERMILLION, ":"), (1, SKY, "-"), (10, BLUE, "-"))
 """Gradient steps after which a curve is drawn, with colour and line."""
@@ -67,12 +82,10 @@ def _draw_errors(axes: Axes, errors: Mapping[str, Curve]) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    for (_, curve), colour in zip(errors.items(), CURVES, strict=False):
-        steps = np.arange(len(curve.mean))
-        axes.fill_between(steps, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(steps, curve.mean, "o-", color=colour, linewidth=1.8, markersize=4)
+    for i, curve in enumerate(errors.values()):
+        draw_curve(axes, np.arange(len(curve)), curve, i, marker=4)
     colours = dict(zip(errors, CURVES, strict=False))
     low, high = np.log10(axes.get_ylim())
     for name, curve in errors.items():
-        height = (np.log10(curve.mean[-1]) - low) / (high - low)
+        height = (np.log10(columns(curve)[0][-1]) - low) / (high - low)
         axes.text(0.98, height + 0.03, name, transform=axes.transAxes, ha="right", fontsize=9, color=colours[name])

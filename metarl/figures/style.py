@@ -1,4 +1,4 @@
-"""What all figures have in common.
+"""What all figures have in common: colours, axes, curves with their bands, labels, and how a figure is saved.
 
 They are drawn through Matplotlib's object interface, so no global state stays changed and no display is needed.
 Colours are of the Okabe-Ito palette, which colour-blind readers can tell apart.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO, TypeAlias
 
@@ -17,7 +16,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from numpy.typing import NDArray
+
+from metarl.files import write_atomically
+from metarl.statistics import Curve
 
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
 PURPLE, ORANGE, SKY = "#CC79A7", "#E69F00", "#56B4E9"
@@ -26,26 +29,14 @@ Dashes = Literal["-", "--", ":"]
 DASHES: tuple[Dashes, ...] = ("-", "--", ":")
 INK, FAINT = "#333333", "#B8B8B8"
 DPI = 150
-LINE_HEIGHT = 0.063  # of a label at a line's end, as a share of the axes' height
+LINE_HEIGHT = 0.063
+"""Of a label at a line's end, as a share of the axes' height."""
+CATEGORIES = 2
+"""Up to so many different values are drawn as categories, not on a continuous axis."""
 
 Array = NDArray[np.floating]
 Target: TypeAlias = Path | TextIO
 """Where a figure goes: as PNG to a path, or as SVG into a stream of text."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A statistic and its 95% interval, at P points (for an adaptation curve, P = K + 1)."""
-
-    mean: Array
-    """(P,)"""
-    low: Array
-    """(P,) lower end of the interval."""
-    high: Array
-    """(P,) upper end of the interval."""
-
-    def __post_init__(self) -> None:
-        check_lengths(mean=self.mean, low=self.low, high=self.high)
 
 
 def empty(width: float, height: float) -> Figure:
@@ -63,6 +54,48 @@ def style(axes: Axes, xlabel: str, ylabel: str) -> Axes:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#888888")
     return axes
+
+
+def columns(curve: Curve) -> tuple[Array, Array, Array]:
+    """The values of P estimates, and the lower and upper ends of their intervals; (P,) each.
+
+    Errors: ValueError where there is none.
+    """
+    if not len(curve):
+        raise ValueError("a curve needs at least one point")
+    value, low, high = np.array([(e.value, e.low, e.high) for e in curve], dtype=float).T
+    return value, low, high
+
+
+def reach(curve: Curve) -> Array:
+    """(2, P): how far each interval reaches below and above its value, for error bars."""
+    value, low, high = columns(curve)
+    return np.stack([value - low, high - value])
+
+
+def draw_curve(axes: Axes, x: np.ndarray, curve: Curve, i: int, line: float = 1.8, marker: float = 3.5) -> float:
+    """The i-th line of a figure, with the band of its intervals; returns the height at which it ends.
+
+    Args:
+        x: (P,) where the points lie.
+        line, marker: width and size [pt]; 0: without markers.
+    """
+    value, low, high = columns(curve)
+    check_lengths(x=x, value=value)
+    colour, dashes = stroke(i)
+    axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(x, value, marker="o" if marker else "", linestyle=dashes, color=colour, linewidth=line, markersize=marker)
+    return float(value[-1])
+
+
+def categories(axes: Axes, parameter: Array) -> Array | None:
+    """(M,): the category of each value, 0, 1, …, with ticks that name them; None where there are too many values."""
+    values, places = np.unique(parameter, return_inverse=True)
+    if len(values) > CATEGORIES:
+        return None
+    axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+    axes.set_xlim(-0.6, len(values) - 0.4)
+    return places.astype(float)
 
 
 def stroke(i: int) -> tuple[str, Dashes]:
@@ -83,20 +116,16 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
     lines = [text.count("\n") + 1 for _, text, _ in ends]
     heights = spread([(y - low) / (high - low) for y, _, _ in ends], lines)
     for height, (_, text, colour) in zip(heights, ends, strict=True):
-        axes.text(
-            1.015, height, text, transform=axes.transAxes, va="center", fontsize=9, color=colour, parse_math=False
-        )
+        axes.text(1.015, height, text, transform=axes.transAxes, va="center", fontsize=9, color=colour)
 
 
 def key(axes: Axes, labels: Sequence[str]) -> None:
     """What each curve in turn is, beside the axes, for curves that end at one place."""
     lines = [Line2D([], [], color=stroke(i)[0], linestyle=stroke(i)[1], linewidth=2.0) for i in range(len(labels))]
-    legend = axes.legend(
+    axes.legend(
         lines, labels, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9, handlelength=1.6,
         labelcolor=[stroke(i)[0] for i in range(len(labels))],
     )  # fmt: skip
-    for text in legend.get_texts():
-        text.set_parse_math(False)
 
 
 def spread(heights: Sequence[float], lines: Sequence[int]) -> list[float]:
@@ -127,12 +156,18 @@ def check_lengths(**arrays: np.ndarray) -> None:
 
 
 def save(figure: Figure, target: Target, title: str) -> None:
-    """Write the figure with its title, or without one where that is empty."""
+    """Write the figure with its title, or without one where that is empty. A dollar in a text is a dollar.
+
+    Errors: `OSError` that names the path where it cannot be written.
+    """
     if title:
         figure.suptitle(title, fontsize=11, color=INK)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     if isinstance(target, Path):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(target, format="png")
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
+        write_atomically(target, png.getvalue())
         return
     nobody = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     # Letters stay text, and the same figure has the same ids wherever it is drawn.

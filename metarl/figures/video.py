@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import gymnasium
+import imageio_ffmpeg
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -170,7 +172,8 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, coarseness: int = 20) 
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
     try:
-        _encode(draft, np.ascontiguousarray(frames), fps, coarseness)
+        with _ffmpeg(f"encode H.264 to {path.parent}"):
+            _encode(draft, np.ascontiguousarray(frames), fps, coarseness)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -178,39 +181,43 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, coarseness: int = 20) 
 
 def last_frame(path: Path) -> bytes:
     """The picture that the video at `path` ends with, as JPEG. Errors: RenderingUnavailable where ffmpeg fails."""
-    ending = ["-sseof", str(-ENDING), "-i", str(path), "-vf", "reverse", "-frames:v", "1"]
-    picture = ["-f", "image2", "-c:v", "mjpeg", "-q:v", "5", "-"]
-    return _run_ffmpeg([*ending, *picture], f"show the last frame of {path}")
+    with _ffmpeg(f"show the last frame of {path}"):
+        about, *frames = imageio_ffmpeg.read_frames(path, input_params=["-sseof", str(-ENDING)])
+    picture = io.BytesIO()
+    Image.frombytes("RGB", about["size"], frames[-1]).save(picture, "JPEG", quality=85)
+    return picture.getvalue()
 
 
 def _encode(path: Path, frames: np.ndarray, fps: float, coarseness: int) -> None:
-    """Pipe contiguous frames of even size through ffmpeg."""
+    """Send contiguous frames of even size through ffmpeg, which reports its failures only by a file that is not whole.
+
+    Errors: OSError or RuntimeError where not all frames can be read again.
+    """
     height, width = frames.shape[1:3]
-    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
-    codec = ["-c:v", "libx264", "-preset", "fast", "-crf", str(coarseness), "-pix_fmt", "yuv420p"]
-    command = [*source, *codec, "-movflags", "+faststart", "-y", str(path)]
-    _run_ffmpeg(command, f"encode H.264 to {path.parent}", frames.data.cast("B"))
+    options = ["-preset", "fast", "-crf", str(coarseness), "-movflags", "+faststart"]
+    writer = imageio_ffmpeg.write_frames(
+        path, (width, height), fps=fps, codec="libx264", macro_block_size=2, ffmpeg_log_level="error",
+        output_params=options,
+    )  # fmt: skip
+    with contextlib.closing(writer):
+        writer.send(None)
+        for frame in frames:
+            writer.send(frame)
+    written, _ = imageio_ffmpeg.count_frames_and_secs(path)
+    if written != len(frames):
+        raise RuntimeError(f"{written} of {len(frames)} frames were written")
 
 
-def _run_ffmpeg(arguments: Sequence[str], purpose: str, given: memoryview | None = None) -> bytes:
-    """What ffmpeg writes to its output. Errors: RenderingUnavailable where it is missing or fails at its purpose."""
-    command = [_ffmpeg(), "-loglevel", "error", *arguments]
+@contextlib.contextmanager
+def _ffmpeg(purpose: str) -> Generator[None]:
+    """What ffmpeg does inside. Errors: RenderingUnavailable where it is missing or fails at its purpose."""
     try:
-        return subprocess.run(command, input=given or b"", capture_output=True, check=True).stdout
-    except OSError as error:
-        raise RenderingUnavailable(f"ffmpeg does not run ({error}): pip install imageio-ffmpeg") from error
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").strip()
-        raise RenderingUnavailable(f"ffmpeg cannot {purpose}: {reason}") from error
-
-
-def _ffmpeg() -> str:
-    try:
-        import imageio_ffmpeg
-
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        raise RenderingUnavailable(f"there is no ffmpeg ({error}): pip install imageio-ffmpeg") from error
+        yield
+    except (OSError, RuntimeError, ValueError, IndexError) as error:
+        reason = str(error).partition("\n\nFFMPEG COMMAND")[0].strip().rpartition("\n")[-1]
+        raise RenderingUnavailable(
+            f"ffmpeg cannot {purpose}: {reason}. Where there is none: pip install imageio-ffmpeg"
+        ) from error
 
 
 def _first_frame(env: gymnasium.Env) -> np.ndarray:

@@ -19,6 +19,8 @@ from metarl.runs.tracking import read_metrics
 
 REPEATS = "seed"
 GOALS = ("minimize", "maximize")
+SYMBOLS = {"algorithm.inner.step_size": " (α)", "algorithm.step_size": " (β)"}
+"""How papers write the step sizes of the inner and of the outer loop."""
 WANDB_DEFAULT = ("${env}", "${interpreter}", "${program}", "${args}")
 """The command of a sweep that names none."""
 
@@ -71,10 +73,13 @@ class Sweep:
 
     @property
     def short_axes(self) -> tuple[str, str]:
-        """The axes without the section that both are in."""
+        """The axes without the section that both are in, with the symbols that papers give them."""
         row, column = (name.split(".") for name in self.axes)
         common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(row, column, strict=False)))
-        return ".".join(row[common:]), ".".join(column[common:])
+        row_name, column_name = (
+            ".".join(name[common:]) + SYMBOLS.get(axis, "") for name, axis in zip((row, column), self.axes, strict=True)
+        )
+        return row_name, column_name
 
     def jobs(self, folder: Path, extra: Sequence[str]) -> list[Job]:
         """A run for every pair of values and every seed, in this order."""

@@ -19,7 +19,7 @@ many, have the same initial states, and are played with the same adapted paramet
 
 from __future__ import annotations
 
-import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,11 +31,14 @@ from pydantic.dataclasses import dataclass
 
 from metarl.config.settings import with_signature
 from metarl.errors import UserError, no_such_file
+from metarl.files import parse_json
 from metarl.runs import console
 from metarl.statistics import plain, summary
 
 Checkpoint = Literal["latest", "best"]
 FORMAT, VERSION = "metarl-evaluation", 2
+NAMED = 6
+"""So many problems of a file are named."""
 META, RANDOM = "meta-learned", "random init"
 """The initializations that are compared."""
 
@@ -112,9 +115,12 @@ class Record:
         return {name: summaries(self.returns[name][None], self.deterministic[name][None]) for name in self.returns}
 
     def parameter(self) -> tuple[NDArray[np.floating] | None, str | tuple[str, str]]:
-        """What to draw tasks against, with a label: their one number, or their point in the plane; else nothing."""
+        """What to draw tasks against, with a label: their one number, or their point in the plane; None for others."""
         (name, *others), unit = self.tasks[0], ""
-        values = np.array([task[name] for task in self.tasks], dtype=float)
+        try:
+            values = np.array([task[name] for task in self.tasks], dtype=float)
+        except (TypeError, ValueError):  # text, or of different lengths
+            return None, "task"
         if others or values.shape[1:] not in ((), (2,)):
             return None, "task"
         if self.units.get(name):
@@ -164,22 +170,26 @@ def read(path: Path) -> Record:
     except ValidationError as error:
         problems = error.errors(include_url=False)
     lines = [f"{'.'.join(map(str, e['loc'])) or 'it'}: {e['msg'].removeprefix('Value error, ')}" for e in problems]
-    raise UserError("\n  ".join([f"{path} is no valid evaluation:", *lines, "Evaluate the run again."]))
+    more = [f"… and {len(lines) - NAMED} more"] * (len(lines) > NAMED)
+    raise UserError("\n  ".join([f"{path} is no valid evaluation:", *lines[:NAMED], *more, "Evaluate the run again."]))
 
 
 def _check_format(path: Path, content: bytes) -> None:
     """Refuse what is no evaluation, or one of another version."""
     try:
-        data = json.loads(content)
+        data = parse_json(content)
     except ValueError as error:
-        raise UserError(f"{path} is no evaluation: it cannot be read as JSON ({error}).") from error
+        raise UserError(
+            f"{path} is no evaluation: it cannot be read as JSON ({error}). Evaluate the run again."
+        ) from error
     found = data.get("format") if isinstance(data, Mapping) else None
     if found != FORMAT:
-        raise UserError(f"{path} is no evaluation: its format is {found!r}, expected {FORMAT!r}.")
+        raise UserError(f"{path} is no evaluation: its format is {reprlib.repr(found)}, expected {FORMAT!r}.")
     version = data.get("version")
     if isinstance(version, int) and version > VERSION:
         raise UserError(f"{path} is of version {version}, newer than what this program reads ({VERSION}): update it.")
     if version != VERSION:
+        version = reprlib.repr(version)
         again = command(data.get("run", "RUN_DIR"), data.get("split", "held-out"))
         raise UserError(
             f"{path} is of version {version}, and this program reads version {VERSION}, which also has the returns of "

@@ -1,8 +1,7 @@
-"""What a run shows: summary numbers and the checkpoint after each test, videos before and after adaptation."""
+"""What a run publishes: summary numbers and the checkpoint after each test, videos before and after adaptation."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +13,23 @@ import torch
 from numpy.typing import NDArray
 
 from metarl import runs
+from metarl.errors import warns_only
 from metarl.evaluation import AdaptationReturns
 from metarl.experiment import Environment, Experiment
 from metarl.figures import adaptation
-from metarl.figures.style import Curve, Target
+from metarl.figures.style import Target
 from metarl.figures.video import record_episode, side_by_side, write_mp4
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.directory import State
 from metarl.runs.tracking import Tracker, read_metrics
 from metarl.sampling.protocols import family_name
 from metarl.seeding import Purpose, stream
+from metarl.statistics import Curve, Estimate
 from metarl.types import Params
 
 VIDEOS, LEARNING = "videos", "learning.png"
 LONGEST_VIDEO = 300
-"""Steps that are filmed at most: frames are kept in memory, 0.7 MB each."""
+"""Steps that a video shows at most: frames are kept in memory, 0.7 MB each."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,17 @@ def publish_test(
     aliases = ["latest", "best"] if after == best else ["latest"]
     tracker.artifact(run_dir / runs.CHECKPOINT, f"checkpoint-{runs.read_id(run_dir)}", "model", aliases, at | tested)
     ended = state.iteration == experiment.iterations
-    if ended and (learned := learning(experiment, run_dir)):
-        draw_learning(run_dir / LEARNING, experiment, learned, named(experiment))
-        tracker.image("figures/learning", run_dir / LEARNING, "return on training tasks and in the test", **at)
+    if ended:
+        with warns_only(f"no picture {run_dir / LEARNING}"):
+            if learned := learning(experiment, run_dir):
+                draw_learning(run_dir / LEARNING, experiment, learned, title_of(experiment))
+                tracker.image("figures/learning", run_dir / LEARNING, "return on training tasks and in the test", **at)
     if ended or experiment.evaluation.film == "always":
-        made = film(experiment.env, policy, tasks, result, experiment.evaluation.videos, run_dir / VIDEOS)
-        show_films(made, tasks, result, tracker, at)
+        made = make_videos(experiment.env, policy, tasks, result, experiment.evaluation.videos, run_dir / VIDEOS)
+        log_videos(made, tasks, result, tracker, at)
 
 
-def show_films(
+def log_videos(
     made: Sequence[tuple[int, Path]],
     tasks: Sequence[Any],
     result: AdaptationReturns,
@@ -99,16 +102,19 @@ def learning(experiment: Experiment, run_dir: Path) -> Learning | None:
     rows = read_metrics(run_dir / runs.METRICS)
 
     def columns(*names: str) -> list[NDArray[np.floating]]:
-        """The numbers of all rows that have the first of them, a column each."""
-        chosen = [[row[name] for name in names] for row in rows if row.get(names[0]) is not None]
-        return list(np.array(chosen, dtype=float).reshape(-1, len(names)).T)
+        """The numbers of all rows that have every one of them, a column each."""
+        chosen = [[row.get(name) for name in names] for row in rows if row.get(names[0]) is not None]
+        whole = [values for values in chosen if all(isinstance(value, int | float) for value in values)]
+        return list(np.array(whole, dtype=float).reshape(-1, len(names)).T)
 
     after, before, steps = columns("train/return_after", "train/return_before", "environment_steps")
     name = f"{section_of(experiment)}/return_{experiment.evaluation.steps}_steps"
     low, mean, high, at = columns(f"{name}_low", name, f"{name}_high", "environment_steps")
     if not len(after) or not len(mean):
         return None
-    return Learning(steps.astype(int), before, after, at.astype(int), Curve(mean, low, high))
+    return Learning(
+        steps.astype(int), before, after, at.astype(int), [Estimate(*row) for row in zip(mean, low, high, strict=True)]
+    )
 
 
 def draw_learning(target: Target, experiment: Experiment, learned: Learning, title: str) -> None:
@@ -124,7 +130,7 @@ def draw_learning(target: Target, experiment: Experiment, learned: Learning, tit
     )
 
 
-def named(experiment: Experiment) -> str:
+def title_of(experiment: Experiment) -> str:
     """Family and algorithm, as the title of a figure."""
     return f"{family_name(experiment.env.id)}, {experiment.algorithm.name}"
 
@@ -134,7 +140,7 @@ def section_of(experiment: Experiment) -> str:
     return experiment.evaluation.split.replace("-", "_")
 
 
-def film(
+def make_videos(
     environment: Environment,
     policy: GaussianMLP,
     tasks: Sequence[Any],
@@ -148,13 +154,11 @@ def film(
         Index of the task and path of each video; fewer, with one warning, where one cannot be made.
     """
     made: list[tuple[int, Path]] = []
-    try:
+    with warns_only("no videos"):
         for m in spread(len(tasks), count):
             path = folder / f"task-{m:02d}.mp4"
-            film_task(environment, policy, tasks[m], result.of_task(m), path)
+            record_video(environment, policy, tasks[m], result.of_task(m), path)
             made.append((m, path))
-    except Exception as error:  # whatever a renderer raises, training is worth more
-        warnings.warn(f"no videos: {type(error).__name__}: {error}", stacklevel=2)
     return made
 
 
@@ -163,7 +167,7 @@ def spread(number: int, count: int) -> list[int]:
     return np.linspace(0, number - 1, min(count, number)).round().astype(int).tolist()
 
 
-def film_task(
+def record_video(
     environment: Environment,
     policy: GaussianMLP,
     task: Any,
@@ -171,7 +175,7 @@ def film_task(
     file: Path,
     coarseness: int = 20,
 ) -> None:
-    """One task filmed with the parameters before and after adaptation, from the same start with the same noise.
+    """One task with the parameters before and after adaptation side by side, from the same start with the same noise.
 
     `coarseness` is that of `metarl.figures.video.write_mp4`.
     """

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.figures import adaptation, comparison
-from metarl.figures.style import Curve
 from metarl.report.comparison.entries import Entry
-from metarl.report.comparison.results import family, resampled, steps, title
-from metarl.report.table import curve
-from metarl.statistics import estimate, performance_profile
+from metarl.report.comparison.tables import family, resampled, steps, title
+from metarl.statistics import Curve, estimate, performance_profile
 
 NUMBERS = "comparison.json"
 FIGURES = ("adaptation.png", "profile.png", "tasks.png", "splits.png")
@@ -52,7 +50,7 @@ def draw(entries: Sequence[Entry], folder: Path, elsewhere: Sequence[Entry] | No
 
 def draw_adaptation(entries: Sequence[Entry], path: Path) -> None:
     """Mean return after 0..K steps."""
-    curves = {_wrapped(entry): curve([estimate(x) for x in np.moveaxis(entry.returns, -1, 0)]) for entry in entries}
+    curves = {_wrapped(entry): [estimate(x) for x in np.moveaxis(entry.returns, -1, 0)] for entry in entries}
     remark = f"band: 95% interval over {resampled(entries)}"
     adaptation.adaptation_curve(path, curves, title(entries), remark=remark)
 
@@ -60,9 +58,10 @@ def draw_adaptation(entries: Sequence[Entry], path: Path) -> None:
 def draw_profile(entries: Sequence[Entry], path: Path) -> None:
     """The share of runs and tasks above each return, after K steps."""
     after = {_wrapped(entry): entry.returns[..., -1] for entry in entries}
-    low, high = (f([f(x) for x in after.values()]) for f in (np.nanmin, np.nanmax))
+    finite = [x[np.isfinite(x)] for x in after.values() if np.isfinite(x).any()] or [np.array([0.0, 1.0])]
+    low, high = float(min(map(np.min, finite))), float(max(map(np.max, finite)))
     thresholds = np.linspace(low - 0.02 * (high - low), high, THRESHOLDS)
-    curves = {label: curve(performance_profile(x, thresholds)) for label, x in after.items()}
+    curves = {label: performance_profile(x, thresholds) for label, x in after.items()}
     remark = f"band: 95% interval over {resampled(entries)}"
     comparison.performance_profile(path, thresholds, curves, title(entries), _axis(entries), remark)
 
@@ -78,7 +77,7 @@ def draw_tasks(entries: Sequence[Entry], parameter: NDArray[np.floating], label:
 def draw_splits(entries: Sequence[Entry], elsewhere: Sequence[Entry], path: Path) -> None:
     """Mean return after K steps on the entries' split and on another one."""
     both = zip(entries, elsewhere, strict=True)
-    curves = {_wrapped(pair[0]): curve([estimate(entry.returns[..., -1]) for entry in pair]) for pair in both}
+    curves = {_wrapped(pair[0]): [estimate(entry.returns[..., -1]) for entry in pair] for pair in both}
     splits = entries[0].record.split, elsewhere[0].record.split
     remark = f"bar: 95% interval over {resampled(entries)}"
     comparison.in_and_out_of_range(path, curves, splits, family(entries), _axis(entries), remark)
@@ -86,7 +85,7 @@ def draw_splits(entries: Sequence[Entry], elsewhere: Sequence[Entry], path: Path
 
 def _of_each_task(x: NDArray[np.floating]) -> Curve:
     """The mean over seeds on each task and its interval over seeds, (tasks,), from (seeds, tasks)."""
-    return curve([estimate(x[:, m : m + 1]) for m in range(x.shape[1])])
+    return [estimate(x[:, m : m + 1]) for m in range(x.shape[1])]
 
 
 def _axis(entries: Sequence[Entry]) -> str:

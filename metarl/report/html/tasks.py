@@ -29,4 +29,11 @@ def tasks_of(record: Record, env: TaskVectorEnv) -> Sequence[Any]:
 
 def _same(task: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two tasks as plain data are one, but for rounding."""
-    return task.keys() == other.keys() and all(np.allclose(task[name], other[name]) for name in task)
+    return task.keys() == other.keys() and all(_close(task[name], other[name]) for name in task)
+
+
+def _close(value: Any, other: Any) -> bool:
+    try:
+        return np.allclose(value, other)
+    except (TypeError, ValueError):  # text, or of other shapes
+        return value == other

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,16 +21,16 @@ from metarl.figures.video import RenderingUnavailable, last_frame
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.report.html.run_data import RunData
 from metarl.report.records import META, Record
-from metarl.runs.publish import VIDEOS, film_task
+from metarl.runs.publish import VIDEOS, record_video
 
 COARSENESS = 26
 """Of the encoding: half the size of the run's own videos, for a page that shows them smaller."""
 BUDGET = 6_500_000
-"""Bytes of all films of a page; in base64 they are a third more."""
+"""Bytes of all videos of a page; in base64 they are a third more."""
 
 
 @dataclass(frozen=True)
-class Film:
+class Video:
     """One task, before adaptation on the left and after it on the right."""
 
     level: str
@@ -47,12 +48,17 @@ class Film:
 
 
 @dataclass(frozen=True)
-class Films:
-    """What could be filmed, and why the rest could not."""
+class Videos:
+    """The videos that could be made, and why the others could not."""
 
-    films: tuple[Film, ...] = ()
+    videos: tuple[Video, ...] = ()
     missing: str = ""
     """One sentence; empty where nothing is missing."""
+
+
+def data_url(content: bytes, kind: str) -> str:
+    """`content` itself in place of an address."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def chosen(returns: NDArray[np.floating]) -> dict[str, int]:
@@ -68,56 +74,57 @@ def chosen(returns: NDArray[np.floating]) -> dict[str, int]:
     return {level: order[place] for level, place in list(places.items())[: len(order)]}
 
 
-def make(story: RunData, record: Record, tasks: Sequence[Any]) -> Films:
-    """The three films, from the run's folder where they lie there since the evaluation, else filmed now.
+def make(run: RunData, record: Record, tasks: Sequence[Any]) -> Videos:
+    """The three videos, from the run's folder where they lie there since the evaluation, else made now.
 
-    To film, the policy adapts to all test tasks again, with the evaluation's own seed: what acts after adaptation is
-    what was measured.
+    For a video, the policy adapts to all test tasks again, with the evaluation's own seed: what acts after adaptation
+    is what was measured.
     """
     levels = chosen(record.returns[META][:, -1])
-    files = {level: file_of(story.folder, record.split, level) for level in levels}
+    files = {level: file_of(run.folder, record.split, level) for level in levels}
     try:
-        if not all(_newer(file, story.file) for file in files.values()):
-            if story.outdated:
-                return Films(missing="The policy was trained further since the evaluation: evaluate it again.")
-            _film(story, record, tasks, {files[level]: m for level, m in levels.items()})
-        films = [Film(level, m, files[level].read_bytes(), last_frame(files[level])) for level, m in levels.items()]
-    except (RenderingUnavailable, UserError) as error:
-        return Films(missing=f"No videos: {error}")
-    return within(BUDGET, films, files)
+        if not all(_newer(file, run.file) for file in files.values()):
+            if run.outdated:
+                return Videos(missing="The policy was trained further since the evaluation: evaluate it again.")
+            _record(run, record, tasks, {files[level]: m for level, m in levels.items()})
+        found = [Video(level, m, files[level].read_bytes(), last_frame(files[level])) for level, m in levels.items()]
+    except Exception as error:  # a page without videos is better than none
+        known = isinstance(error, RenderingUnavailable | UserError)
+        return Videos(missing=f"No videos: {error if known else f'{type(error).__name__}: {error}'}")
+    return within(BUDGET, found, files)
 
 
 def file_of(folder: Path, split: str, level: str) -> Path:
-    """Where a film lies."""
+    """Where a video lies."""
     return folder / VIDEOS / f"report-{split}-{level}.mp4"
 
 
-def within(budget: int, films: list[Film], files: Mapping[str, Path]) -> Films:
-    """As many films as fit the budget [bytes], in their order; the rest is named."""
-    total = np.cumsum([len(film.mp4) for film in films])
-    kept = tuple(film for film, size in zip(films, total, strict=True) if size <= budget)
-    left = [str(files[film.level]) for film in films[len(kept) :]]
-    return Films(kept, f"Too large for this page: {', '.join(left)}." if left else "")
+def within(budget: int, videos: list[Video], files: Mapping[str, Path]) -> Videos:
+    """As many videos as fit the budget [bytes], in their order; the rest is named."""
+    total = np.cumsum([len(video.mp4) for video in videos])
+    kept = tuple(video for video, size in zip(videos, total, strict=True) if size <= budget)
+    left = [str(files[video.level]) for video in videos[len(kept) :]]
+    return Videos(kept, f"Too large for this page: {', '.join(left)}." if left else "")
 
 
-def adapt_again(story: RunData, record: Record, tasks: Sequence[Any]) -> tuple[GaussianMLP, AdaptationReturns]:
+def adapt_again(run: RunData, record: Record, tasks: Sequence[Any]) -> tuple[GaussianMLP, AdaptationReturns]:
     """The evaluation of the trained policy once more, for its parameters after each step."""
-    experiment = story.experiment
+    experiment = run.experiment
     env = make_vector_env(experiment.env, len(tasks) * record.episodes, experiment.threads)
     policy = make_policy(experiment, env)
-    runs.check_shapes(story.folder / runs.CHECKPOINT, story.state.params, initial_params(policy, experiment))
+    runs.check_shapes(run.folder / runs.CHECKPOINT, run.state.params, initial_params(policy, experiment))
     as_measured = replace(experiment, evaluation=replace(experiment.evaluation, later_steps=record.later_steps))
-    result = evaluate(env, policy, story.state.params, as_measured, tasks, steps=record.steps, seed=record.seed)
+    result = evaluate(env, policy, run.state.params, as_measured, tasks, steps=record.steps, seed=record.seed)
     env.close()
     return policy, result
 
 
-def _film(story: RunData, record: Record, tasks: Sequence[Any], wanted: Mapping[Path, int]) -> None:
-    environment = story.experiment.env
+def _record(run: RunData, record: Record, tasks: Sequence[Any], wanted: Mapping[Path, int]) -> None:
+    environment = run.experiment.env
     check_can_be_filmed(environment.id)
-    policy, result = adapt_again(story, record, tasks)
+    policy, result = adapt_again(run, record, tasks)
     for file, m in wanted.items():
-        film_task(environment, policy, tasks[m], result.of_task(m), file, COARSENESS)
+        record_video(environment, policy, tasks[m], result.of_task(m), file, COARSENESS)
 
 
 def _newer(file: Path, other: Path | None) -> bool:

@@ -9,16 +9,14 @@ import pytest
 from metarl import runs
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.reptile import Reptile
-from metarl.baselines import PPOResult, Results, mean_metrics, minibatches, points, ppo_jobs, prepare
-from metarl.baselines import results as rivals_results
+from metarl.baselines import PPOResult, SampleEfficiency, mean_metrics, minibatches, points, ppo_jobs, prepare
 from metarl.baselines.setup import ORACLE, PPO_META, PPO_PRETRAINED, PPO_SCRATCH, advice, reward_scale
 from metarl.builders import initial_params, make_policy, make_vector_env
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Policy
 from metarl.inner.sb3 import SB3PPO
 from metarl.inner.sgd import SGD
-from metarl.report.html import run_data
-from metarl.report.html.run_data import read_baselines
+from metarl.report import baseline_record
 from metarl.report.records import META, RANDOM
 from metarl.runs.directory import State
 
@@ -33,16 +31,7 @@ def measured(*means, spread=2.0):
 
 def results(scratch=(-50, -40, -30, -10), meta=(-40, -20), oracle=(-12.0, -8.0), **more):
     learners = {META: measured(*meta), RANDOM: measured(-50, -48), PPO_SCRATCH: measured(*scratch), **more}
-    return Results(learners, None if oracle is None else np.array(oracle), EACH)
-
-
-def test_what_is_written_and_what_is_read_are_of_one_version(tmp_path, monkeypatch):
-    for module in (run_data, rivals_results):
-        monkeypatch.setattr(module, "BASELINES_VERSION", 2)
-    file = tmp_path / "baseline.json"
-    file.write_text(json.dumps(results().to_json({}), allow_nan=False))
-    assert json.loads(file.read_text())["version"] == 2
-    assert read_baselines(file) is not None
+    return SampleEfficiency(learners, None if oracle is None else np.array(oracle), EACH)
 
 
 # ------------------------------------------------------------------------------------ 90% of the oracle
@@ -72,8 +61,8 @@ def test_a_task_that_was_left_out_is_not_counted():
     learners = dict(results().learners)
     learners[PPO_SCRATCH][1][0, 3] = np.nan
     assert results().steps_to(PPO_SCRATCH, -8) is None
-    assert Results(learners, np.array([np.nan, -10.0]), EACH).steps_to(PPO_SCRATCH, -8) == 3 * EACH
-    assert Results(learners, np.array([np.nan, -10.0]), EACH).threshold == pytest.approx(-14)
+    assert SampleEfficiency(learners, np.array([np.nan, -10.0]), EACH).steps_to(PPO_SCRATCH, -8) == 3 * EACH
+    assert SampleEfficiency(learners, np.array([np.nan, -10.0]), EACH).threshold == pytest.approx(-14)
 
 
 # ------------------------------------------------------------------------------------------- overtaking
@@ -97,16 +86,16 @@ def test_where_ppo_overtakes(scratch, overtakes):
 
 def test_overtaking_in_words():
     assert results().remarks[0] == (
-        "PPO from scratch overtakes the meta-learned policy after 300 steps on the new goal, 3 times those of one "
+        "PPO from scratch overtakes the meta-learned policy after 300 steps on the new task, 3 times those of one "
         "adaptation step: its return there is -10.0 [-12.0, -8.0], the difference 10.0 [10.0, 10.0]. "
         "The meta-learned policy adapts for the first 100 of them."
     )
-    assert "within 300 steps on the new goal" in results(scratch=(-50, -40, -30, -25)).remarks[0]
+    assert "within 300 steps on the new task" in results(scratch=(-50, -40, -30, -25)).remarks[0]
 
 
 def test_a_difference_within_the_noise_is_no_overtaking():
     steps, noisy = EACH * np.arange(2), np.stack([np.full(6, -50.0), [-40.0, -30, -20, -10, 0, -15]], axis=1)
-    found = Results({META: (steps, np.full((6, 2), -20.0)), PPO_SCRATCH: (steps, noisy)}, None, EACH)
+    found = SampleEfficiency({META: (steps, np.full((6, 2), -20.0)), PPO_SCRATCH: (steps, noisy)}, None, EACH)
     assert noisy[:, 1].mean() > -20
     assert found.overtakes(PPO_SCRATCH) is None
 
@@ -129,11 +118,11 @@ def test_remarks_say_what_90_percent_is_or_why_there_is_none():
 def test_the_file_is_what_the_page_reads(tmp_path):
     found = results()
     (tmp_path / "baseline.json").write_text(json.dumps(found.to_json({"split": "held-out"}), allow_nan=False))
-    read = read_baselines(tmp_path / "baseline.json")
+    read = baseline_record.read(tmp_path / "baseline.json")
     assert list(read.curves) == [META, RANDOM, PPO_SCRATCH, ORACLE]
     steps, curve = read.curves[PPO_SCRATCH]
-    assert (steps.tolist(), curve.mean.tolist()) == ([0, 100, 200, 300], [-50, -40, -30, -10])
-    assert (curve.low[0], curve.high[0]) == (-52, -48)
+    assert (steps.tolist(), [e.value for e in curve]) == ([0, 100, 200, 300], [-50, -40, -30, -10])
+    assert (curve[0].low, curve[0].high) == (-52, -48)
     assert read.curves[ORACLE][0].tolist() == [0, 300]
     assert read.table == found.rows
     assert read.remarks == found.remarks
@@ -145,12 +134,12 @@ def test_the_file_is_what_the_page_reads(tmp_path):
 def test_what_is_undefined_is_null_in_the_file():
     learners = dict(results().learners)
     learners[META][1][:, 1] = np.nan
-    data = json.loads(json.dumps(Results(learners, None, EACH).to_json({}), allow_nan=False))
+    data = json.loads(json.dumps(SampleEfficiency(learners, None, EACH).to_json({}), allow_nan=False))
     assert data["curves"][META]["mean"] == [-40, None]
     assert data["table"][0]["return at the end"] is None
 
 
-def test_metrics_are_means_over_the_goals_that_have_them():
+def test_metrics_are_means_over_the_tasks_that_have_them():
     rows = [[(10, {"sb3/rollout/x": 1.0, "sb3/time/fps": 7.0}), (20, {"sb3/rollout/x": 3.0, "sb3/train/y": 5.0})]]
     rows.append([(10, {"sb3/rollout/x": 2.0}), (20, {"sb3/rollout/x": None, "sb3/train/y": 6.0})])
     learned = [PPOResult(np.zeros(1), own) for own in rows]
@@ -204,7 +193,7 @@ def adapts(tmp_path):
 
 
 def test_every_learner_starts_from_parameters_of_its_own(adapts, tmp_path):
-    setup = prepare(adapts, pretrained=saved(tmp_path / "joint", JOINT, seed=1), goals=2)
+    setup = prepare(adapts, pretrained=saved(tmp_path / "joint", JOINT, seed=1), tasks=2)
     assert list(setup.starts) == [PPO_SCRATCH, PPO_META, PPO_PRETRAINED]
     first = setup.starts[PPO_SCRATCH]
     assert (setup.starts[PPO_META]["w0"] == first["w0"]).all()  # nothing was trained here
@@ -224,8 +213,8 @@ def test_step_sizes_stay_behind_and_a_critic_comes_along(tmp_path):
 
 def test_a_result_is_found_again_only_where_all_is_the_same(adapts):
     def files(rollouts=2, **changes):
-        goals = ppo_jobs(prepare(adapts, goals=2, **changes), SB3PPO(steps=rollouts, minibatches=1))
-        return [goal.file for own in goals.values() for goal in own]
+        jobs = ppo_jobs(prepare(adapts, tasks=2, **changes), SB3PPO(steps=rollouts, minibatches=1))
+        return [job.file for own in jobs.values() for job in own]
 
     own = files()
     assert len(set(own)) == 4
@@ -238,12 +227,12 @@ def test_a_result_is_found_again_only_where_all_is_the_same(adapts):
     assert [file in own for file in files()] == [True, True, False, False]  # from scratch, from the meta-learned
 
 
-def test_twenty_goals_or_as_many_as_there_are(adapts, tmp_path):
+def test_twenty_tasks_or_as_many_as_there_are(adapts, tmp_path):
     assert len(prepare(adapts).tasks) == 20
     two = Experiment(env=Environment(id="envs:metarl/HalfCheetahDir-v0"), evaluation=Evaluation(split="train", tasks=2))
     assert len(prepare(saved(tmp_path / "two", two)).tasks) == 2
     with pytest.raises(UserError, match="21 train tasks were asked for, but only 2"):
-        prepare(tmp_path / "two", goals=21)
+        prepare(tmp_path / "two", tasks=21)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +262,7 @@ def test_an_oracle_of_other_tasks_is_refused(tmp_path):
 
 def test_an_oracle_may_have_a_policy_of_its_own(adapts, tmp_path):
     oracle = saved(tmp_path / "oracle", replace(SEES, policy=Policy(hidden_sizes=(6,))))
-    returns = prepare(adapts, oracle=oracle, goals=3).ask_oracle()
+    returns = prepare(adapts, oracle=oracle, tasks=3).ask_oracle()
     assert returns.shape == (3,)
     assert (returns < 0).all()
 

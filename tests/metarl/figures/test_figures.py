@@ -20,20 +20,23 @@ from metarl.figures.adaptation import (
     learning_curve,
     return_per_task,
 )
-from metarl.figures.style import Curve
+from metarl.statistics import Estimate
 
 
-def curve(start: float, gain: float, points: int = 4) -> Curve:
-    mean = start + gain * (1 - 0.3 ** np.arange(points))
-    return Curve(mean, mean - 5, mean + 5)
+def curve(start: float, gain: float, points: int = 4) -> list[Estimate]:
+    return [Estimate(mean, mean - 5, mean + 5) for mean in start + gain * (1 - 0.3 ** np.arange(points))]
+
+
+def flat(*values: float) -> list[Estimate]:
+    return [Estimate(value, value, value) for value in values]
 
 
 CURVES = {"meta-learned": curve(-80, 60), "random initialization": curve(-150, 10)}
 PAIRS = TaskReturns(np.linspace(-90, -60, 12), np.linspace(-30, -20, 12))
-LINE = TaskReturns(PAIRS.before, PAIRS.after, np.linspace(0, 3, 12), "goal [m/s]", {"training": (0, 2)})
+LINE = TaskReturns(PAIRS.before, PAIRS.after, np.linspace(0, 3, 12), "goal [m/s]")
 PLANE = TaskReturns(PAIRS.before, PAIRS.after, np.random.default_rng(0).normal(size=(12, 2)), ("x [m]", "y [m]"))
 STEPS = np.arange(1, 201) * 8000
-LOSS = Curve(*[np.array([1.0, 0.1])] * 3)
+LOSS = flat(1.0, 0.1)
 LEARNERS = {
     "meta-learned": (np.arange(4) * 2000, curve(-80, 60)),
     "from scratch": (2000 * 2 ** np.arange(12), curve(-90, 70, 12)),
@@ -59,11 +62,11 @@ def texts(figure: Figure) -> set[str]:
         (lambda path: adaptation_curve(path, CURVES, "title"), (840, 540)),
         (lambda path: return_per_task(path, PAIRS, "title"), (840, 540)),
         (lambda path: return_per_task(path, LINE, "title"), (840, 540)),
-        (lambda path: return_per_task(path, PLANE, "title"), (1080, 540)),
+        (lambda path: return_per_task(path, PLANE, "title"), (840, 585)),
         (lambda path: evaluation_figure(path, CURVES, LINE, "title"), (1560, 570)),
         (lambda path: evaluation_figure(path, CURVES, PLANE, "title"), (1872, 570)),
         (lambda path: learning_curve(path, STEPS, STEPS * 1e-5, STEPS * 2e-5, "title"), (840, 540)),
-        (lambda path: learners(path, LEARNERS, "title"), (840, 540)),
+        (lambda path: learners(path, LEARNERS, "title", "steps"), (840, 540)),
     ],
 )
 def test_a_png_of_its_size(tmp_path, draw, size):
@@ -79,17 +82,17 @@ def test_a_png_of_its_size(tmp_path, draw, size):
 
 
 def test_curves_are_drawn_as_given_and_labelled_at_their_ends(tmp_path, drawn):
-    adaptation_curve(tmp_path / "a.png", CURVES, "the title", ylabel="mean return")
+    adaptation_curve(tmp_path / "a.png", CURVES, "the title")
     [axes] = drawn[0].axes
     for line, expected in zip(axes.lines, CURVES.values(), strict=True):
-        np.testing.assert_array_equal(line.get_xydata(), np.stack([np.arange(4), expected.mean], axis=1))
+        np.testing.assert_array_equal(line.get_xydata(), np.stack([np.arange(4), [e.value for e in expected]], axis=1))
     bands = [band.get_paths()[0].vertices[:, 1] for band in axes.collections]
     assert [(band.min(), band.max()) for band in bands] == [
-        (expected.low.min(), expected.high.max()) for expected in CURVES.values()
+        (min(e.low for e in expected), max(e.high for e in expected)) for expected in CURVES.values()
     ]
     for text, line, name in zip(reversed(axes.texts), axes.lines, CURVES, strict=True):
         assert (text.get_text(), text.get_color()) == (name, line.get_color())
-    assert {"the title", "mean return", "gradient steps"} <= texts(drawn[0])
+    assert {"the title", "return", "gradient steps"} <= texts(drawn[0])
 
 
 def test_tasks_lie_at_their_parameter(tmp_path, drawn):
@@ -97,7 +100,7 @@ def test_tasks_lie_at_their_parameter(tmp_path, drawn):
     before, after = (dots.get_offsets() for dots in drawn[0].axes[0].collections[1:])
     np.testing.assert_allclose(before, np.stack([LINE.parameter, LINE.before], axis=1))
     np.testing.assert_allclose(after, np.stack([LINE.parameter, LINE.after], axis=1))
-    assert {"goal [m/s]", "training", "before", "after adaptation"} <= texts(drawn[0])
+    assert {"goal [m/s]", "before", "after adaptation"} <= texts(drawn[0])
 
 
 def test_tasks_without_a_parameter_are_numbered(tmp_path, drawn):
@@ -118,18 +121,18 @@ def test_learning_curve_shows_the_held_out_interval(tmp_path, drawn):
     learning_curve(tmp_path / "a.png", STEPS, STEPS * 0.0, STEPS * 0.0 + 3, "title", tested=held_out)
     [axes] = drawn[0].axes
     [(_, _, (interval,))] = axes.containers
-    for (bottom, top), low, high in zip(interval.get_segments(), held_out[1].low, held_out[1].high, strict=True):
-        np.testing.assert_allclose((bottom[1], top[1]), (low, high))
+    for (bottom, top), found in zip(interval.get_segments(), held_out[1], strict=True):
+        np.testing.assert_allclose((bottom[1], top[1]), (found.low, found.high))
     smooth = axes.lines[1].get_xydata()
     np.testing.assert_allclose(smooth, np.stack([STEPS, np.full(200, 3.0)], axis=1))
 
 
 def test_learners_lie_at_the_steps_that_each_took(tmp_path, drawn):
     """The axis is logarithmic above the first step that was taken, and 0 has a place on it."""
-    learners(tmp_path / "a.png", LEARNERS, "title")
+    learners(tmp_path / "a.png", LEARNERS, "title", "environment steps")
     [axes] = drawn[0].axes
     for line, (steps, expected) in zip(axes.lines, LEARNERS.values(), strict=True):
-        np.testing.assert_array_equal(line.get_xydata(), np.stack([steps, expected.mean], axis=1))
+        np.testing.assert_array_equal(line.get_xydata(), np.stack([steps, [e.value for e in expected]], axis=1))
     left, right = (axes.transAxes.inverted().transform(axes.transData.transform((x, 0)))[0] for x in (0, 4_096_000))
     assert (left, right) == pytest.approx((0.05, 0.95), abs=0.02)
     places = [axes.transData.transform((x, 0))[0] for x in (4000, 8000, 16000)]
@@ -138,13 +141,13 @@ def test_learners_lie_at_the_steps_that_each_took(tmp_path, drawn):
 
 
 def test_a_figure_as_svg_is_its_drawing_with_letters_as_text():
-    text = style.svg(adaptation_curve, CURVES, "the title", ylabel="a < b")
-    assert text == style.svg(adaptation_curve, CURVES, "the title", ylabel="a < b")
+    text = style.svg(adaptation_curve, CURVES, "a < b")
+    assert text == style.svg(adaptation_curve, CURVES, "a < b")
     root = ElementTree.fromstring(text)
     assert root.get("viewBox") == "0 0 403.2 259.2"
     written = {"".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"the title", "a < b", "gradient steps", *CURVES} <= written
-    assert "the title" not in style.svg(adaptation_curve, CURVES, "")
+    assert {"a < b", "gradient steps", *CURVES} <= written
+    assert "&lt;" not in style.svg(adaptation_curve, CURVES, "")
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_a_dozen_and_a_half_curves_can_be_told_apart():
 
 
 def test_a_profile_and_its_key_have_the_same_strokes(tmp_path, drawn):
-    shares = {f"algorithm {i}": Curve(*[np.array([1.0, 0.5, 0.0])] * 3) for i in range(8)}
+    shares = {f"algorithm {i}": flat(1.0, 0.5, 0.0) for i in range(8)}
     comparison.performance_profile(tmp_path / "a.png", np.arange(3.0), shares, "title", "return", "remark")
     [axes] = drawn[0].axes
     entries = zip(axes.lines, axes.get_legend().get_lines(), axes.get_legend().get_texts(), shares, strict=True)
@@ -196,7 +199,7 @@ def test_a_dollar_in_a_label_is_a_dollar(draw, label):
 
 
 def test_the_first_split_is_filled_and_the_second_hollow(tmp_path, drawn):
-    pair = Curve(np.array([5.0, -5.0]), np.array([4.0, -7.0]), np.array([8.0, -4.0]))
+    pair = [Estimate(5.0, 4.0, 8.0), Estimate(-5.0, -7.0, -4.0)]
     comparison.in_and_out_of_range(
         tmp_path / "a.png", {"ours": pair, "theirs": pair}, ("held-out", "far"), "title", "return", "remark"
     )
@@ -234,15 +237,14 @@ def test_labels_stay_beside_the_axes_without_touching(height, lines):
 
 def test_values_that_are_not_finite_leave_gaps(tmp_path):
     hole = np.array([-1.0, np.nan, -2.0])
-    adaptation_curve(tmp_path / "a.png", {"a": Curve(hole[::-1], hole, hole), "b": Curve(*[hole * np.nan] * 3)}, "t")
+    adaptation_curve(tmp_path / "a.png", {"a": flat(*hole), "b": flat(*hole * np.nan)}, "t")
     learning_curve(tmp_path / "b.png", np.arange(3), hole, hole * np.nan, "t")
 
 
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Curve(np.zeros(3), np.zeros(3), np.zeros(2)), "one length"),
-        (lambda: Curve(np.zeros(0), np.zeros(0), np.zeros(0)), "at least one point"),
+        (lambda: style.columns([]), "at least one point"),
         (lambda: TaskReturns(np.zeros(3), np.zeros(2)), "one length"),
         (lambda: TaskReturns(np.zeros(3), np.zeros(3), np.zeros((3, 3))), r"\(M, 2\) with M = 3"),
         (lambda: TaskReturns(np.zeros(3), np.zeros(3), np.zeros((3, 2)), "goal"), "a label for each column"),
@@ -259,8 +261,9 @@ def test_pyplot_is_never_loaded_and_settings_stay(tmp_path):
 import sys, pathlib, matplotlib, numpy as np
 settings = matplotlib.rcParams.copy()
 from metarl.figures.adaptation import *
-from metarl.figures.style import Curve, svg
-flat = Curve(*[np.zeros(2)] * 3)
+from metarl.figures.style import svg
+from metarl.statistics import Estimate
+flat = [Estimate(0, 0, 0)] * 2
 returns = TaskReturns(np.zeros(2), np.ones(2))
 evaluation_figure(pathlib.Path({str(tmp_path)!r}) / "a.png", {{"a": flat}}, returns, "t")
 svg(evaluation_figure, {{"a": flat}}, returns, "t")

@@ -34,7 +34,7 @@ def test_a_run_for_every_cell_and_seed(sweep, tmp_path):
     assert jobs[7].train == ("scripts/train.py", "configs/x.yaml", "--a=b", *cell, "--threads=1", "--iterations=9")
     assert jobs[7].run_dir == tmp_path / "0.2_1_5"
     assert jobs[7].resumable
-    assert sweep.short_axes == ("inner.step_size", "outer.step_size")
+    assert sweep.short_axes == ("inner.step_size (α)", "outer.step_size")
     assert len({job.run_dir for job in jobs}) == len(jobs)
 
 

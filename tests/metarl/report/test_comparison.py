@@ -16,9 +16,11 @@ from metarl.algorithms.promp import ProMP
 from metarl.algorithms.reptile import Reptile
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Tracking
+from metarl.figures import style
+from metarl.files import write_atomically
 from metarl.inner import PPO, SGD
 from metarl.report import comparison
-from metarl.report.comparison import results
+from metarl.report.comparison import tables
 from metarl.report.records import META, RANDOM, Record, Training, file_of
 from metarl.statistics import estimate, interquartile_mean, plain, probability_of_improvement, worst_decile
 
@@ -306,7 +308,7 @@ def test_the_table_says_what_its_intervals_are_over(evaluated, chosen, text):
     [(0, "0"), (999, "999"), (999_400, "999 k"), (999_600, "1 M"), (4_800_000, "4.8 M"), (999_600_000, "1 G")],
 )
 def test_a_number_of_steps_in_words(steps, words):
-    assert results.in_words(steps) == words
+    assert tables.in_words(steps) == words
 
 
 def test_a_single_entry_is_compared_with_nothing(evaluated):
@@ -340,9 +342,14 @@ def test_a_comparison_is_strict_json(three_and_two):
 @pytest.fixture
 def drawn(monkeypatch):
     """Name -> figure that was saved, to look into."""
-    seen = {}
-    save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda f, path, **kw: (seen.__setitem__(path.stem, f), save(f, path, **kw)))
+    seen, figures, save = {}, [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda f, *args, **kw: (figures.append(f), save(f, *args, **kw)))
+
+    def write(path, content):
+        seen[path.stem] = figures[-1]
+        write_atomically(path, content)
+
+    monkeypatch.setattr(style, "write_atomically", write)
     return seen
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,16 +20,17 @@ from metarl.builders import fixed_tasks, make_vector_env
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment
 from metarl.figures.adaptation import adaptation_curve
-from metarl.figures.style import Curve, svg
-from metarl.report.html import formatting, header, markup, provenance, videos
-from metarl.report.html.build import build
-from metarl.report.html.markup import Html, element
+from metarl.figures.style import svg
+from metarl.report.html import formatting, sections, videos
+from metarl.report.html.algorithm_names import algorithm_name, algorithm_settings
+from metarl.report.html.page import build
 from metarl.report.html.run_data import RunData, read
+from metarl.report.html.svg import embed
 from metarl.report.html.tasks import tasks_of
-from metarl.report.html.videos import Film, Films
+from metarl.report.html.videos import Video, Videos
 from metarl.report.records import META, RANDOM, Record, Training, file_of
 from metarl.runs.directory import State
-from metarl.statistics import Estimate
+from metarl.statistics import Estimate, plain
 
 ROOT = Path(__file__).parents[3]
 NASTY = "<script>alert(1)</script>"
@@ -134,21 +136,23 @@ def write_evaluation(folder, space, split="held-out", iterations=7, **changes):
     file.write_text(json.dumps(record.to_json() | changes))
 
 
-def reader(story: RunData, space, filmed: Films | None = None, aim: str = "go there") -> Reader:
-    return Reader(build(story, aim, tasks_of(story.record, space) if story.record else None, filmed))
+def reader(run: RunData, space, made: Videos | None = None, aim: str = "go there") -> Reader:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a section that cannot be made is a warning
+        return Reader(build(run, aim, tasks_of(run.record, space) if run.record else None, made))
 
 
-def video() -> Film:
+def video() -> Video:
     picture = io.BytesIO()
     Image.new("RGB", (64, 32)).save(picture, "JPEG")
-    return Film("hardest", 2, b"film", picture.getvalue())
+    return Video("hardest", 2, b"video", picture.getvalue())
 
 
 # ------------------------------------------------------------------------------------- the page as a whole
 def test_nothing_in_the_page_leads_outside(folder, space):
     (folder / "baseline.json").write_text(json.dumps(BASELINES))
     write_evaluation(folder, space, "out-of-range")
-    page = reader(read(folder), space, Films((video(),)))
+    page = reader(read(folder), space, Videos((video(),)))
     links = [
         value
         for _, attributes in page.tags
@@ -179,7 +183,7 @@ def test_ids_are_unique_and_every_reference_has_its_target(folder, space):
 
 def test_the_page_can_be_heard(folder, space):
     """Headings in order, a text for each picture, a head for each row and column, a name for what scrolls."""
-    page = reader(read(folder), space, Films((video(),)))
+    page = reader(read(folder), space, Videos((video(),)))
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert max(np.diff(levels)) == 1
@@ -193,19 +197,19 @@ def test_the_page_can_be_heard(folder, space):
 
 
 def test_the_page_says_what_was_measured(folder, space):
-    story = read(folder)
-    page = reader(story, space)
+    run = read(folder)
+    page = reader(run, space)
     for row in np.round(RETURNS[META][:4], 1).tolist():
         for value in row:
             assert str(value).replace("-", "−") in page.text
-    for task in tasks_of(story.record, space):
+    for task in tasks_of(run.record, space):
         assert task.label in page.text
     gain = RETURNS[META][:4, 1] - RETURNS[META][:4, 0]
     ahead = RETURNS[META][:4, 1] - RETURNS[RANDOM][:4, 1]
     for x in (gain, ahead, RETURNS[META][:4, 0], RETURNS[RANDOM][:, 1]):
-        assert formatting.mean(x) in re.sub(r"\]\s*", "] ", page.text).replace("[", " [").replace("  [", " [")
+        assert formatting.format_mean(x) in re.sub(r"\s*\[", " [", page.text)
     assert "go there" in page.text
-    assert "5,600 environment steps in 7 iterations, with seed 0" in page.text
+    assert "5,600 environment steps in 7 iterations, with seed 0" in " ".join(page.text.split())
     assert "3 of 5 are better after it" in page.text
     assert "−30.0 [−32.2, −28.0]" in page.text  # the repeated test
     assert "9.9" in page.text
@@ -219,7 +223,7 @@ def test_the_same_run_has_the_same_page(folder, space):
 def test_text_stays_text(folder, space, monkeypatch):
     (folder / "baseline.json").write_text(json.dumps(BASELINES))
     monkeypatch.setattr(RunData, "name", f"{NASTY} & $title")
-    nasty = Films(missing=f"No videos: {NASTY}")
+    nasty = Videos(missing=f"No videos: {NASTY}")
     page = reader(read(folder), space, nasty, aim=f'{NASTY} " onload="alert(2)')
     assert page.all("script") == []
     assert [name for _, attributes in page.tags for name in attributes if name.startswith("on")] == []
@@ -251,12 +255,12 @@ def test_the_best_checkpoint_is_not_what_the_page_is_about(folder, space):
     assert "held-out-best" in page.text
     assert page.text.count("looks better than it is") == 1
     assert "The evaluation is of iteration" not in page.text
-    assert formatting.mean(RETURNS[META][:, 1]) in page.text
+    assert formatting.format_mean(RETURNS[META][:, 1]) in page.text
     file_of(folder, "held-out").unlink()
     assert read(folder).record is None
 
 
-BETTER = {name: (x + 30).tolist() for name, x in RETURNS.items()}
+BETTER = {name: plain((x + 30).tolist()) for name, x in RETURNS.items()}
 
 
 def test_baselines_of_a_run_that_was_trained_further_say_so(folder, space):
@@ -267,7 +271,7 @@ def test_baselines_of_a_run_that_was_trained_further_say_so(folder, space):
         assert (f"and has taken {trained:,} by now" in reader(read(folder), space).text) is told
 
 
-def test_the_size_without_films(folder, space):
+def test_the_size_without_videos(folder, space):
     (folder / "baseline.json").write_text(json.dumps(BASELINES))
     assert len(build(read(folder), "", tasks_of(read(folder).record, space))) < 200_000
 
@@ -276,8 +280,8 @@ def test_the_size_without_films(folder, space):
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs the browser chromium")
 def test_a_browser_has_nothing_to_complain_about(folder, space, tmp_path):
     """Its console is empty, and the policy against requests does not keep the page from its own styles."""
-    story = read(folder)
-    (tmp_path / "report.html").write_text(build(story, "", tasks_of(story.record, space), Films((video(),))))
+    run = read(folder)
+    (tmp_path / "report.html").write_text(build(run, "", tasks_of(run.record, space), Videos((video(),))))
     quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     quiet += ["--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"]
     seen = ["--enable-logging=stderr", "--window-size=1280,900", f"--screenshot={tmp_path / 'seen.png'}"]
@@ -293,9 +297,9 @@ def test_both_policies_are_shown_side_by_side(folder, space):
     for policy, returns in (("stochastic", RETURNS), ("deterministic", DETERMINISTIC)):
         (drawn,) = [svg["aria-label"] for svg in page.all("svg") if f"the {policy} policy" in svg["aria-label"]]
         for name, x in returns.items():
-            assert f"{name} from {formatting.mean(x[:, 0])} to {formatting.mean(x[:, 1])}" in drawn
+            assert f"{name} from {formatting.format_mean(x[:, 0])} to {formatting.format_mean(x[:, 1])}" in drawn
         for x in (returns[META][:, 1], returns[RANDOM][:, 1] - returns[RANDOM][:, 0]):
-            assert formatting.mean(x) in page.text
+            assert formatting.format_mean(x) in page.text
     assert DETERMINISTIC[META][:4, 1].mean() == -8.5
     assert "−8.5 [" in page.text
 
@@ -304,16 +308,16 @@ def test_the_evaluation_of_the_run_s_own_split_comes_first(folder, space):
     write_evaluation(folder, space, "iid")
     write_evaluation(folder, space, "train")
     shutil.copy(file_of(folder, "iid"), folder / "evaluation-again.json")
-    story = read(folder)
-    assert story.record.split == "held-out"
-    assert {name: other.split for name, other in story.others.items()} == {
+    run = read(folder)
+    assert run.record.split == "held-out"
+    assert {name: other.split for name, other in run.others.items()} == {
         "again": "iid",
         "iid": "iid",
         "train": "train",
     }
-    page = reader(story, space)
+    page = reader(run, space)
     assert "Other evaluations" in page.text
-    assert "again5" in page.text
+    assert "again (5 tasks, 1 step)" in page.text
     for file in ("held-out", "again"):
         file_of(folder, file).unlink()
     assert read(folder).record.split == "iid"
@@ -352,7 +356,7 @@ def test_an_evaluation_that_cannot_be_read_is_named(folder, space, changes, mess
 )
 def test_baselines_that_cannot_be_read_are_named(folder, content, message):
     (folder / "baseline.json").write_text(content)
-    with pytest.raises(UserError, match=r"baseline\.json.*scripts/baseline\.py") as refused:
+    with pytest.raises(UserError, match=r"baseline\.json.*metarl baseline") as refused:
         read(folder)
     assert message in str(refused.value)
 
@@ -383,43 +387,43 @@ def test_a_run_that_does_not_know_its_versions_has_a_page(folder, space):
 
 
 def test_an_algorithm_without_episodes_after_its_last_step_says_so(folder, space):
-    story = read(folder)
-    assert "no episodes after" not in reader(story, space).text
+    run = read(folder)
+    assert "no episodes after" not in reader(run, space).text
     own = config.from_dict({"algorithm": "reptile"}, Experiment).algorithm
-    assert "no episodes after" in reader(replace(story, experiment=replace(EXPERIMENT, algorithm=own)), space).text
+    assert "no episodes after" in reader(replace(run, experiment=replace(EXPERIMENT, algorithm=own)), space).text
 
 
-# ------------------------------------------------------------------------------------------------- films
-def test_tasks_are_filmed_by_their_return_after_adaptation():
+# ------------------------------------------------------------------------------------------------- videos
+def test_videos_are_of_tasks_chosen_by_their_return_after_adaptation():
     assert videos.chosen(np.array([3.0, 9.0, 1.0, 7.0, 5.0])) == {"easiest": 1, "median": 4, "hardest": 2}
     assert videos.chosen(np.array([3.0, np.nan, 1.0])) == {"easiest": 0, "hardest": 2}
     assert videos.chosen(np.array([np.nan, 4.0])) == {"easiest": 1}
     assert videos.chosen(np.array([np.nan])) == {}
 
 
-def test_films_beyond_the_budget_are_named():
-    clips = [Film(level, 0, bytes(10), b"") for level in ("easiest", "median", "hardest")]
-    files = {film.level: Path(f"{film.level}.mp4") for film in clips}
-    assert videos.within(30, clips, files) == Films(tuple(clips))
-    assert videos.within(29, clips, files) == Films(tuple(clips[:2]), "Too large for this page: hardest.mp4.")
-    assert videos.within(9, clips, files).films == ()
+def test_videos_beyond_the_budget_are_named():
+    clips = [Video(level, 0, bytes(10), b"") for level in ("easiest", "median", "hardest")]
+    files = {video.level: Path(f"{video.level}.mp4") for video in clips}
+    assert videos.within(30, clips, files) == Videos(tuple(clips))
+    assert videos.within(29, clips, files) == Videos(tuple(clips[:2]), "Too large for this page: hardest.mp4.")
+    assert videos.within(9, clips, files).videos == ()
 
 
-def test_a_film_is_decoded_only_when_it_is_played(folder, space):
-    page = reader(read(folder), space, Films((video(),)))
+def test_a_video_is_decoded_only_when_it_is_played(folder, space):
+    page = reader(read(folder), space, Videos((video(),)))
     (shown,) = page.all("video")
     assert (shown["preload"], shown["width"], shown["height"]) == ("none", "64", "32")
-    assert shown["src"] == "data:video/mp4;base64,ZmlsbQ=="
+    assert shown["src"] == "data:video/mp4;base64,dmlkZW8="
     assert shown["poster"].startswith("data:image/jpeg;base64,")
     assert "controls" in shown
 
 
-def test_a_run_that_was_trained_further_is_not_filmed(folder, space):
+def test_a_run_that_was_trained_further_has_no_new_videos(folder, space):
     write_evaluation(folder, space, iterations=5)
-    story = read(folder)
-    filmed = videos.make(story, story.record, tasks_of(story.record, space))
-    assert filmed.films == ()
-    assert "evaluate it again" in filmed.missing
+    run = read(folder)
+    made = videos.make(run, run.record, tasks_of(run.record, space))
+    assert made.videos == ()
+    assert "evaluate it again" in made.missing
 
 
 # -------------------------------------------------------------------------------------- settings and words
@@ -439,14 +443,14 @@ def test_a_run_that_was_trained_further_is_not_filmed(folder, space):
 )
 def test_an_algorithm_is_named_as_papers_do(algorithm, name, told):
     experiment = config.from_dict({"algorithm": algorithm}, Experiment)
-    assert header.algorithm_name(experiment) == name
-    assert told in header.algorithm_settings(experiment)
+    assert algorithm_name(experiment) == name
+    assert told in algorithm_settings(experiment)
 
 
 def test_settings_are_compared_with_the_defaults_of_what_was_chosen():
-    assert provenance.differences(Experiment()) == {}
+    assert sections.differences(Experiment()) == {}
     chosen = {"algorithm": {"name": "reptile", "inner": {"name": "ppo", "epochs": 9}}, "seed": 4}
-    assert provenance.differences(config.from_dict(chosen, Experiment)) == {
+    assert sections.differences(config.from_dict(chosen, Experiment)) == {
         "algorithm.name": ("maml_trpo", "reptile"),
         "algorithm.inner.name": ("sgd", "ppo"),
         "algorithm.inner.epochs": (5, 9),
@@ -464,45 +468,37 @@ def test_settings_are_listed_with_their_defaults_and_as_a_whole(folder, space):
 def test_the_commands_repeat_the_evaluation(folder, space):
     page = reader(read(folder), space)
     again = f"'{folder}-again'"
-    assert f"python scripts/train.py config.yaml --run-dir {again}" in page.text.replace(" \\\n    ", " ")
+    assert f"metarl train '{folder}/config.yaml' --run-dir {again}" in page.text.replace(" \\\n    ", " ")
     flags = "--split held-out --tasks 5 --steps 1 --episodes 2 --later-steps 0.5 --seed 3"
     assert f"metarl evaluate {again} {flags}" in page.text.replace(" \\\n    ", " ")
 
 
-def test_markup_is_escaped_unless_it_is_markup():
-    assert element("p", "a < b", Html("<b>c</b>"), class_="x", title='"', hidden=True, lang=None) == (
-        '<p class="x" title="&quot;" hidden>a &lt; b<b>c</b></p>'
-    )
-    assert markup.join(["<", Html("<i>")], Html("&")) == "&lt;&<i>"
-
-
 def test_numbers_have_a_real_minus_and_no_negative_zero():
-    assert formatting.told(Estimate(-1.26, -0.04, 0.04)) == "−1.3 [0.0, 0.0]"
-    assert formatting.told(Estimate(-120.4, -130.0, -0.2)) == "−120 [−130, 0]"
-    assert formatting.told(Estimate(-0.54, -10.05, -0.05)) == "−0.5 [−10.1, −0.1]"
-    assert formatting.told(Estimate(np.nan, np.nan, np.nan)) == "–"
-    assert (formatting.grouped(-1234567), formatting.counted(1, "step"), formatting.counted(2, "step")) == (
-        "−1,234,567", "1 step", "2 steps",
-    )  # fmt: skip
+    assert formatting.format_estimate(Estimate(-1.26, -0.04, 0.04)) == "−1.3 [0.0, 0.0]"
+    assert formatting.format_estimate(Estimate(-120.4, -130.0, -0.2)) == "−120 [−130, 0]"
+    assert formatting.format_estimate(Estimate(-0.54, -10.05, -0.05)) == "−0.5 [−10.1, −0.1]"
+    assert formatting.format_estimate(Estimate(np.nan, np.nan, np.nan)) == "–"
+    assert formatting.format_count(-1234567) == "−1,234,567"
+    assert [formatting.format_noun(n, "step") for n in (1, 2)] == ["1 step", "2 steps"]
 
 
 def test_a_figure_in_a_page_has_the_page_s_colours_and_ids_of_its_own():
-    flat = Curve(*[np.arange(2.0)] * 3)
+    flat = [Estimate(x, x, x) for x in (0.0, 1.0)]
     drawn = svg(adaptation_curve, {"<a>": flat}, "")
     assert drawn == svg(adaptation_curve, {"<a>": flat}, "")
     assert "&lt;a&gt;</text>" in drawn
-    first, second = (markup.inline(drawn, name, 'seen "so"') for name in ("one", "two"))
+    first, second = (embed(drawn, name, 'seen "so"') for name in ("one", "two"))
     ids = [set(re.findall(r' id="([^"]+)"', each)) for each in (first, second)]
     assert ids[0]
     assert ids[0].isdisjoint(ids[1])
-    assert 'aria-label="seen &quot;so&quot;"' in first
+    assert 'aria-label="seen &#34;so&#34;"' in first
     assert re.findall(r"#[0-9a-f]{6}\b(?!\))", re.sub(r'(id|href)="[^"]*"', "", first), re.IGNORECASE) == []
     assert not re.search(r"http|<style|<metadata", first)
 
 
 def test_tasks_are_drawn_where_they_lie_or_numbered(folder, space):
-    story = read(folder)
-    assert "goal x [m]" in reader(story, space).text
+    run = read(folder)
+    assert "goal x [m]" in reader(run, space).text
     several = tuple({"goal": 0.1 * m, "mass": 1.0} for m in range(5))
-    other = replace(story, evaluations={file_of(folder, "held-out"): replace(story.record, tasks=several)})
-    assert "goal x [m]" not in Reader(build(other, "", tasks_of(story.record, space))).text
+    other = replace(run, evaluations={file_of(folder, "held-out"): replace(run.record, tasks=several)})
+    assert "goal x [m]" not in Reader(build(other, "", tasks_of(run.record, space))).text

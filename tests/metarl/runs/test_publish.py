@@ -1,4 +1,4 @@
-"""Films on an environment that shows what it is given, and what a finished run publishes."""
+"""Videos on an environment that shows what it is given, and what a finished run publishes."""
 
 import json
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from metarl.runs import publish
 from metarl.runs.directory import State
 from metarl.runs.tracking import Tracker, read_metrics
 from metarl.seeding import Purpose, stream
+from metarl.statistics import Estimate
 
 A, T, STD = 2, 4, 0.5
 POLICY = GaussianMLP(observation_size=1, action_size=A, hidden_sizes=(), action_scale=1e-2, min_std=0)
@@ -74,7 +75,7 @@ def film(tmp_path, monkeypatch):
     def film(count):
         environment = Environment(id="Filmed-v0", horizon=T, options={"wide": True})
         result = AdaptationReturns(np.zeros((5, 3, 1)), PARAMS)
-        return publish.film(environment, POLICY, TASKS, result, count, tmp_path), written
+        return publish.make_videos(environment, POLICY, TASKS, result, count, tmp_path), written
 
     return film
 
@@ -89,7 +90,7 @@ def test_before_and_after_differ_in_nothing_but_the_parameters(film):
         np.testing.assert_allclose(outputs, m + output + STD * z, rtol=1e-4)
 
 
-def test_a_film_shows_before_on_the_left_and_after_on_the_right(film, tmp_path):
+def test_a_video_shows_before_on_the_left_and_after_on_the_right(film, tmp_path):
     made, written = film(1)
     assert made == [(0, tmp_path / "task-00.mp4")]
     [(path, frames, fps, _)] = written
@@ -99,7 +100,7 @@ def test_a_film_shows_before_on_the_left_and_after_on_the_right(film, tmp_path):
 
 
 @pytest.mark.parametrize(("count", "chosen"), [(0, []), (3, [0, 2, 4]), (9, [0, 1, 2, 3, 4])])
-def test_filmed_tasks_are_spread_over_the_test(film, monkeypatch, count, chosen):
+def test_recorded_tasks_are_spread_over_the_test(film, monkeypatch, count, chosen):
     monkeypatch.setattr(publish, "LONGEST_VIDEO", 1)
     made, written = film(count)
     assert [m for m, _ in made] == chosen
@@ -149,7 +150,7 @@ def test_the_summary_is_of_the_first_and_the_last_step_without_tasks_left_out(pu
 
 
 @pytest.mark.parametrize(("when", "filmed"), [("end", [4]), ("always", [0, 2, 4])])
-def test_films_are_made_at_the_end_or_always(tmp_path, monkeypatch, when, filmed):
+def test_videos_are_made_at_the_end_or_always(tmp_path, monkeypatch, when, filmed):
     monkeypatch.setitem(gymnasium.registry, "Filmed-v0", EnvSpec("Filmed-v0", entry_point=Filmed))
     monkeypatch.setattr(Filmed, "episodes", [])
     environment = Environment(id="Filmed-v0", horizon=T, options={"wide": True})
@@ -169,7 +170,7 @@ def test_films_are_made_at_the_end_or_always(tmp_path, monkeypatch, when, filmed
     assert sorted(path.name for path in (tmp_path / "videos").iterdir()) == ["task-00.mp4", "task-04.mp4"]
 
 
-def test_what_breaks_while_filming_is_a_warning(film, monkeypatch):
+def test_what_breaks_while_a_video_is_made_is_a_warning(film, monkeypatch):
     """The videos made before it stay."""
     step = Filmed.step
 
@@ -199,7 +200,7 @@ def test_the_learning_curve_is_that_of_the_metrics(published, tmp_path):
     assert (path, draw.call_args.kwargs["tested_on"]) == (tmp_path / publish.LEARNING, "out-of-range")
     assert [values.tolist() for values in (steps, before, after)] == [[0, 20], [-1, -2], [1, 2]]
     at, curve = draw.call_args.kwargs["tested"]
-    assert [values.tolist() for values in (at, curve.mean, curve.low, curve.high)] == [[0], [3.0], [2.5], [4.5]]
+    assert (at.tolist(), curve) == ([0], [Estimate(3.0, 2.5, 4.5)])
     assert tracker.image.call_args.args[:2] == ("figures/learning", path)
 
 

@@ -8,10 +8,9 @@ import pytest
 from rich.console import Console
 
 from metarl.figures import adaptation
-from metarl.report import table
+from metarl.report.evaluation import draw_evaluation, evaluation_table
 from metarl.report.records import META, RANDOM, Record, Training
-from metarl.report.table import curve
-from metarl.statistics import Estimate, summary
+from metarl.statistics import summary
 
 TRAINED = np.array([[1.0, 3.0, 9.0], [2.0, 8.0, 7.0], [0.0, 4.0, 5.0], [4.0, 4.0, 10.0]])
 RETURNS = {META: TRAINED, RANDOM: TRAINED[:, ::-1] - 20}
@@ -37,7 +36,7 @@ RECORD = Record(
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_table_says_which_policy_its_numbers_are_of(width):
     console = Console(width=width, file=io.StringIO())
-    console.print(table.table(RECORD))
+    console.print(evaluation_table(RECORD))
     lines = console.file.getvalue().splitlines()
     assert lines[0].strip() == "metarl/Rail-v0, 4 held-out tasks, 7 episodes a step"
     rows = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines]
@@ -51,19 +50,12 @@ def test_the_table_says_which_policy_its_numbers_are_of(width):
 def test_the_figure_shows_the_intervals_and_the_first_and_last_returns(tmp_path, monkeypatch):
     draw = Mock()
     monkeypatch.setattr(adaptation, "evaluation_figure", draw)
-    table.draw(RECORD, tmp_path / "a.png")
+    draw_evaluation(RECORD, tmp_path / "a.png")
     path, curves, returns, title = draw.call_args.args
     assert (path, title) == (tmp_path / "a.png", "Rail-v0: adaptation to 4 held-out tasks")
     for name, x in RETURNS.items():
         means = [row["mean"] for row in summary(x[None])]
-        for part, drawn in (("value", "mean"), ("low", "low"), ("high", "high")):
-            assert getattr(curves[name], drawn).tolist() == [getattr(e, part) for e in means]
-        assert (curves[name].low < curves[name].high).all()
+        assert curves[name] == means
     np.testing.assert_array_equal(returns.before, TRAINED[:, 0])
     np.testing.assert_array_equal(returns.after, TRAINED[:, -1])
     assert (returns.parameter.tolist(), returns.label) == ([0, 0.5, 1, 1.5], "place [m]")
-
-
-def test_a_curve_keeps_each_part_of_its_estimates():
-    drawn = curve([Estimate(2, 1, 4), Estimate(5, 3, 6)])
-    assert [part.tolist() for part in (drawn.mean, drawn.low, drawn.high)] == [[2, 5], [1, 3], [4, 6]]

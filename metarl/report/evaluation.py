@@ -1,24 +1,22 @@
-"""What the evaluation of one run says, for people: the table for the terminal, and the figure."""
+"""The evaluation of one run, for people: a table for the terminal, and a figure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from metarl.figures import adaptation
-from metarl.figures.style import Curve
 from metarl.report.records import META, Record
 from metarl.sampling.protocols import family_name
-from metarl.statistics import Estimate, estimate
+from metarl.statistics import estimate
 
 CHOSEN = {"latest": "", "best": "chosen by the test repeated in training: on its tasks it looks better than it is\n"}
 """What is to be known of a checkpoint, as a line."""
 
 
-def table(record: Record) -> Table:
+def evaluation_table(record: Record) -> Table:
     """Mean, interquartile mean and gain after each adaptation step, with 95% intervals over tasks."""
     title = f"{record.environment}, {len(record.tasks)} {record.split} tasks, {record.episodes} episodes a step"
     caption = (
@@ -28,28 +26,22 @@ def table(record: Record) -> Table:
         "deterministic: after the same adaptation, it acts by its mean"
     )
     width = max(map(len, [title, *caption.splitlines()]))
-    table = Table(title=title, caption=caption, box=None, padding=(0, 2, 0, 0), pad_edge=False, min_width=width)
+    table = Table(title=escape(title), caption=caption, box=None, padding=(0, 2, 0, 0), pad_edge=False, min_width=width)
     for column in ("after steps", "mean return", "IQM of return", "gain"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, rows in record.summary.items():
         policies = {"stochastic": rows, "deterministic": [row["deterministic"] for row in rows]}
         for policy, own in policies.items():
-            table.add_row(f"[bold]{name}", policy)
+            table.add_row(f"[bold]{escape(name)}", policy)
             for k, row in enumerate(own):
                 table.add_row(str(k), str(row["mean"]), str(row["iqm"]), str(row["gain"]) if k else "")
     return table
 
 
-def draw(record: Record, path: Path) -> None:
+def draw_evaluation(record: Record, path: Path) -> None:
     """The adaptation curve of the stochastic policy, and its return per task before and after, as one PNG."""
-    curves = {name: curve([estimate(x[:, k]) for k in range(x.shape[1])]) for name, x in record.returns.items()}
+    curves = {name: [estimate(x[:, k]) for k in range(x.shape[1])] for name, x in record.returns.items()}
     meta = record.returns[META]
     returns = adaptation.TaskReturns(meta[:, 0], meta[:, -1], *record.parameter())
     title = f"{family_name(record.environment)}: adaptation to {len(record.tasks)} {record.split} tasks"
     adaptation.evaluation_figure(path, curves, returns, title)
-
-
-def curve(estimates: Sequence[Estimate]) -> Curve:
-    """Estimates as a line with its band."""
-    value, low, high = (np.array([getattr(e, part) for e in estimates]) for part in ("value", "low", "high"))
-    return Curve(value, low, high)

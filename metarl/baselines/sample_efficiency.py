@@ -1,4 +1,4 @@
-"""What came of it: curves against steps, the steps to 90% of the oracle, and where PPO overtakes adaptation."""
+"""Sample efficiency: return against steps, the steps to 90% of the oracle, and where PPO overtakes adaptation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from rich.table import Table
 from metarl.baselines.ppo_job import PPOResult
 from metarl.baselines.setup import ORACLE, PPO_SCRATCH, Setup
 from metarl.figures import adaptation
-from metarl.figures.style import Curve
-from metarl.report.html.run_data import BASELINES_FORMAT, BASELINES_VERSION
+from metarl.report.baseline_record import BaselineRecord, LearningCurves
 from metarl.report.records import META, RANDOM
-from metarl.report.table import curve
-from metarl.statistics import estimate, mean, paired_gain, plain
+from metarl.statistics import estimate, mean, paired_gain
 
 SHARE = 0.9
 """Of the way from the random initialization to the oracle."""
@@ -28,7 +26,7 @@ Measured = tuple[NDArray[np.integer], NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
-class Results:
+class SampleEfficiency:
     """The return of each learner on each test task against the environment steps that it took on it."""
 
     learners: Mapping[str, Measured]
@@ -39,14 +37,12 @@ class Results:
     """Environment steps on a task in one adaptation step or rollout."""
 
     @property
-    def curves(self) -> dict[str, tuple[NDArray[np.integer], Curve]]:
+    def curves(self) -> LearningCurves:
         """Label -> steps (P,), and the mean over tasks with its 95% interval; of the oracle a level."""
-        curves = {
-            label: (steps, curve([estimate(x) for x in returns.T])) for label, (steps, returns) in self.learners.items()
-        }
+        curves = {label: (steps, [estimate(x) for x in returns.T]) for label, (steps, returns) in self.learners.items()}
         if self.oracle is not None:
             last = max(steps[-1] for steps, _ in self.learners.values())
-            curves[ORACLE] = np.array([0, last]), curve([estimate(self.oracle)] * 2)
+            curves[ORACLE] = np.array([0, last]), [estimate(self.oracle)] * 2
         return curves
 
     @property
@@ -130,7 +126,7 @@ class Results:
         stopped = f" The meta-learned policy adapts for the first {last:,} of them." if steps[index] > last else ""
         return (
             f"{PPO_SCRATCH} {verb} the meta-learned policy {when} {steps[index]:,} steps "
-            f"on the new goal, {steps[index] / self.steps_each:g} times those of one adaptation step: its return there "
+            f"on the new task, {steps[index] / self.steps_each:g} times those of one adaptation step: its return there "
             f"is {here}, the difference {gap}.{stopped}"
         )
 
@@ -146,24 +142,16 @@ class Results:
         return table
 
     def draw(self, path: Path, title: str) -> None:
-        """Return against the steps taken on a new goal."""
-        adaptation.learners(path, self.curves, title, "environment steps on the new goal")
+        """Return against the steps taken on a new task."""
+        adaptation.learners(path, self.curves, title, "environment steps on the new task")
 
     def to_json(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything as plain data that strict JSON can hold, with the format's name and version."""
-        curves = {
-            label: {"steps": steps.tolist(), **{name: x.tolist() for name, x in vars(drawn).items()}}
-            for label, (steps, drawn) in self.curves.items()
-        }
+        """Everything as plain data for strict JSON, with the format's name and version."""
         returns = {label: returns.tolist() for label, (_, returns) in self.learners.items()}
         if self.oracle is not None:
             returns[ORACLE] = self.oracle[:, None].tolist()
-        return {
-            "format": BASELINES_FORMAT,
-            "version": BASELINES_VERSION,
-            **plain({"curves": curves, "table": self.rows, "remarks": self.remarks}),
-            **plain({"returns": returns, "threshold": self.threshold, **about}),
-        }
+        record = BaselineRecord(self.curves, self.rows, self.remarks)
+        return record.to_json({"returns": returns, "threshold": self.threshold, **about})
 
 
 def gather(
@@ -172,7 +160,7 @@ def gather(
     oracle: NDArray[np.floating] | None,
     learned: Mapping[str, Sequence[PPOResult]],
     rollouts: Sequence[int],
-) -> Results:
+) -> SampleEfficiency:
     """All returns against the environment steps that led to them.
 
     Args:
@@ -185,13 +173,13 @@ def gather(
     learners: dict[str, Measured] = {label: (each * np.arange(x.shape[1]), x) for label, x in adapted.items()}
     for label, found in learned.items():
         learners[label] = each * np.array(rollouts), np.stack([of_task.returns for of_task in found])
-    return Results(learners, oracle, each)
+    return SampleEfficiency(learners, oracle, each)
 
 
 def mean_metrics(label: str, learned: Sequence[PPOResult]) -> dict[int, dict[str, float]]:
-    """Environment steps on a goal -> the learner's metrics then, each the mean over the goals that have it.
+    """Environment steps on a task -> the learner's metrics then, each the mean over the tasks that have it.
 
-    `sb3/rollout/ep_rew_mean` becomes `sb3/from_scratch/rollout/ep_rew_mean`. Those of time are left out: goals are
+    `sb3/rollout/ep_rew_mean` becomes `sb3/from_scratch/rollout/ep_rew_mean`. Those of time are left out: tasks are
     learned side by side.
     """
     values: dict[int, dict[str, list[float]]] = {}

@@ -1,0 +1,80 @@
+"""What a comparison with other learners leaves on disk, RUN_DIR/baseline.json, and how it is read again.
+
+format, version     "metarl-baselines", 1
+curves              learner -> steps (P,), and mean, low, high (P,): the return after them with its interval
+table               a row for each learner: its label and its numbers by name, null for what it never reached
+remarks             what it comes to, in sentences
+trained_before      run -> environment steps of its training before it met the test tasks
+returns, …          everything else is for other programs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metarl.errors import UserError
+from metarl.files import parse_json
+from metarl.report.records import META
+from metarl.statistics import Curve, Estimate, plain
+
+FILE, FORMAT, VERSION = "baseline.json", "metarl-baselines", 1
+WAY_OUT = "Make it anew with `metarl baseline`, or move it away."
+
+LearningCurves = Mapping[str, tuple[NDArray[np.integer], Curve]]
+"""Learner -> environment steps (P,), ascending, and the return after them."""
+
+
+@dataclass(frozen=True)
+class BaselineRecord:
+    """Other learners on the test tasks of a run."""
+
+    curves: LearningCurves
+    table: Sequence[Mapping[str, Any]]
+    """A row for each learner: its label and its numbers by name; None for what it never reached."""
+    remarks: Sequence[str] = ()
+    trained: int | None = None
+    """Environment steps of the run's training when it was compared; None where the file does not say."""
+
+    def to_json(self, more: Mapping[str, Any]) -> dict[str, Any]:
+        """Everything as plain data for strict JSON, and what else the file is to hold."""
+        curves = {label: {"steps": steps.tolist(), **_columns(curve)} for label, (steps, curve) in self.curves.items()}
+        own = {"curves": curves, "table": self.table, "remarks": self.remarks}
+        return {"format": FORMAT, "version": VERSION, **plain({**own, **more})}
+
+
+def read(path: Path) -> BaselineRecord:
+    """The record in the file at `path`. Errors: UserError where it is damaged or of another version."""
+    try:
+        data = parse_json(path.read_bytes())
+        found = data["format"], data["version"]
+        if found != (FORMAT, VERSION):
+            raise UserError(
+                f"{path} is {found[0]!r} version {found[1]!r}, expected {FORMAT!r} version {VERSION}. {WAY_OUT}"
+            )
+        return BaselineRecord(
+            curves={label: _curve(values) for label, values in data.get("curves", {}).items()},
+            table=[{"label": row["label"], **row} for row in data.get("table", [])],
+            remarks=[str(remark) for remark in data.get("remarks", [])],
+            trained=data.get("trained_before", {}).get(META),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path} cannot be read ({reason}). {WAY_OUT}") from error
+
+
+def _columns(curve: Curve) -> dict[str, list[float]]:
+    return {"mean": [e.value for e in curve], "low": [e.low for e in curve], "high": [e.high for e in curve]}
+
+
+def _curve(values: Mapping[str, Any]) -> tuple[NDArray[np.integer], Curve]:
+    steps, *columns = (np.array(values[name], dtype=float) for name in ("steps", "mean", "low", "high"))
+    lengths = {x.shape for x in (steps, *columns)}
+    if len(lengths) > 1 or steps.ndim != 1 or not np.isfinite(steps).all() or not len(steps):
+        raise ValueError(f"{len(np.atleast_1d(steps))} steps with {len(np.atleast_1d(columns[0]))} values")
+    return steps.astype(int), [Estimate(*map(float, row)) for row in zip(*columns, strict=True)]
