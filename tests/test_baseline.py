@@ -38,7 +38,7 @@ KINDS = {
     .replace("iterations: 1", "iterations: 12")
     + JOINT,
 }
-SMALL = ("--goals", 3, "--steps", 2, "--rollouts", 3)
+SMALL = ("--tasks", 3, "--steps", 2, "--rollouts", 3)
 
 
 def script(name: str, *args: object) -> int:
@@ -104,7 +104,7 @@ def test_all_learners_on_the_same_goals(trained, recorded, capsys):
     assert script("report.py", run) == 0
     page = (run / "report.html").read_text()
     assert "PPO from pretrained" in page
-    assert data["remarks"][0].split(" on the new goal")[0] in page
+    assert data["remarks"][0].split(" on the new task")[0] in page
 
     # PPO begins as what it starts from, and evaluate.py measures the same
     assert script("evaluate.py", run, "--tasks", 3, "--steps", 2) == 0
@@ -125,7 +125,7 @@ def test_all_learners_on_the_same_goals(trained, recorded, capsys):
 
 def test_what_is_done_is_not_done_again(folders, tmp_path, capsys):
     run = shutil.copytree(folders / "meta", tmp_path / "meta")
-    few = ("--goals", 2, "--steps", 1, "--rollouts", 2, "--workers", 1)
+    few = ("--tasks", 2, "--steps", 1, "--rollouts", 2, "--workers", 1)
     assert script("baseline.py", run, *few) == 0
     output = capsys.readouterr().out
     assert "Without --pretrained, its curve is left out: configs/point_nav/pretrained.yaml trains one" in output
@@ -153,7 +153,7 @@ def test_what_is_done_is_not_done_again(folders, tmp_path, capsys):
 def test_an_interrupted_call_keeps_what_is_done(folders, tmp_path):
     """It ends at once; what other processes have done is what this one does."""
     run = shutil.copytree(folders / "meta", tmp_path / "meta")
-    words = [sys.executable, SCRIPTS / "baseline.py", run, "--goals", 20, "--rollouts", 10, "--workers", 2]
+    words = [sys.executable, SCRIPTS / "baseline.py", run, "--tasks", 20, "--rollouts", 10, "--workers", 2]
     words += ["--reward-scale", 0.5]
     process = subprocess.Popen(
         [*map(str, words)],
