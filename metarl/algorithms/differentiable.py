@@ -1,4 +1,4 @@
-"""What the algorithms that differentiate through adaptation ask of the inner loop."""
+"""Settings that the algorithms share which differentiate through the adaptation."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from pydantic import BeforeValidator
 from metarl.config.settings import NAME, names_of
 from metarl.inner.sgd import SGD
 
+LARGEST = 1e6
+"""Upper limit of step sizes and weights, far above any that is useful and far below the overflow of a float32."""
+
 
 def _refuse_other_learners(value: Any) -> Any:
+    """Raise ValueError for an inner loop that is not SGD, with the algorithm that takes it."""
     name = value.get(NAME, "sgd") if isinstance(value, Mapping) else getattr(value, NAME, "sgd")
     if name not in names_of(SGD):
         raise ValueError(
@@ -22,11 +26,11 @@ def _refuse_other_learners(value: Any) -> Any:
 
 
 Differentiable = Annotated[SGD, BeforeValidator(_refuse_other_learners)]
-"""Plain gradient steps; other learners are refused with the reason."""
+"""An inner loop of gradient steps. Other inner loops are refused with the reason."""
 
 
-def refuse_senseless(inner: SGD, first_order: bool, exploration_credit: float = 0.0) -> None:
-    """Raise ValueError for settings that together mean nothing, or not what they seem to."""
+def check_combination(inner: SGD, first_order: bool, exploration_credit: float = 0.0) -> None:
+    """Raise ValueError for settings that contradict each other."""
     if first_order and inner.loss == "dice":
         raise ValueError(
             "inner.loss = 'dice' with first_order: dice differs from ratio in the second derivative alone, which first "

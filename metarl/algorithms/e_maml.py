@@ -1,13 +1,15 @@
-"""Credit for what the episodes before adaptation made of the return after it (E-MAML, Stadie et al. 2018).
+"""E-MAML (Stadie et al. 2018): credit the episodes before adaptation with the return after it.
 
-theta also decides which episodes D_i are collected. The derivative of E[J(theta_i(theta, D_i))] therefore has, besides
-what flows through the adaptation of fixed episodes, the score of these episodes times the return that they led to:
+theta also decides which episodes D_i a task adapts to. The derivative of the expected return after adaptation,
+E[J(theta_i)], therefore has two terms: the one through the adaptation to fixed episodes, which is MAML's, and
 
     E[ J(theta_i) grad log p(D_i) ],    log p(D_i) = sum over all episodes and steps of log pi(a|s)
 
-a sum, not a mean: many episodes make it exact and noisy, and a weight below 1 trades bias for variance. The adaptation
-has to be that of `reinforce`, whose derivative is that of fixed episodes; `ratio` and `dice` account for the change of
-the episodes' distribution within the adaptation, so together with the credit they would count it twice.
+which is E-MAML's. J(theta_i) is the credit of the episodes D_i. The log-probability is a sum over episodes, not a mean:
+with many episodes the term is exact and noisy, and a weight below 1 trades bias for variance.
+
+The inner loss must be `reinforce`, whose derivative is that of fixed episodes. With `ratio` and `dice` the first term
+accounts for the change of the episodes' distribution as well, so that the second would count it twice.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.types import Batch, Experience, Params
 
 
-def credits(weight: float, experience: Experience) -> list[Tensor | None]:
-    """Weight times by how much each task's return after adaptation exceeds the other tasks' mean; (m,) for each chunk.
+def exploration_credits(weight: float, experience: Experience) -> list[Tensor | None]:
+    """weight (J(theta_i) - mean of the other tasks' J), (m,) for each chunk of tasks; None for each where weight is 0.
 
-    Returns are per step and, as the advantages are, in units of each task's own advantages. The others' mean does not
-    depend on the task's own episodes, so that it changes the variance alone. A task without a step has no credit.
+    Returns are per step, in the unit of the task's own advantages. The mean over the other tasks does not depend on the
+    task's own episodes, so that it lowers the variance without a bias. A task without a valid step has the credit 0.
     """
     if not weight:
         return [None] * len(experience.by_chunk)
@@ -36,16 +38,24 @@ def credits(weight: float, experience: Experience) -> list[Tensor | None]:
     return [weight * ((returns - others) * played)[chunk] for chunk in experience.query.chunks]
 
 
-def value(policy: GaussianMLP, params: Params, batch: Batch, credit: Tensor | None) -> Tensor:
-    """credit times the log-probability of each task's episodes, less what it was when they were collected, (M,)."""
+def exploration_term(policy: GaussianMLP, params: Params, support: Batch, credit: Tensor | None) -> Tensor:
+    """credit log(p(D_i) / p_old(D_i)) of each task, (M,), with p_old the probability at collection.
+
+    Its gradient is E-MAML's second term. It is zero at the parameters that collected the episodes.
+    """
     if credit is None:
-        return torch.zeros(batch.num_tasks)
-    return credit * ((policy.log_probs(params, batch) - batch.log_probs) * batch.valid).sum((1, 2))
+        return torch.zeros(support.num_tasks)
+    return credit * ((policy.log_probs(params, support) - support.log_probs) * support.valid).sum((1, 2))
 
 
-def grads(policy: GaussianMLP, adaptation: Adaptation, support: Sequence[Batch], credit: Tensor | None) -> list[Params]:
-    """The gradient of `value` at the point before each adaptation step; none without credit."""
+def exploration_grads(
+    policy: GaussianMLP, adaptation: Adaptation, support: Sequence[Batch], credit: Tensor | None
+) -> list[Params]:
+    """Gradients of `exploration_term` at the points before the K adaptation steps, (M, ...) each; [] without credit."""
     if credit is None:
         return []
-    before = zip(adaptation.points[:-1], support, strict=True)
-    return [value_and_grad(lambda at, b=batch: value(policy, at, b, credit), policy, at)[1] for at, batch in before]
+    points = zip(adaptation.points[:-1], support, strict=True)
+    return [
+        value_and_grad(lambda at, b=batch: exploration_term(policy, at, b, credit), policy, at)[1]
+        for at, batch in points
+    ]

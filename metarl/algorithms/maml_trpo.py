@@ -1,18 +1,24 @@
-"""MAML with the outer step of TRPO (Finn et al. 2017), and the low-variance curvature of Rothfuss et al. 2018."""
+"""MAML with the outer step of TRPO (Finn et al. 2017).
+
+    inner loop   theta_i = theta - alpha grad L_i(theta), K times, on episodes of the policy before each step
+    outer step   maximise mean_i S_i(theta_i(theta))  within  mean_i KL(pi_old,i || pi_theta_i(theta)) <= delta
+
+S_i is the surrogate mean[pi / pi_old,i A] on the query, the episodes that the adapted policy pi_old,i collected.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from metarl.algorithms import e_maml, trust_region
-from metarl.algorithms.differentiable import Differentiable, refuse_senseless
+from metarl.algorithms import e_maml, memory, trust_region
+from metarl.algorithms.differentiable import LARGEST, Differentiable, check_combination
 from metarl.algorithms.meta_gradient import (
     Adaptation,
     KLCurvature,
@@ -33,31 +39,31 @@ from metarl.types import AlgorithmState, Experience, Params
 
 @settings
 class MAMLTRPO:
-    """Model-agnostic meta-learning: theta <- argmax mean_i S_i(theta - alpha grad L_i(theta)) within a trust region."""
+    """Model-agnostic meta-learning: theta <- argmax mean_i S_i(theta_i(theta)) within a trust region."""
 
     name: Literal["maml_trpo"] = "maml_trpo"
     uses_query: ClassVar[bool] = True
     inner: Differentiable = SGD()
-    """How a policy adapts to one task."""
+    """The inner loop, which adapts a policy to one task."""
     first_order: bool = False
-    """Take the adaptation's derivative for the identity (FOMAML)."""
-    exploration_credit: float = Field(0.0, ge=0)
+    """Take the Jacobian of the adaptation for the identity (FOMAML)."""
+    exploration_credit: float = Field(0.0, ge=0, le=LARGEST)
     """Weight of the credit that episodes before adaptation get for the return after it (E-MAML); 1 is unbiased."""
-    max_kl: float = Field(0.01, gt=0)
+    max_kl: float = Field(0.01, gt=0, le=LARGEST)
     """delta: the mean KL between the adapted policies before and after the outer step stays within it."""
-    cg_iterations: int = Field(10, ge=1)
-    """Steps of the conjugate gradient that finds the natural gradient."""
-    cg_damping: float = Field(1e-5, ge=0)
-    """Added to the diagonal of the curvature."""
+    cg_iterations: int = Field(10, ge=1, le=10_000)
+    """Steps of the conjugate gradient method, which solves for the natural gradient."""
+    cg_damping: float = Field(1e-5, ge=0, le=LARGEST)
+    """Added to the diagonal of the KL's Hessian."""
     backtrack_ratio: float = Field(0.8, gt=0, lt=1)
-    """Each trial step of the line search is this part of the one before."""
-    max_backtracks: int = Field(15, ge=1)
-    """Trial steps before the outer step is given up."""
-    curvature_stride: int = Field(5, ge=1)
-    """Curvature products use every so-many-th step of the episodes; the line search checks all of them."""
+    """Each trial step of the line search is shorter than the one before by this factor."""
+    max_backtracks: int = Field(15, ge=1, le=1_000)
+    """Trial steps of the line search; if none is accepted, theta stays as it is."""
+    curvature_stride: int = Field(5, ge=1, le=10_000)
+    """Products with the KL's Hessian use one in so many steps of the episodes; the line search uses all steps."""
 
     def __post_init__(self) -> None:
-        refuse_senseless(self.inner, self.first_order, self.exploration_credit)
+        check_combination(self.inner, self.first_order, self.exploration_credit)
 
     def update(
         self, policy: GaussianMLP, params: Params, state: AlgorithmState, experience: Experience
@@ -67,36 +73,39 @@ class MAMLTRPO:
         Args:
             policy: how parameters act.
             params: theta, and learned step sizes; shared by all tasks.
-            state: nothing is remembered from step to step.
-            experience: K support batches, and the query that the adapted policies collected.
+            state: not used; this algorithm remembers nothing from one outer step to the next.
+            experience: K support batches, and the query batch that the adapted policies collected.
 
         Returns:
-            The new theta, the very same one if no step was accepted; the state as it was; and metrics.
+            The new theta, or the very same one if no step was accepted; the state as it was; and metrics.
+
+        Raises:
+            NonFinite: the meta-gradient is infinite or NaN.
         """
         tasks = experience.by_chunk
-        credits = e_maml.credits(self.exploration_credit, experience)
+        credits = e_maml.exploration_credits(self.exploration_credit, experience)
         stopwatch = Stopwatch()
         with stopwatch("gradient"):
-            linear = parallel_map(partial(self._linearize, policy, params), tasks, credits)
-        require_finite_gradients([at.gradient for at in linear], experience.chunks)
+            results = parallel_map(partial(self._gradient, policy, params), tasks, credits)
+        require_finite_gradients([task.gradient for task in results], experience.chunks)
         with stopwatch("curvature"):
-            curvatures = self._curvatures(policy, [at.adaptation for at in linear], experience)
+            curvatures = self._curvatures(policy, [task.adaptation for task in results], experience)
 
-        def curvature(v: Tensor) -> Tensor:
+        def hvp(v: Tensor) -> Tensor:
             tangent = unflatten(v, params)
-            products = parallel_map(lambda group: flatten(group.product(tangent)), curvatures)
+            products = parallel_map(lambda curvature: flatten(curvature().product(tangent)), curvatures)
             return torch.stack(products).sum(0) / len(tasks)
 
         def evaluate(step: Tensor) -> tuple[Tensor, Tensor]:
-            found = parallel_map(partial(self._evaluate, policy, add(params, step)), tasks, credits)
-            surrogate, kl = torch.stack(found).mean(0)
+            values = parallel_map(partial(self._evaluate, policy, add(params, step)), tasks, credits)
+            surrogate, kl = torch.stack(values).mean(0)
             return surrogate, kl
 
         step, metrics = trust_region.trust_region_step(
-            torch.stack([flatten(at.gradient) for at in linear]).mean(0),
-            curvature,
+            torch.stack([flatten(task.gradient) for task in results]).mean(0),
+            hvp,
             evaluate,
-            torch.stack([at.surrogate for at in linear]).mean(),
+            torch.stack([task.surrogate for task in results]).mean(),
             stopwatch,
             max_kl=self.max_kl,
             cg_iterations=self.cg_iterations,
@@ -106,43 +115,50 @@ class MAMLTRPO:
         )
         return add(params, step) if metrics["accepted"] else params, state, metrics | stopwatch.metrics()
 
-    def _linearize(self, policy: GaussianMLP, params: Params, task: Experience, credit: Tensor | None) -> Linearized:
-        """What one task contributes to the gradient."""
+    def _gradient(self, policy: GaussianMLP, params: Params, task: Experience, credit: Tensor | None) -> TaskGradient:
+        """J_i^T grad S_i(theta_i) of one task. Its graph is freed here."""
         adaptation = adapt_and_linearize(self.inner, policy, params, 1, task.support, first_order=self.first_order)
-        credited = e_maml.grads(policy, adaptation, task.support, credit)
+        exploration = e_maml.exploration_grads(policy, adaptation, task.support, credit)
         surrogate, gradient = meta_gradient(
-            policy, adaptation, lambda adapted: -policy.outer_losses(adapted, task.query), credited
+            policy, adaptation, lambda adapted: -policy.outer_losses(adapted, task.query), exploration
         )
-        return Linearized(surrogate, gradient, adaptation)
+        return TaskGradient(surrogate, gradient, adaptation.without_graphs())
 
     def _curvatures(
         self, policy: GaussianMLP, adaptations: Sequence[Adaptation], experience: Experience
-    ) -> list[KLCurvature]:
-        """The KL's Hessian on a part of the steps, for groups of tasks that together are as large as one task whole."""
-        stride = 1 if self.inner.loss == "dice" else self.curvature_stride  # dice alone needs whole episodes
+    ) -> list[Callable[[], KLCurvature]]:
+        """Functions that return the KL's Hessian of a group of tasks each, on every `curvature_stride`-th step.
 
-        def of_group(first: int) -> KLCurvature:
-            group = slice(first, first + stride)
-            thin = [batch.tasks(group).every(stride) for batch in experience.support]
-            adaptation = linearize_at(self.inner, policy, adaptations[group], thin, first_order=self.first_order)
+        Those whose graphs fit `KEPT_GRAPHS` together build it at the first call and keep it; the others build it at
+        every call. A group has `curvature_stride` tasks, so that it is worked on as fast as one task with all steps.
+        """
+        stride = 1 if self.inner.loss == "dice" else self.curvature_stride  # dice needs all steps of an episode
+        inner_steps = 0 if self.first_order else len(experience.support)
+
+        def build(group: slice) -> KLCurvature:
+            support = [batch.tasks(group).every(stride) for batch in experience.support]
+            adaptation = linearize_at(self.inner, policy, adaptations[group], support, first_order=self.first_order)
             return KLCurvature(policy, adaptation, experience.query.tasks(group).every(stride))
 
-        return parallel_map(of_group, range(0, experience.num_tasks, stride))
+        groups = [slice(first, first + stride) for first in range(0, experience.num_tasks, stride)]
+        valid = experience.query.tasks(groups[0]).every(stride).valid
+        kept = memory.KEPT_GRAPHS // memory.curvature_graph_bytes(policy, inner_steps, len(valid), valid.numel())
+        return [cache(partial(build, g)) if n < kept else partial(build, g) for n, g in enumerate(groups)]
 
     def _evaluate(self, policy: GaussianMLP, params: Params, task: Experience, credit: Tensor | None) -> Tensor:
         """One task's exact surrogate and mean KL after adapting from `params`, (2,)."""
-        adapted, credited = expand(params, 1), torch.zeros(1)
+        adapted, exploration = expand(params, 1), torch.zeros(1)
         for batch in task.support:
-            credited = credited + e_maml.value(policy, adapted, batch, credit)
+            exploration = exploration + e_maml.exploration_term(policy, adapted, batch, credit)
             adapted = self.inner.step(policy, adapted, batch)
         with torch.no_grad():
             surrogate, kl = surrogate_and_kl(policy, adapted, task.query)
-        return torch.cat([surrogate + credited, kl])
+        return torch.cat([surrogate + exploration, kl])
 
 
 @dataclass(frozen=True)
-class Linearized:
-    """One task's surrogate, (), its gradient with respect to theta, (...), and its adaptation from there."""
+class TaskGradient:
+    """One task's surrogate, (), its gradient with respect to theta, (...), and its adaptation from theta."""
 
     surrogate: Tensor
     gradient: Params

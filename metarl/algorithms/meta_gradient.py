@@ -1,22 +1,28 @@
-"""Derivatives of what is measured after adaptation, with respect to where adaptation starts.
+"""Derivatives through the adaptation: the meta-gradient, and the Hessian of the KL after adaptation.
 
-Notation, for task i: theta_i = theta - alpha g_i(theta), the adapted parameters; H_i = dg_i/dtheta, the Hessian of
-its inner loss; J_i = d theta_i / d theta = I - alpha H_i (the product of such factors for several steps); F_i, the
-Fisher matrix of the adapted policy on the episodes that it collected. Then
+Notation, for task i:
 
-    gradient of an outer loss            sum_i J_i^T grad L_i(theta_i)
-    Hessian of the mean KL at theta_old  mean_i J_i^T F_i J_i
+    g_i(theta)                                     gradient of the task's inner loss
+    theta_i = theta - alpha g_i(theta)             the adapted parameters, after one step
+    H_i     = d g_i / d theta                      Hessian of the inner loss
+    J_i     = d theta_i / d theta = I - alpha H_i  for K steps, the product of K such factors
+    F_i                                            Fisher matrix of the adapted policy on the episodes it collected
 
-exactly: the KL and its first derivative vanish there, so no derivative of J_i survives.
+With L_i the loss after adaptation and theta_old the parameters that collected the episodes,
 
-Where step sizes are learned, they belong to theta: (theta, log alpha) -> (theta - alpha g_i(theta), log alpha). The
-factor of one step then has -alpha g_i in the columns of log alpha.
+    gradient of sum_i L_i(theta_i)        sum_i J_i^T grad L_i(theta_i)
+    Hessian of the mean KL at theta_old   mean_i J_i^T F_i J_i
+
+The second is exact: the KL and its first derivative are zero at theta_old, so terms with derivatives of J_i vanish.
+
+Learned step sizes (Meta-SGD) are part of theta: (theta, log alpha) -> (theta - alpha g_i(theta), log alpha). Then the
+Jacobian of a step has the columns -alpha g_i for log alpha.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,19 +38,19 @@ from metarl.types import Batch, Data, Gaussian, Model, Params
 # -------------------------------------------------------------------------------------------- adaptation
 @dataclass(frozen=True)
 class Step:
-    """One adaptation step of a few tasks, theta -> theta - alpha g(theta), linearized at one theta each."""
+    """One adaptation step of M tasks, theta -> theta - alpha g(theta), with its Jacobian J = I - alpha H."""
 
     rates: Mapping[str, Tensor | float]
     """alpha of each parameter that the step changes."""
     grad: Params
-    """g there, (M, ...), without its graph."""
+    """g(theta), (M, ...), without its graph."""
     at: Params
-    """The leaves that `graph` was taken at."""
+    """theta, (M, ...), as the leaves of `graph`."""
     graph: Params
-    """g with its graph, for products with the Hessian; empty for first order, which takes these for zero."""
+    """g(theta) with its graph, for products with H. Empty: H is taken for zero, which is first-order MAML."""
 
     def jvp(self, v: Params) -> Params:
-        """J v: v - alpha H v, less alpha g times what v says of a learned log alpha."""
+        """J v = v - alpha H v, and with learned step sizes v - alpha H v - alpha g v[log alpha]."""
         hvp = self._hvp({name: v[name] for name in self.graph})
         pushforward = dict(v)
         for name, rate in self.rates.items():
@@ -53,7 +59,7 @@ class Step:
         return pushforward
 
     def vjp(self, v: Params) -> Params:
-        """J^T v: v - H alpha v, and for a learned log alpha its own less alpha g v."""
+        """J^T v = v - H alpha v; its entry of a learned log alpha is v[log alpha] - alpha g v."""
         weighted = {name: rate * v[name] for name, rate in self.rates.items()}
         hvp = self._hvp({name: weighted[name] for name in self.graph if name in weighted})
         pullback = {name: value - hvp[name] if name in hvp else value for name, value in v.items()}
@@ -63,7 +69,7 @@ class Step:
         return pullback
 
     def _hvp(self, v: Params) -> Params:
-        """H v of each task; nothing for first order."""
+        """H v of each task, (M, ...); empty where H is taken for zero."""
         if not self.graph:
             return {}
         outputs = [self.graph[name] for name in v]
@@ -73,14 +79,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """theta -> theta_i for a few tasks, linearized at one theta: products with J and J^T.
+    """theta -> theta_i for M tasks, with products with its Jacobian J_i and with J_i^T.
 
-    The graphs of the inner gradients are kept, so that each product costs one backward pass per adaptation step.
+    It holds the graphs of the K inner gradients, so that a product costs one backward pass per adaptation step.
     """
 
     points: tuple[Params, ...]
-    """K + 1 sets of parameters, (M, ...): theta of each task before and after each adaptation step."""
+    """K + 1 sets of parameters, (M, ...): before, between and after the adaptation steps."""
     steps: tuple[Step, ...]
+    """K steps."""
 
     @property
     def adapted(self) -> Params:
@@ -88,27 +95,41 @@ class Adaptation:
         return self.points[-1]
 
     def jvp(self, tangent: Params) -> Params:
-        """J_i v of each task, step after step."""
+        """J_i v of each task, (M, ...) to (M, ...): the factors of the steps, first to last."""
         for step in self.steps:
             tangent = step.jvp(tangent)
         return tangent
 
-    def vjp(self, cotangent: Params, along: Sequence[Params] = ()) -> Params:
-        """J_i^T v of each task: the same factors in the opposite order.
+    def vjp(self, cotangent: Params, before_steps: Sequence[Params] = ()) -> Params:
+        """J_i^T v of each task, (M, ...) to (M, ...): the transposed factors, last to first.
 
-        along: K more cotangents, at the points before each step, for what depends on these as well.
+        before_steps: K gradients with respect to the points before each step, for a function that depends on these too.
         """
         for k in reversed(range(len(self.steps))):
             cotangent = self.steps[k].vjp(cotangent)
-            if along:
-                cotangent = {name: v + along[k][name] if name in along[k] else v for name, v in cotangent.items()}
+            if before_steps:
+                more = before_steps[k]
+                cotangent = {name: v + more[name] if name in more else v for name, v in cotangent.items()}
         return cotangent
+
+    def without_graphs(self) -> Adaptation:
+        """The same points and inner gradients, which are small; the graphs are large."""
+        return replace(self, steps=tuple(replace(step, at={}, graph={}) for step in self.steps))
 
 
 def adapt_and_linearize(
     inner: SGD, model: Model, params: Params, num_tasks: int, support: Sequence[Data], *, first_order: bool = False
 ) -> Adaptation:
-    """Adapt one shared set of `params` to each task, one step on each batch of `support`, and linearize on the way."""
+    """theta_i of each task and the Jacobian of the way there: one adaptation step on each batch of `support`.
+
+    Args:
+        inner: the inner loop.
+        model: what adapts.
+        params: theta, shared by all tasks.
+        num_tasks: M.
+        support: K batches of M tasks.
+        first_order: take the Jacobian for the identity (FOMAML), which needs no graph.
+    """
     points, steps = [expand(params, num_tasks)], []
     for batch in support:
         at = leaves(own(model, points[-1]))
@@ -122,51 +143,57 @@ def adapt_and_linearize(
 def linearize_at(
     inner: SGD, model: Model, parts: Sequence[Adaptation], support: Sequence[Data], *, first_order: bool = False
 ) -> Adaptation:
-    """The same paths as one, with their Hessians taken on other batches: a subsample makes each product cheaper.
+    """The adaptations of several tasks as one, with the Hessians of other batches at the same points.
 
-    parts: the adaptations of some tasks and of others.
-    support: K batches of all these tasks.
+    On a subsample of the steps, products with the Jacobian are cheaper.
+
+    Args:
+        inner: the inner loop.
+        model: what adapts.
+        parts: adaptations of one or more tasks each, with or without graphs.
+        support: K batches of all these tasks together, to take the Hessians on.
+        first_order: take the Hessians for zero.
     """
-    points = [_together([part.points[k] for part in parts]) for k in range(len(support) + 1)]
+    points = [_concatenate([part.points[k] for part in parts]) for k in range(len(support) + 1)]
     steps = []
     for k, batch in enumerate(support):
-        grad = _together([part.steps[k].grad for part in parts])
+        grad = _concatenate([part.steps[k].grad for part in parts])
         at = leaves(own(model, points[k]))
         graph = {} if first_order else gradient(model, at, batch, inner.loss, create_graph=True)
         steps.append(Step(inner.rates(model, points[k]), grad, at, graph))
     return Adaptation(tuple(points), tuple(steps))
 
 
-def _together(sets: Sequence[Params]) -> Params:
-    """Parameters of some tasks and of others, one after the other along the tasks."""
+def _concatenate(sets: Sequence[Params]) -> Params:
+    """Parameters (M_1, ...), (M_2, ...), … along the axis of the tasks: (M_1 + M_2 + …, ...)."""
     return {name: torch.cat([params[name] for params in sets]) for name in sets[0]}
 
 
 # --------------------------------------------------------------------------------------------- gradients
 def value_and_grad(function: Callable[[Params], Tensor], model: Model, params: Params) -> tuple[Tensor, Params]:
-    """The sum over tasks of a function of their parameters (M, ...) -> (M,), and each task's gradient there."""
+    """The sum over tasks of a function of parameters, (M, ...) to (M,), and its gradient for each task, (M, ...)."""
     at = leaves(own(model, params))
     value = function(at).sum()
     return value.detach(), dict(zip(at, torch.autograd.grad(value, list(at.values())), strict=True))
 
 
 def meta_gradient(
-    model: Model, adaptation: Adaptation, function: Callable[[Params], Tensor], along: Sequence[Params] = ()
+    model: Model, adaptation: Adaptation, function: Callable[[Params], Tensor], before_steps: Sequence[Params] = ()
 ) -> tuple[Tensor, Params]:
-    """A function of the adapted parameters, summed over a few tasks, and its gradient where adaptation starts.
+    """sum_i f(theta_i), (), and its gradient with respect to theta, sum_i J_i^T grad f(theta_i), (...).
 
     Args:
-        model: whose parameters the function depends on.
+        model: whose parameters f depends on.
         adaptation: theta -> theta_i.
-        function: theta_i (M, ...) -> (M,).
-        along: gradients of what depends on the points before each step, to be added; see `Adaptation.vjp`.
+        function: f, from theta_i (M, ...) to (M,).
+        before_steps: K more gradients, with respect to the points before each adaptation step; see `Adaptation.vjp`.
     """
     value, grad = value_and_grad(function, model, adaptation.adapted)
-    return value, sum_over_tasks(adaptation.vjp(completed(grad, adaptation.adapted), along))
+    return value, sum_over_tasks(adaptation.vjp(with_zeros(grad, adaptation.adapted), before_steps))
 
 
-def completed(part: Params, like: Params) -> Params:
-    """`part`, and zeros for the other parameters of `like`."""
+def with_zeros(part: Params, like: Params) -> Params:
+    """`part`, with zeros for the parameters of `like` that it lacks."""
     return {name: part[name] if name in part else torch.zeros_like(p) for name, p in like.items()}
 
 
@@ -176,7 +203,7 @@ def sum_over_tasks(params: Params) -> Params:
 
 
 def require_finite_gradients(gradients: Sequence[Params], chunks: Sequence[slice]) -> None:
-    """Refuse a meta-gradient that is infinite or undefined, naming the tasks, by their places, and the parameters."""
+    """Raise NonFinite, with the numbers of the tasks and the parameters, if a meta-gradient is infinite or NaN."""
     for part, chunk in zip(gradients, chunks, strict=True):
         wrong = [name for name, g in part.items() if not torch.isfinite(g).all()]
         if wrong:
@@ -187,7 +214,7 @@ def require_finite_gradients(gradients: Sequence[Params], chunks: Sequence[slice
 
 # --------------------------------------------------------------------------------------------- curvature
 def surrogate_and_kl(policy: GaussianMLP, adapted: Params, query: Batch) -> tuple[Tensor, Tensor]:
-    """mean[pi / pi_old A'] and mean KL(pi_old || pi) of each task, (M,), at adapted parameters (M, ...)."""
+    """mean[pi / pi_old A] and mean KL(pi_old || pi) of each task, (M,), at adapted parameters (M, ...)."""
     distribution = policy.distribution(adapted, query.observations)
     ratio = torch.exp(log_prob(distribution, query.actions) - query.log_probs)
     kl = kl_divergence(query.policy, distribution)
@@ -195,42 +222,43 @@ def surrogate_and_kl(policy: GaussianMLP, adapted: Params, query: Batch) -> tupl
 
 
 def mean_kl(policy: GaussianMLP, params: Params, batch: Batch) -> Tensor:
-    """Mean KL of each task, (M,), of the policy with `params`, (M, ...), from the one that collected the batch."""
+    """Mean KL(pi_old || pi) of each task, (M,): pi_old collected the batch, pi has these parameters, (M, ...)."""
     return mean_over_steps(kl_divergence(batch.policy, policy.distribution(params, batch.observations)), batch.valid)
 
 
 class Fisher:
-    """The Fisher matrix of a few adapted policies, each averaged over its own states, by its products with vectors."""
+    """Products with the Fisher matrix F_i of M adapted policies, each averaged over its own states.
+
+    F_i = D^T metric D, with D the Jacobian of the policy's outputs (mean, log_std) in its parameters.
+    """
 
     def __init__(self, policy: GaussianMLP, adapted: Params, query: Batch) -> None:
         self._at = leaves(own(policy, adapted))
         distribution = policy.distribution(self._at, query.observations)
         self._outputs = [distribution.mean, distribution.log_std]
         self._metric = _kl_metric(distribution, query.valid)
-        # Forward products by differentiating the pullback with respect to what is pulled back.
+        # D v is the derivative of the linear function c -> D^T c with respect to c, in the direction v.
         self._cotangents = [torch.zeros_like(output, requires_grad=True) for output in self._outputs]
-        self._pullback = torch.autograd.grad(
-            self._outputs, list(self._at.values()), self._cotangents, create_graph=True
-        )
+        self._vjp = torch.autograd.grad(self._outputs, list(self._at.values()), self._cotangents, create_graph=True)
 
     def product(self, v: Params) -> Params:
-        """F_i v of each task, (M, ...); zero for what the policy does not act with."""
+        """F_i v of each task, (M, ...); zero for parameters that the policy does not act with."""
         along = [v[name] for name in self._at]
-        tangents = torch.autograd.grad(self._pullback, self._cotangents, along, retain_graph=True)
+        tangents = torch.autograd.grad(self._vjp, self._cotangents, along, retain_graph=True)
         weighted = [metric * tangent for metric, tangent in zip(self._metric, tangents, strict=True)]
         products = torch.autograd.grad(self._outputs, list(self._at.values()), weighted, retain_graph=True)
-        return completed(dict(zip(self._at, products, strict=True)), v)
+        return with_zeros(dict(zip(self._at, products, strict=True)), v)
 
 
 def _kl_metric(distribution: Gaussian, valid: Tensor) -> list[Tensor]:
-    """Second derivative of the mean KL in (mean, log_std), which is diagonal: 1 / (n std^2) and 2."""
+    """Second derivative of the mean KL over n steps in (mean, log_std). It is diagonal: 1 / (n std^2) and 2."""
     share = valid / valid.sum((1, 2), keepdim=True).clamp(min=1)
     precision = torch.exp(-2 * distribution.log_std.detach())[:, None, None, :]
     return [share.unsqueeze(-1) * precision, 2 * share.sum((1, 2)).unsqueeze(-1).expand_as(distribution.log_std)]
 
 
 class KLCurvature:
-    """The Hessian of a few tasks' summed post-adaptation KL at theta_old, by its products with vectors."""
+    """Products with the Hessian, at theta_old, of the KL after adaptation, summed over M tasks."""
 
     def __init__(self, policy: GaussianMLP, adaptation: Adaptation, query: Batch) -> None:
         self._adaptation = adaptation
@@ -238,6 +266,6 @@ class KLCurvature:
         self._num_tasks = query.num_tasks
 
     def product(self, v: Params) -> Params:
-        """sum_i J_i^T F_i J_i v for one shared v."""
+        """sum_i J_i^T F_i J_i v, (...), for a v that all tasks share, (...)."""
         pushforward = self._adaptation.jvp(expand(v, self._num_tasks))
         return sum_over_tasks(self._adaptation.vjp(self._fisher.product(pushforward)))

@@ -1,4 +1,4 @@
-"""Torch's optimizers as functions: parameters and state in, new ones out."""
+"""The optimizers of PyTorch as functions: parameters and state in, new ones out."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def step(
     Args:
         kind: plain gradient descent, or Adam (Kingma & Ba 2015).
         params, gradient: with the same names and shapes.
-        state: what the step before returned; empty at the start.
+        state: as the step before returned it; empty at the start.
         learning_rate: beta of the papers' outer loop.
 
     Returns:
-        New parameters and state; what was given stays as it is.
+        New parameters and state; the arguments stay as they are.
     """
-    moved = {name: p.detach().clone() for name, p in params.items()}
+    new = {name: p.detach().clone() for name, p in params.items()}
     make = torch.optim.Adam if kind == "adam" else torch.optim.SGD
-    optimizer = make(list(moved.values()), lr=learning_rate)
+    optimizer = make(list(new.values()), lr=learning_rate)
     if state:
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": copy.deepcopy(state), "param_groups": groups})
-    for name, p in moved.items():
+    for name, p in new.items():
         p.grad = gradient[name]
     optimizer.step()
-    for p in moved.values():
+    for p in new.values():
         p.grad = None
-    return moved, optimizer.state_dict()["state"]
+    return new, optimizer.state_dict()["state"]

@@ -1,4 +1,10 @@
-"""Proximal outer steps: MAML-PPO, and ProMP (Rothfuss et al. 2018), which also stays near the policies that sampled."""
+"""MAML with the clipped surrogate of PPO outside, and ProMP (Rothfuss et al. 2018), which adds KL penalties to it.
+
+    loss(theta) = mean_i [ clipped loss of task i at theta_i(theta) + sum_k eta_k KL(pi_old,ik || pi_ik) ]
+
+pi_ik is the policy of task i before its k-th adaptation step, which starts from theta; pi_old,ik is the policy that
+collected the episodes of that step. MAML-PPO has no penalties. Every epoch differentiates through the adaptation anew.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metarl.algorithms import optimizers
-from metarl.algorithms.differentiable import Differentiable, refuse_senseless
+from metarl.algorithms.differentiable import LARGEST, Differentiable, check_combination
 from metarl.algorithms.meta_gradient import (
     adapt_and_linearize,
     mean_kl,
@@ -30,48 +36,48 @@ from metarl.types import AlgorithmState, Experience, Params
 
 @settings
 class Proximal:
-    """What the two have in common."""
+    """The settings of both algorithms."""
 
     uses_query: ClassVar[bool] = True
     inner: Differentiable = SGD()
-    """How a policy adapts to one task."""
+    """The inner loop, which adapts a policy to one task."""
     first_order: bool = False
-    """Take the adaptation's derivative for the identity (FOMAML)."""
-    epochs: int = Field(5, ge=1)
-    """Steps of Adam on the same episodes, each of which differentiates through the adaptation anew."""
-    step_size: float = Field(1e-3, gt=0)
+    """Take the Jacobian of the adaptation for the identity (FOMAML)."""
+    epochs: int = Field(5, ge=1, le=10_000)
+    """Steps of Adam on the same episodes; each differentiates through the adaptation anew."""
+    step_size: float = Field(1e-3, gt=0, le=LARGEST)
     """beta, the learning rate of Adam."""
     clip_range: float = Field(0.3, gt=0, lt=1)
-    """The surrogate rewards no ratio beyond 1 - clip_range and 1 + clip_range."""
+    """The probability ratio gains nothing from leaving [1 - clip_range, 1 + clip_range]."""
 
     def __post_init__(self) -> None:
-        refuse_senseless(self.inner, self.first_order)
+        check_combination(self.inner, self.first_order)
 
 
 @settings
 class MAMLPPO(Proximal):
-    """Epochs of Adam on the clipped surrogate after adaptation."""
+    """Epochs of Adam on the clipped surrogate after adaptation, without KL penalties."""
 
     name: Literal["maml_ppo"] = "maml_ppo"
 
     def update(
         self, policy: GaussianMLP, params: Params, state: AlgorithmState, experience: Experience
     ) -> tuple[Params, AlgorithmState, dict[str, float]]:
-        """One outer step; arguments and results as for `MAMLTRPO.update`, `state` is that of Adam."""
+        """One outer step; arguments, results and errors as for `MAMLTRPO.update`. `state` is Adam's."""
         return proximal_epochs(self, policy, params, state, experience, penalties=())
 
 
 @settings
 class ProMP(Proximal):
-    """MAML-PPO with the KL of every policy that collected support episodes, from what it was then, as a penalty."""
+    """MAML-PPO with a KL penalty on every policy that collects episodes to adapt to: theta's and those on the way."""
 
     name: Literal["promp"] = "promp"
-    kl_penalty: float = Field(5e-4, ge=0)
-    """eta, the weight of the KL before each adaptation step; where it adapts, what it starts from."""
+    kl_penalty: float = Field(5e-4, ge=0, le=LARGEST)
+    """eta, the weight of the KL before each adaptation step; with adaptive_kl_penalty, its first value."""
     adaptive_kl_penalty: bool = False
-    """After the outer step, double eta where the KL exceeds 1.5 kl_target, and halve it below kl_target / 1.5."""
-    kl_target: float = Field(0.01, gt=0)
-    """The KL that an adaptive eta aims at."""
+    """After the outer step, double an eta whose KL is above 1.5 kl_target, and halve it if below kl_target / 1.5."""
+    kl_target: float = Field(0.01, gt=0, le=LARGEST)
+    """The KL that adaptive_kl_penalty aims at."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,11 +87,11 @@ class ProMP(Proximal):
     def update(
         self, policy: GaussianMLP, params: Params, state: AlgorithmState, experience: Experience
     ) -> tuple[Params, AlgorithmState, dict[str, float]]:
-        """One outer step; as for `MAMLTRPO.update`, `state` is Adam's, and eta of each adaptation step."""
+        """One outer step; as for `MAMLTRPO.update`. `state` is Adam's, and eta of each adaptation step."""
         penalties = state.get("kl_penalties", [self.kl_penalty] * len(experience.support))
         updated, adam, metrics = proximal_epochs(self, policy, params, state.get("adam", {}), experience, penalties)
-        of_tasks = parallel_map(partial(inner_kls, self.inner, policy, updated), experience.by_chunk)
-        kls = torch.stack(of_tasks).mean(0).tolist()
+        results = parallel_map(partial(inner_kls, self.inner, policy, updated), experience.by_chunk)
+        kls = torch.stack(results).mean(0).tolist()
         if self.adaptive_kl_penalty:
             penalties = [adapted_penalty(eta, kl, self.kl_target) for eta, kl in zip(penalties, kls, strict=True)]
         metrics |= {f"kl_before_step_{k + 1}": kl for k, kl in enumerate(kls)}
@@ -101,12 +107,12 @@ def proximal_epochs(
     experience: Experience,
     penalties: Sequence[float],
 ) -> tuple[Params, AlgorithmState, dict[str, float]]:
-    """Adam on mean_i [clipped loss at theta_i + sum_k penalties[k] KL before adaptation step k]; () for no penalty."""
+    """Epochs of Adam on the loss above, with eta_k = penalties[k]; () for no penalties."""
     stopwatch, losses = Stopwatch(), []
     with stopwatch("epochs"):
         for _ in range(algorithm.epochs):
-            of_task = partial(penalized, algorithm, policy, params, penalties)
-            values, gradients = zip(*parallel_map(of_task, experience.by_chunk), strict=True)
+            function = partial(task_gradient, algorithm, policy, params, penalties)
+            values, gradients = zip(*parallel_map(function, experience.by_chunk), strict=True)
             require_finite_gradients(gradients, experience.chunks)
             mean = {name: g / experience.num_tasks for name, g in total(gradients).items()}
             params, adam = optimizers.step("adam", params, mean, adam, algorithm.step_size)
@@ -119,10 +125,10 @@ def proximal_epochs(
     return params, adam, metrics | stopwatch.metrics()
 
 
-def penalized(
+def task_gradient(
     algorithm: Proximal, policy: GaussianMLP, params: Params, penalties: Sequence[float], task: Experience
 ) -> tuple[Tensor, Params]:
-    """One task's clipped loss after adapting from `params`, (), and the gradient of it and of its KL penalties."""
+    """One task's clipped loss at theta_i, (), without the penalties; and the gradient of its whole loss, (...)."""
     adaptation = adapt_and_linearize(
         algorithm.inner, policy, params, 1, task.support, first_order=algorithm.first_order
     )
@@ -138,7 +144,7 @@ def penalized(
 
 
 def inner_kls(inner: SGD, policy: GaussianMLP, params: Params, task: Experience) -> Tensor:
-    """Mean KL of each policy on the way from `params` to theta_i from the one that collected its episodes, (K,)."""
+    """KL(pi_old,ik || pi_ik) of one task before each of its K adaptation steps from `params`, (K,)."""
     kls, at = [], expand(params, 1)
     for batch in task.support:
         with torch.no_grad():
@@ -148,7 +154,7 @@ def inner_kls(inner: SGD, policy: GaussianMLP, params: Params, task: Experience)
 
 
 def adapted_penalty(eta: float, kl: float, target: float) -> float:
-    """Double or halve eta where the KL left [target / 1.5, 1.5 target]."""
+    """eta, doubled if the KL is above 1.5 target, halved if it is below target / 1.5."""
     if kl > 1.5 * target:
         return 2 * eta
     return eta / 2 if kl < target / 1.5 else eta

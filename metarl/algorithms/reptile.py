@@ -1,4 +1,4 @@
-"""Reptile (Nichol et al. 2018): theta <- theta + epsilon mean_i(theta_i - theta). It needs no derivative."""
+"""Reptile (Nichol et al. 2018): theta <- theta + epsilon mean_i(theta_i - theta), without a derivative of theta_i."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from metarl.algorithms import optimizers
+from metarl.algorithms.differentiable import LARGEST
 from metarl.algorithms.optimizers import Optimizer
 from metarl.config.settings import settings
 from metarl.inner import PPO, SGD
@@ -17,31 +18,31 @@ from metarl.types import AlgorithmState, Experience, Params
 
 @settings
 class Reptile:
-    """Move towards what the tasks' own learners arrive at. With `sampling.tasks: 1` this is the serial version."""
+    """Move theta towards the mean of the adapted parameters. `sampling.tasks: 1` is the paper's serial version."""
 
     name: Literal["reptile"] = "reptile"
     uses_query: ClassVar[bool] = False
     inner: Annotated[SGD | PPO | SB3PPO | SB3A2C, Field(discriminator="name")] = SGD(steps=3)
-    """How a policy adapts to one task. With a single step of sgd, Reptile learns what is good on average."""
+    """The inner loop, which adapts a policy to one task. One step of sgd makes Reptile joint training on all tasks."""
     optimizer: Optimizer = "sgd"
-    """sgd: the formula as it stands; adam: theta - mean_i(theta_i) as the gradient in Adam."""
-    step_size: float = Field(1.0, gt=0)
+    """sgd: the step of the formula above; adam: a step of Adam with the gradient theta - mean_i(theta_i)."""
+    step_size: float = Field(1.0, gt=0, le=LARGEST)
     """epsilon at the start."""
-    final_step_size: float = Field(0.0, ge=0)
+    final_step_size: float = Field(0.0, ge=0, le=LARGEST)
     """epsilon at the end of the annealing."""
-    anneal_iterations: int = Field(0, ge=0)
-    """Iterations over which epsilon goes from one to the other, linearly; 0 leaves it as it is."""
+    anneal_iterations: int = Field(0, ge=0, le=10**9)
+    """Iterations in which epsilon changes linearly from step_size to final_step_size; 0: it is constant."""
 
     def __post_init__(self) -> None:
         if isinstance(self.inner, SGD):
-            _refuse_derivatives(self.inner)
+            _refuse_options_of_derivatives(self.inner)
         if self.final_step_size and not self.anneal_iterations:
             raise ValueError("final_step_size without anneal_iterations: say over how many iterations to anneal")
         if not self.inner.steps:
             raise ValueError("inner.steps = 0: Reptile learns from where adaptation leads. Choose 2 steps or more")
 
     def epsilon(self, iteration: int) -> float:
-        """The step size of an iteration."""
+        """The step size of an iteration; the first is 0."""
         if not self.anneal_iterations:
             return self.step_size
         done = min(iteration / self.anneal_iterations, 1.0)
@@ -53,23 +54,26 @@ class Reptile:
         """One outer step.
 
         Args:
-            model: how parameters act, which plays no part.
+            model: not used.
             params: theta, shared by all tasks.
             state: the number of iterations done, and the optimizer's state.
-            experience: the adapted parameters are all that counts.
+            experience: of which only the adapted parameters are used.
+
+        Returns:
+            The new theta and state, and metrics.
         """
         iteration = state.get("iteration", 0)
-        back = {name: (p - experience.adapted[name]).mean(0) for name, p in params.items()}
+        direction = {name: (p - experience.adapted[name]).mean(0) for name, p in params.items()}
         epsilon = self.epsilon(iteration)
         updated, optimizer = params, state.get("optimizer", {})
         if epsilon:
-            updated, optimizer = optimizers.step(self.optimizer, params, back, optimizer, epsilon)
-        metrics = {"distance": flatten(back).norm().item(), "epsilon": epsilon}
+            updated, optimizer = optimizers.step(self.optimizer, params, direction, optimizer, epsilon)
+        metrics = {"distance": flatten(direction).norm().item(), "epsilon": epsilon}
         return updated, {"iteration": iteration + 1, "optimizer": optimizer}, metrics
 
 
-def _refuse_derivatives(inner: SGD) -> None:
-    """Raise ValueError for options of the inner loop that only a derivative of the adaptation could use."""
+def _refuse_options_of_derivatives(inner: SGD) -> None:
+    """Raise ValueError for options of the inner loop that have an effect only where it is differentiated."""
     if inner.loss == "dice":
         raise ValueError(
             "inner.loss = 'dice': dice differs from ratio in the second derivative alone, which Reptile never takes. "

@@ -1,4 +1,4 @@
-"""The outer step of TRPO (Schulman et al. 2015), on flat vectors. It knows nothing of tasks or adaptation."""
+"""The step of TRPO (Schulman et al. 2015) on flat vectors (P,). It knows nothing of tasks or adaptation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def conjugate_gradient(
     """Solve A x = b for a symmetric positive definite A that is known by its products with vectors.
 
     Args:
-        product: v -> A v, (P,) -> (P,).
+        product: v -> A v, from (P,) to (P,).
         b: (P,).
         iterations: at most this many products.
         tolerance: stop once the squared residual falls below it, relative to that of b.
 
     Returns:
-        x, and A x, which is b less the residual and costs no further product.
+        x, and A x = b - residual, which costs no further product.
     """
     x = torch.zeros_like(b)
     residual, direction = b.clone(), b.clone()
@@ -30,9 +30,9 @@ def conjugate_gradient(
     for _ in range(iterations):
         if squared <= target:
             break
-        image = product(direction)
-        length = squared / (direction @ image)
-        x, residual = x + length * direction, residual - length * image
+        a_direction = product(direction)
+        length = squared / (direction @ a_direction)
+        x, residual = x + length * direction, residual - length * a_direction
         previous, squared = squared, residual @ residual
         direction = residual + (squared / previous) * direction
     return x, b - residual
@@ -40,7 +40,7 @@ def conjugate_gradient(
 
 def trust_region_step(
     gradient: Tensor,
-    curvature: Callable[[Tensor], Tensor],
+    hvp: Callable[[Tensor], Tensor],
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]],
     surrogate: Tensor,
     stopwatch: Stopwatch,
@@ -51,29 +51,30 @@ def trust_region_step(
     backtrack_ratio: float,
     max_backtracks: int,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Maximise a surrogate within mean KL <= max_kl: natural gradient by CG, then a backtracking line search.
+    """Maximise a surrogate within mean KL <= max_kl: natural gradient H^-1 g by CG, then a backtracking line search.
 
     Args:
-        gradient: of the surrogate at zero step, (P,).
-        curvature: v -> H v, the Hessian of the mean KL at zero step times a vector (P,).
-        evaluate: step (P,) -> exact surrogate and mean KL after it.
-        surrogate: its value at zero step.
-        stopwatch: takes the time of the phases curvature and line_search.
+        gradient: of the surrogate at the step zero, (P,).
+        hvp: v -> H v, with H the Hessian of the mean KL at the step zero.
+        evaluate: step (P,) -> the exact surrogate and mean KL after it.
+        surrogate: its value at the step zero.
+        stopwatch: measures the phases curvature and line_search.
         max_kl: delta, the radius of the trust region.
-        cg_iterations, cg_damping: of the conjugate gradient; the damping is added to the diagonal of H.
-        backtrack_ratio, max_backtracks: the k-th trial step is backtrack_ratio**k times the longest one.
+        cg_iterations: at most so many products with H.
+        cg_damping: added to the diagonal of H.
+        backtrack_ratio: see `line_search`.
+        max_backtracks: see `line_search`.
 
     Returns:
-        The step (P,), exactly zero where no trial improves the surrogate within the trust region, and what the line
-        search found.
+        The step (P,), exactly zero if no trial step is accepted, and metrics of the line search.
     """
 
     def damped(v: Tensor) -> Tensor:
-        return curvature(v) + cg_damping * v
+        return hvp(v) + cg_damping * v
 
     with stopwatch("curvature"):
-        direction, image = conjugate_gradient(damped, gradient, cg_iterations)
-        longest = direction * torch.sqrt(2 * max_kl / (direction @ image).clamp(min=1e-20))
+        direction, h_direction = conjugate_gradient(damped, gradient, cg_iterations)
+        longest = direction * torch.sqrt(2 * max_kl / (direction @ h_direction).clamp(min=1e-20))
     with stopwatch("line_search"):
         return line_search(evaluate, surrogate, longest, max_kl, backtrack_ratio, max_backtracks)
 
@@ -86,10 +87,10 @@ def line_search(
     backtrack_ratio: float,
     max_backtracks: int,
 ) -> tuple[Tensor, dict[str, float]]:
-    """The longest of backtrack_ratio**k * longest, k < max_backtracks, that improves the surrogate within max_kl.
+    """The first of the steps backtrack_ratio**k * longest, k = 0, 1, …, that improves the surrogate within max_kl.
 
     Returns:
-        The step (P,), exactly zero where none does, and what was found.
+        The step (P,), exactly zero if none of max_backtracks steps does, and metrics.
     """
     for k in range(max_backtracks):
         step = backtrack_ratio**k * longest

@@ -81,7 +81,7 @@ def test_with_its_credit_the_gradient_is_that_of_the_expectation():
         return p * torch.stack([expected_return(table) for table in adapted["logits"]])
 
     credit = weighted_return(adaptation.adapted)
-    grads = e_maml.grads(model, adaptation, support, credit)
+    grads = e_maml.exploration_grads(model, adaptation, support, credit)
     _, with_credit = meta_gradient(model, adaptation, weighted_return, grads)
     _, without = meta_gradient(model, adaptation, weighted_return)
     torch.testing.assert_close(with_credit["logits"], true_gradient(), rtol=1e-10, atol=1e-12)
@@ -95,8 +95,8 @@ def test_credit_is_given_for_a_return_above_that_of_the_other_tasks():
     query = Batch(*(torch.zeros(4, 1, 2, n) for n in (1, 1)), none, valid, none, GAUSSIAN, returns)
     experience = Experience((), {"w": torch.zeros(4, 1)}, query)
     expected = [0.5 * (1 - 4), 0.5 * (2 - 3.5), 0.5 * (6 - 1.5), 0]
-    assert torch.cat(e_maml.credits(0.5, experience)).tolist() == expected
-    assert e_maml.credits(0.0, experience) == [None] * 4
+    assert torch.cat(e_maml.exploration_credits(0.5, experience)).tolist() == expected
+    assert e_maml.exploration_credits(0.0, experience) == [None] * 4
 
 
 GAUSSIAN = Gaussian(torch.zeros(4, 1, 2, 1), torch.zeros(4, 1))
@@ -148,5 +148,7 @@ def test_maml_trpo_improves_the_credited_surrogate(policy, theta, experience):
 
 
 def test_the_policy_that_collected_the_episodes_is_the_zero_of_its_credit(policy, theta, experience):
-    values = e_maml.value(policy, expand(theta, M), experience.support[0], torch.ones(M, dtype=torch.float64))
+    values = e_maml.exploration_term(
+        policy, expand(theta, M), experience.support[0], torch.ones(M, dtype=torch.float64)
+    )
     assert values.abs().max() < 1e-12

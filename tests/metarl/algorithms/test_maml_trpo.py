@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
+from metarl.algorithms import memory
 from metarl.algorithms.maml_trpo import MAMLTRPO
+from metarl.algorithms.meta_gradient import KLCurvature, adapt_and_linearize, linearize_at
 from metarl.errors import NonFinite
 from metarl.inner.sgd import SGD
 from metarl.parameters import expand, flatten
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP, log_prob
 from metarl.threads import set_threads
 from metarl.types import Batch, Experience, Gaussian
 
@@ -197,3 +200,86 @@ def test_the_order_of_the_tasks_does_not_matter(policy, theta, data):
     )
     again, *_ = algorithm.update(policy, theta, {}, mixed)
     torch.testing.assert_close(flatten(again), flatten(updated), rtol=1e-9, atol=1e-10)
+
+
+KEPT = {"all": memory.KEPT_GRAPHS, "some": 20_000, "none": 0}
+
+
+def curvatures(policy, theta, experience, **settings):
+    algorithm = MAMLTRPO(**settings)
+    adaptations = [algorithm._gradient(policy, theta, task, None).adaptation for task in experience.by_chunk]
+    return algorithm._curvatures(policy, adaptations, experience)
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"), [("all", [True] * M), ("some", [True, False, False, False]), ("none", [False] * M)]
+)
+def test_graphs_beyond_the_bound_are_built_at_every_call(monkeypatch, policy, theta, data, kept, expected):
+    monkeypatch.setattr(memory, "KEPT_GRAPHS", KEPT[kept])
+    groups = curvatures(policy, theta, data(SGD()), curvature_stride=1)
+    assert [group() is group() for group in groups] == expected
+
+
+@pytest.mark.parametrize("kept", ["some", "none"])
+@pytest.mark.parametrize("inner", INNERS.values(), ids=INNERS)
+def test_the_bound_changes_no_bit(monkeypatch, policy, theta, data, kept, inner):
+    algorithm, start = MAMLTRPO(inner=inner, curvature_stride=2), inner.start(policy, theta)
+    experience = data(inner, start)
+    expected, *_ = algorithm.update(policy, start, {}, experience)
+    monkeypatch.setattr(memory, "KEPT_GRAPHS", KEPT[kept])
+    updated, *_ = algorithm.update(policy, start, {}, experience)
+    assert torch.equal(flatten(updated), flatten(expected))
+
+
+def test_no_graph_outlives_the_gradient(policy, theta, data):
+    algorithm = MAMLTRPO(inner=SGD(steps=2))
+    task = algorithm._gradient(policy, theta, data(algorithm.inner).by_chunk[0], None)
+    held = [*task.adaptation.points, *(step.grad for step in task.adaptation.steps), task.gradient]
+    assert not any(p.requires_grad for params in held for p in params.values())
+    assert [(step.at, step.graph) for step in task.adaptation.steps] == [({}, {})] * 2
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize(
+    ("hidden_sizes", "inner"),
+    [
+        ((64, 64), SGD()),
+        ((64, 64), SGD(loss="dice")),
+        ((32, 32, 32), SGD(steps=2)),
+        ((256,), SGD(loss="reinforce")),
+        ((), SGD()),
+    ],
+)
+def test_graphs_take_no_more_than_estimated(hidden_sizes, inner, first_order):
+    """Summed over the tensors that autograd saves, each once, but for the episodes."""
+    policy, tasks, saved, held = GaussianMLP(17, 6, hidden_sizes), 2, {}, []
+    rng = torch.Generator().manual_seed(0)
+    theta = policy.init(rng)
+    batch = collected(policy, expand(theta, tasks), rng)
+
+    def save(tensor):
+        held.append(tensor)
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    parts = [adapt_and_linearize(inner, policy, theta, tasks, [batch] * inner.steps)]
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        adaptation = linearize_at(inner, policy, parts, [batch] * inner.steps, first_order=first_order)
+        KLCurvature(policy, adaptation, batch)
+    episodes = {tensor.untyped_storage().data_ptr() for tensor in tensors(batch)}
+    taken = sum(size for place, size in saved.items() if place not in episodes)
+    steps = 0 if first_order else inner.steps
+    estimated = memory.curvature_graph_bytes(policy, steps, tasks, batch.valid.numel())
+    assert taken <= estimated
+    if hidden_sizes:
+        assert taken > 0.7 * estimated
+
+
+def collected(policy, params, rng):
+    """Random episodes of two tasks, 20 of 50 steps each, in the usual precision."""
+    observations = torch.randn(2, 20, 50, policy.observation_size, generator=rng)
+    drawn_from = policy.distribution(params, observations)
+    noise, advantages = (torch.randn(2, 20, 50, *size, generator=rng) for size in ((policy.action_size,), ()))
+    actions = drawn_from.mean + drawn_from.log_std.exp()[:, None, None] * noise
+    log_probs, valid = log_prob(drawn_from, actions), torch.ones(2, 20, 50)
+    return Batch(observations, actions, advantages, valid, log_probs, drawn_from, torch.zeros(2))

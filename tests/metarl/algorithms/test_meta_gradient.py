@@ -155,7 +155,7 @@ def test_the_adapted_parameters_are_those_that_collected_the_query(policy, theta
 
 @kinds
 @steps
-def test_push_is_the_derivative_of_adaptation_and_pull_its_adjoint(policy, theta, collect, K, sgd):
+def test_jvp_is_the_derivative_of_the_adaptation_and_vjp_its_adjoint(policy, theta, collect, K, sgd):
     support, _ = collect_all(policy, theta, collect, K, sgd)
     adaptation = adapt_and_linearize(sgd, policy, theta, M, support)
     direction, h = like(theta, 0), 2e-5
@@ -304,7 +304,7 @@ def test_without_adaptation_the_tasks_share_theta(policy, theta, collect, sgd):
 
 
 @kinds
-def test_relinearized_on_the_same_batches_nothing_changes(policy, theta, collect, sgd):
+def test_linearized_on_the_same_batches_nothing_changes(policy, theta, collect, sgd):
     support, _ = collect_all(policy, theta, collect, 2, sgd)
     adaptation = adapt_and_linearize(sgd, policy, theta, M, support)
     again, v = linearize_at(sgd, policy, [adaptation], support), like(expand(theta, M), 0)
@@ -316,7 +316,7 @@ def test_relinearized_on_the_same_batches_nothing_changes(policy, theta, collect
 
 @kinds
 @pytest.mark.parametrize("first_order", [False, True])
-def test_relinearized_together_tasks_are_what_they_were_alone(policy, theta, collect, sgd, first_order):
+def test_linearized_together_tasks_are_what_they_were_alone(policy, theta, collect, sgd, first_order):
     support, query = collect_all(policy, theta, collect, 2, sgd)
     cuts, v = (slice(0, 2), slice(2, 3)), like(theta, 0)
     parts = [
@@ -333,7 +333,7 @@ def test_relinearized_together_tasks_are_what_they_were_alone(policy, theta, col
 
 
 @pytest.mark.parametrize("sgd", [SGD(step_size=ALPHA, loss=loss) for loss in ("ratio", "reinforce")])
-def test_relinearized_on_a_subsample_the_curvature_points_the_same_way(policy, theta, collect, sgd):
+def test_linearized_on_a_subsample_the_curvature_points_the_same_way(policy, theta, collect, sgd):
     """Compared in what adaptation adds, J v - v, since J itself is near the identity."""
     batch = collect(expand(theta, M), seed=0, episodes=240, horizon=50)
     reward = -(batch.actions - batch.observations[..., :2]).square().sum(-1)
