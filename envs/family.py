@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import gymnasium
 import numpy as np
 
 from envs.dynamics import Scaling
@@ -103,11 +104,15 @@ class Family:
 def resolve(family: Family | str, parameters: Mapping[str, Any]) -> Family:
     """The family that a registration means: a value, or "module:function" to be called with the parameters.
 
-    Raises `FamilyError` if there is no such function or it has no such parameter.
+    Only what some `gymnasium.register(…, kwargs={"family": "module:function"})` names is imported and called: the
+    text may have come from somebody else's settings.
+
+    Raises `FamilyError` if nothing is registered so, there is no such function, or it has no such parameter.
     """
     if isinstance(family, Family):
         _refuse_unknown(family.name, parameters, ())
         return family
+    _refuse_unregistered(family)
     function = _load(family)
     _refuse_unknown(family, parameters, inspect.signature(function).parameters)
     built = function(**parameters)
@@ -153,6 +158,16 @@ def _load(path: str) -> Callable[..., Any]:
     if not callable(function := getattr(module, function_name, None)):
         raise FamilyError(f"family {path!r}: the module {module_name} has no function {function_name}")
     return function
+
+
+def _refuse_unregistered(path: str) -> None:
+    families = [spec.kwargs.get("family") for spec in gymnasium.registry.values()]
+    registered = {family for family in families if isinstance(family, str)}
+    if path not in registered:
+        raise FamilyError(
+            f"{unknown('registered family', path, registered)} Register your own with "
+            'gymnasium.register(…, kwargs={"family": "module:function"}), or pass the Family itself'
+        )
 
 
 def _refuse_unknown(name: str, parameters: Mapping[str, Any], known: Sequence[str] | Mapping[str, Any]) -> None:

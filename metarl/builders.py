@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -10,12 +9,14 @@ from weakref import WeakKeyDictionary
 import gymnasium
 import gymnasium.envs.registration
 import torch
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces.utils import flatdim
 
 from metarl.errors import UserError
 from metarl.experiment import Environment, Experiment, Policy
 from metarl.machine import available_cores
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.sampling import registry
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.seeding import Purpose, stream
 from metarl.types import Params
@@ -24,11 +25,13 @@ from metarl.types import Params
 def make_vector_env(environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
     """`num_envs` robots of the experiment's family, stepped as one native batch.
 
-    Errors: UserError where the id's module cannot be imported or the id is no family of tasks.
+    Errors: UserError where the id's module may not or cannot be imported, the id is no family of tasks, or an option
+    is no parameter of one.
     """
-    _check_family(environment.id)
+    spec = _spec(environment)
+    _check_family(spec)
     env = gymnasium.make_vec(
-        environment.id,
+        spec,
         num_envs=num_envs,
         max_episode_steps=environment.horizon,
         nthread=threads or available_cores(),
@@ -37,27 +40,38 @@ def make_vector_env(environment: Environment, num_envs: int, threads: int) -> Ta
     return cast(TaskVectorEnv, env)
 
 
-def _check_family(env_id: str) -> None:
-    module, _, name = env_id.rpartition(":")
-    try:
-        if module:
-            importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"env.id = {env_id!r}: {error}. A module of your own must be importable: put its folder on PYTHONPATH."
-        ) from error
-    entry = gymnasium.spec(name).vector_entry_point
+def make_single_env(environment: Environment, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+    """One robot of the experiment's family, to be filmed or watched; `protocols.TaskEnv` says how it gets its task.
+
+    Errors: as in `make_vector_env`; UserError where the family has no single environment.
+    """
+    spec = _spec(environment)
+    check_can_be_filmed(environment.id)
+    pictures: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    return gymnasium.make(spec, max_episode_steps=environment.horizon, **pictures, **environment.options)
+
+
+def _spec(environment: Environment) -> EnvSpec:
+    """The registration of the family. Errors: UserError; nothing is imported for options that are none."""
+    registry.check_options(environment.options)
+    spec = registry.find(environment.id)
+    registry.check_options(environment.options, spec)
+    return spec
+
+
+def _check_family(spec: EnvSpec) -> None:
+    entry = spec.vector_entry_point
     creator = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
     if not hasattr(creator, "set_tasks"):
         raise UserError(
-            f"env.id = {env_id!r} is no batched family of tasks: its vector environment has no set_tasks. "
+            f"env.id = {spec.id!r} is no batched family of tasks: its vector environment has no set_tasks. "
             "Choose an id that starts with envs:metarl/, or register a family of your own (README)."
         )
 
 
 def check_can_be_filmed(env_id: str) -> None:
     """Raise UserError where the family has no single environment."""
-    if gymnasium.spec(env_id.rpartition(":")[2]).entry_point is None:
+    if registry.find(env_id).entry_point is None:
         raise UserError(
             f"env.id = {env_id!r} has no single environment to film: register it with an entry_point, "
             "or set evaluation.videos to 0."

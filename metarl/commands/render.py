@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from envs.single import RobotEnv
 from envs.viewer import Viewer
 from metarl import runs
-from metarl.builders import check_can_be_filmed, fixed_tasks, make_vector_env
+from metarl.builders import check_can_be_filmed, fixed_tasks, make_single_env, make_vector_env
 from metarl.errors import UserError, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.figures.video import RenderingUnavailable
@@ -122,7 +121,7 @@ def named(space: TaskSpace, task: Any) -> str:
 def watch(policy: MetaPolicy, task: Any) -> None:
     """Episode after episode in real time, until the window is closed."""
     environment = policy.experiment.env
-    env = gymnasium.make(environment.id, max_episode_steps=environment.horizon, **environment.options)
+    env = make_single_env(environment)
     robot = env.unwrapped
     if not isinstance(robot, RobotEnv):
         raise UserError(f"env.id = {environment.id!r}: the viewer shows robots of envs.single.RobotEnv, not {robot}")

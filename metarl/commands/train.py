@@ -19,6 +19,7 @@ from metarl.runs.console import TrainingProgress, command, shown
 from metarl.runs.directory import State
 from metarl.runs.publish import LEARNING, VIDEOS
 from metarl.runs.tracking import Tracker, requested_mode, truncate_metrics
+from metarl.sampling.registry import import_module_of
 from metarl.training import Setup, prepare, train
 
 
@@ -66,14 +67,17 @@ def chosen(arguments: argparse.Namespace, flags: list[str]) -> tuple[Experiment,
         if arguments.run_dir is None:
             raise UserError("--resume needs the run to continue: --run-dir DIR")
         own = runs.read_experiment(arguments.run_dir)
-        base = config.load(arguments.config, Experiment) if arguments.config else own
-        return config.override(base, flags), arguments.run_dir
+        experiment = config.override(config.load(arguments.config, Experiment) if arguments.config else own, flags)
+        if arguments.config or any(flag.startswith("--env.id") for flag in flags):
+            import_module_of(experiment.env.id)
+        return experiment, arguments.run_dir
     if arguments.config is None:
         raise UserError(
             "no config given: name one before all flags, as in train.py configs/demo.yaml. Most folders in configs/ "
             "are a family, with a file for each algorithm, such as configs/point_nav/promp.yaml."
         )
     experiment = config.override(config.load(arguments.config, Experiment), flags)
+    import_module_of(experiment.env.id)
     run_dir = arguments.run_dir or runs.new_dir(f"{named(arguments.config)}-seed{experiment.seed}")
     runs.refuse_used(run_dir)
     return experiment, run_dir

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from metarl import runs
+from metarl.builders import make_single_env
 from metarl.errors import warns_only
 from metarl.evaluation import AdaptationReturns
 from metarl.experiment import Environment, Experiment
@@ -179,9 +179,7 @@ def record_video(
 
     `coarseness` is that of `metarl.figures.video.write_mp4`.
     """
-    env = gymnasium.make(
-        environment.id, render_mode="rgb_array", max_episode_steps=environment.horizon, **environment.options
-    )
+    env = make_single_env(environment, render_mode="rgb_array")
     try:
         env.get_wrapper_attr("set_task")(task)
         before, after = (

@@ -5,6 +5,7 @@ from dataclasses import replace
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 
 import envs  # noqa: F401  (registers the ids)
 from envs import point
@@ -293,15 +294,29 @@ def test_an_unknown_family_parameter_names_the_family_and_the_nearest():
         points(radius=2.0)
 
 
+def register(monkeypatch, family):
+    monkeypatch.setitem(gymnasium.registry, "Mine-v0", EnvSpec("Mine-v0", kwargs={"family": family}))
+
+
 @pytest.mark.parametrize("family", ["envs.half_cheetah", "envs.nowhere:velocity", "envs.half_cheetah:velocit"])
-def test_a_family_that_does_not_exist_is_refused(family):
+def test_a_registered_family_that_does_not_exist_is_refused(monkeypatch, family):
+    register(monkeypatch, family)
     with pytest.raises(FamilyError, match=family):
         RobotVectorEnv(family)
 
 
-def test_a_function_that_returns_no_family_is_refused():
+def test_a_function_that_returns_no_family_is_refused(monkeypatch):
+    register(monkeypatch, "envs.half_cheetah:robot")
     with pytest.raises(FamilyError, match="returned a Robot"):
         RobotVectorEnv("envs.half_cheetah:robot")
+
+
+def test_a_function_that_nobody_registered_is_not_called(tmp_path):
+    with pytest.raises(FamilyError, match="unknown registered family 'subprocess:getoutput'.*gymnasium.register"):
+        RobotVectorEnv("subprocess:getoutput", cmd=f"touch {tmp_path}/canary")
+    assert not (tmp_path / "canary").exists()
+    with pytest.raises(FamilyError, match="Did you mean 'envs.half_cheetah:velocity'"):
+        RobotVectorEnv("envs.half_cheetah:velocit")
 
 
 @pytest.mark.parametrize(
