@@ -8,7 +8,7 @@ from pydantic import Field
 
 from metarl.algorithms import Algorithm
 from metarl.algorithms.maml_trpo import MAMLTRPO
-from metarl.config.settings import settings
+from metarl.config.settings import LARGEST, settings
 from metarl.inner.sgd import SGD
 
 
@@ -68,9 +68,9 @@ class Evaluation:
     """The split of the task space that test tasks come from."""
     tasks: int = Field(40, ge=1)
     """Number of test tasks, spread evenly over the split; the same ones every time."""
-    steps: int = Field(1, ge=0)
+    steps: int = Field(1, ge=0, le=1_000)
     """K, adaptation steps."""
-    later_steps: float = Field(0.5, gt=0)
+    later_steps: float = Field(0.5, gt=0, le=LARGEST)
     """Step size of adaptation steps beyond those that were trained, as a share of it (Finn et al. 2017: a half).
     Learners of Stable-Baselines3 keep theirs."""
     episodes: int = Field(20, ge=1)

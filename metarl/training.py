@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from metarl import runs
+from metarl.algorithms import memory
 from metarl.builders import (
     check_can_be_filmed,
     fixed_tasks,
@@ -75,12 +77,28 @@ def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
         check_can_be_filmed(experiment.env.id)
     training_tasks(env, experiment, 0)
     policy = make_policy(experiment, env)
+    warn_of_memory(experiment, policy)
     first_params = initial_params(policy, experiment)
     if experiment.start_from and not resumes:
         first_params |= read_actor(experiment.start_from, policy)
     for episodes in (experiment.sampling.episodes, experiment.evaluation.episodes):
         experiment.algorithm.inner.check(episodes, experiment.env.horizon)
     return Setup(experiment, env, policy, FixedTest(experiment, policy), first_params)
+
+
+def warn_of_memory(experiment: Experiment, policy: GaussianMLP) -> None:
+    """Warn of a run that needs more memory than there is."""
+    sampling, available = experiment.sampling, memory.available_bytes()
+    needed = memory.iteration_bytes(
+        experiment.algorithm, policy, sampling.tasks, sampling.episodes, experiment.env.horizon
+    )
+    if available is not None and needed > available:
+        warnings.warn(
+            f"an iteration of {sampling.tasks} tasks, {sampling.episodes} episodes and {experiment.env.horizon} steps "
+            f"needs about {needed / 2**30:.3g} GiB of memory, and {available / 2**30:.3g} GiB are available. Choose "
+            "smaller sampling.tasks, sampling.episodes or env.horizon",
+            stacklevel=3,
+        )
 
 
 def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, progress: Progress) -> State:

@@ -10,9 +10,6 @@ from pydantic import BeforeValidator
 from metarl.config.settings import NAME, names_of
 from metarl.inner.sgd import SGD
 
-LARGEST = 1e6
-"""Upper limit of step sizes and weights, far above any that is useful and far below the overflow of a float32."""
-
 
 def _refuse_other_learners(value: Any) -> Any:
     """Raise ValueError for an inner loop that is not SGD, with the algorithm that takes it."""

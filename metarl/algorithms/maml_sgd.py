@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from metarl.algorithms import e_maml, optimizers
-from metarl.algorithms.differentiable import LARGEST, Differentiable, check_combination
+from metarl.algorithms.differentiable import Differentiable, check_combination
 from metarl.algorithms.meta_gradient import adapt_and_linearize, meta_gradient, require_finite_gradients
 from metarl.algorithms.optimizers import Optimizer
-from metarl.config.settings import settings
+from metarl.config.settings import LARGEST, settings
 from metarl.inner.sgd import SGD
 from metarl.parameters import flatten, total
 from metarl.threads import parallel_map

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metarl.algorithms import e_maml, memory, trust_region
-from metarl.algorithms.differentiable import LARGEST, Differentiable, check_combination
+from metarl.algorithms.differentiable import Differentiable, check_combination
 from metarl.algorithms.meta_gradient import (
     Adaptation,
     KLCurvature,
@@ -28,7 +28,7 @@ from metarl.algorithms.meta_gradient import (
     require_finite_gradients,
     surrogate_and_kl,
 )
-from metarl.config.settings import settings
+from metarl.config.settings import LARGEST, settings
 from metarl.inner.sgd import SGD
 from metarl.parameters import add, expand, flatten, unflatten
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP

@@ -1,9 +1,12 @@
-"""How much memory the graphs of derivatives take, and how much they may take."""
+"""How much memory an iteration takes, and how much of it the graphs of derivatives may take."""
 
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
+from typing import Any
 
+from metarl.inner import PPO, SGD
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 
 KEPT_GRAPHS = 2**30
@@ -12,6 +15,9 @@ the same numbers, in about three times the time."""
 
 _FLOAT = 4
 """Bytes of a number."""
+
+_LIBRARIES = 300 * 2**20
+"""What PyTorch, MuJoCo and the rest take before anything is computed."""
 
 
 def curvature_graph_bytes(policy: GaussianMLP, inner_steps: int, tasks: int, steps: int) -> int:
@@ -30,3 +36,32 @@ def curvature_graph_bytes(policy: GaussianMLP, inner_steps: int, tasks: int, ste
     parameters = sum((n + 1) * out for n, out in itertools.pairwise(policy.layer_sizes)) + policy.action_size
     per_step = 3 * sum(policy.hidden_sizes) - sum(policy.hidden_sizes[:1]) + 5 * policy.action_size
     return _FLOAT * (inner_steps + 1) * (steps * per_step + 2 * tasks * parameters)
+
+
+def iteration_bytes(algorithm: Any, policy: GaussianMLP, tasks: int, episodes: int, horizon: int) -> int:
+    """The estimated peak of a process that trains; see the README for measured ones.
+
+    It is the sum of the libraries; the episodes, which are kept until the outer step is done; the features of the
+    linear baseline and two copies of them, in double precision; and, for MAML-TRPO, the graphs that it keeps. Learners
+    of Stable-Baselines3 take one task after the other; their episodes are not counted.
+    """
+    inner, steps = algorithm.inner, tasks * episodes * horizon
+    batches = (inner.steps if isinstance(inner, SGD | PPO) else 0) + algorithm.uses_query
+    numbers = policy.observation_size + 2 * policy.action_size + 4
+    features = 2 * policy.observation_size + 4
+    graphs = 0
+    if algorithm.name == "maml_trpo":
+        stride = 1 if inner.loss == "dice" else algorithm.curvature_stride
+        inner_steps = 0 if algorithm.first_order else inner.steps
+        graphs = min(KEPT_GRAPHS, curvature_graph_bytes(policy, inner_steps, tasks, steps // stride))
+    collected = steps * (_FLOAT * batches * numbers + 3 * 2 * _FLOAT * features) if batches else 0
+    return _LIBRARIES + collected + graphs
+
+
+def available_bytes() -> int | None:
+    """What the operating system can still give, from /proc/meminfo; None where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None

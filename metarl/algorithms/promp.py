@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metarl.algorithms import optimizers
-from metarl.algorithms.differentiable import LARGEST, Differentiable, check_combination
+from metarl.algorithms.differentiable import Differentiable, check_combination
 from metarl.algorithms.meta_gradient import (
     adapt_and_linearize,
     mean_kl,
@@ -25,7 +25,7 @@ from metarl.algorithms.meta_gradient import (
     require_finite_gradients,
     value_and_grad,
 )
-from metarl.config.settings import settings
+from metarl.config.settings import LARGEST, settings
 from metarl.inner.sgd import SGD
 from metarl.parameters import expand, flatten, total
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP

@@ -7,9 +7,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from metarl.algorithms import optimizers
-from metarl.algorithms.differentiable import LARGEST
 from metarl.algorithms.optimizers import Optimizer
-from metarl.config.settings import settings
+from metarl.config.settings import LARGEST, settings
 from metarl.inner import PPO, SGD
 from metarl.inner.sb3 import SB3A2C, SB3PPO
 from metarl.parameters import flatten

@@ -10,6 +10,9 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
+LARGEST = 1e6
+"""Upper limit of step sizes and weights, far above any that is useful and far below the overflow of a float32."""
+
 NAME = "name"
 """The literal field that tells the members of a union of settings apart."""
 

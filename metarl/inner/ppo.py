@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
-from metarl.config.settings import settings
+from metarl.config.settings import LARGEST, settings
 from metarl.inner.learner import Adapted
 from metarl.inner.sgd import map_over_tasks, own
 from metarl.parameters import detach, leaves
@@ -22,11 +22,11 @@ class PPO:
 
     scalable: ClassVar[bool] = True
     name: Literal["ppo"] = "ppo"
-    steps: int = Field(1, ge=0)
+    steps: int = Field(1, ge=0, le=1_000)
     """K, adaptation steps, each on fresh episodes."""
-    epochs: int = Field(5, ge=1)
+    epochs: int = Field(5, ge=1, le=10_000)
     """Steps of Adam on the same episodes."""
-    learning_rate: float = Field(3e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0, le=LARGEST)
     """Of Adam, whose moments start at zero in each adaptation step."""
     clip_range: float = Field(0.2, gt=0, lt=1)
     """The surrogate rewards no ratio beyond 1 - clip_range and 1 + clip_range."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from metarl.config.settings import settings
+from metarl.config.settings import LARGEST, settings
 from metarl.errors import UserError
 from metarl.inner.learner import Adapted
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
@@ -30,17 +30,17 @@ class SB3PPO:
 
     scalable: ClassVar[bool] = False
     name: Literal["sb3_ppo"] = "sb3_ppo"
-    steps: int = Field(3, ge=1)
+    steps: int = Field(3, ge=1, le=1_000)
     """K, rollouts per task, each of all its episodes and followed by an update from a fresh optimizer."""
-    learning_rate: float = Field(3e-4, gt=0)
+    learning_rate: float = Field(3e-4, gt=0, le=LARGEST)
     """Of Adam."""
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(10, ge=1, le=10_000)
     """Passes over a rollout."""
     minibatches: int = Field(4, ge=1)
     """Parts of a pass; they must share the steps of a rollout evenly."""
     clip_range: float = Field(0.2, gt=0, lt=1)
     """The surrogate rewards no ratio beyond 1 - clip_range and 1 + clip_range."""
-    reward_scale: float = Field(1.0, gt=0)
+    reward_scale: float = Field(1.0, gt=0, le=LARGEST)
     """Multiplies the rewards it learns from. One that brings discounted returns to about 1 keeps the critic from taking
     all of the gradient, which is clipped for both."""
 
@@ -73,11 +73,11 @@ class SB3A2C:
 
     scalable: ClassVar[bool] = False
     name: Literal["sb3_a2c"] = "sb3_a2c"
-    steps: int = Field(3, ge=1)
+    steps: int = Field(3, ge=1, le=1_000)
     """K, rollouts per task, each of all its episodes and followed by one step of a fresh optimizer."""
-    learning_rate: float = Field(7e-4, gt=0)
+    learning_rate: float = Field(7e-4, gt=0, le=LARGEST)
     """Of RMSProp."""
-    reward_scale: float = Field(1.0, gt=0)
+    reward_scale: float = Field(1.0, gt=0, le=LARGEST)
     """As of `SB3PPO`."""
 
     def start(self, policy: GaussianMLP, params: Params, rng: torch.Generator) -> Params:

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metarl.config.settings import settings
+from metarl.config.settings import LARGEST, settings
 from metarl.inner.learner import Adapted
 from metarl.parameters import leaves, select
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
@@ -28,9 +28,9 @@ class SGD:
 
     scalable: ClassVar[bool] = True
     name: Literal["sgd"] = "sgd"
-    steps: int = Field(1, ge=0)
+    steps: int = Field(1, ge=0, le=1_000)
     """K, adaptation steps, each on fresh episodes."""
-    step_size: float = Field(0.1, gt=0)
+    step_size: float = Field(0.1, gt=0, le=LARGEST)
     """alpha; where step sizes are learned, what they start from."""
     loss: Literal["ratio", "reinforce", "dice"] = "ratio"
     """What a step descends. The step is the same for all three; they differ in the meta-gradient through it."""
