@@ -48,7 +48,7 @@ from functools import partial
 
 import numpy as np
 
-from envs.family import Arrays, Family, Marker, Sphere, State
+from envs.family import Arrays, Family, Marker, Sphere, State, span
 from envs.planar import GHOST, RED, DirectionTask, DiskGoalTask, arrow_above, direction_space, disk_space
 from envs.robots import Camera, Robot, UniformNormalNoise
 from envs.tasks import Task
@@ -134,6 +134,7 @@ def direction(directions: int | None = None, survive: float = 1.0, control_cost:
         reward=partial(direction_reward, survive=survive, control_cost=control_cost),
         markers=direction_markers,
         terminated=unhealthy,
+        aim="run in a hidden direction",
     )
 
 
@@ -169,6 +170,7 @@ def velocity(
         reward=partial(velocity_reward, survive=survive, control_cost=control_cost),
         markers=velocity_markers,
         terminated=unhealthy,
+        aim=f"run along x at a hidden velocity from {span(velocity_range)} m/s",
     )
 
 
@@ -197,4 +199,5 @@ def goal(radius: float = 3.0, control_cost: float = 0.1) -> Family:
         measure=measure,
         reward=partial(goal_reward, control_cost=control_cost),
         markers=goal_markers,
+        aim=f"walk to a hidden place in the disk of {radius:g} m",
     )

@@ -7,8 +7,6 @@ so that one definition serves a batch of simulations, a single environment and a
 from __future__ import annotations
 
 import importlib
-import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -18,6 +16,7 @@ import numpy as np
 
 from envs.dynamics import Scaling
 from envs.errors import FamilyError, unknown
+from envs.parameters import check
 from envs.robots import Robot
 from envs.tasks import Task, TaskSpace
 
@@ -86,6 +85,7 @@ class Family:
     place_goal: (positions of one robot (nq,), task) -> positions with the model's own goal body at the goal, for
         the picture alone; None if the model has no such body.
     no_oracle: why `goal_visible` makes no sense; empty if it does.
+    aim: what the robot has to do, such as "run at a hidden velocity from 0 to 2 m/s"; empty if nothing is said.
     """
 
     name: str
@@ -99,6 +99,12 @@ class Family:
     dynamics: tuple[Scaling, ...] = ()
     place_goal: Callable[[np.ndarray, Task], np.ndarray] | None = None
     no_oracle: str = ""
+    aim: str = ""
+
+
+def span(bounds: Sequence[float]) -> str:
+    """A pair of numbers in words, `0 to 2`, for a family's `aim`."""
+    return " to ".join(f"{bound:g}" for bound in bounds)
 
 
 def resolve(family: Family | str, parameters: Mapping[str, Any]) -> Family:
@@ -107,44 +113,19 @@ def resolve(family: Family | str, parameters: Mapping[str, Any]) -> Family:
     Only what some `gymnasium.register(…, kwargs={"family": "module:function"})` names is imported and called: the
     text may have come from somebody else's settings.
 
-    Raises `FamilyError` if nothing is registered so, there is no such function, or it has no such parameter.
+    Raises `FamilyError` if nothing is registered so, there is no such function, it has no such parameter, or a
+    value is not of the type that its signature says.
     """
     if isinstance(family, Family):
-        _refuse_unknown(family.name, parameters, ())
+        check(family.name, lambda: family, parameters)
         return family
     _refuse_unregistered(family)
     function = _load(family)
-    _refuse_unknown(family, parameters, inspect.signature(function).parameters)
+    check(family, function, parameters)
     built = function(**parameters)
     if not isinstance(built, Family):
         raise FamilyError(f"{family} returned a {type(built).__name__}, expected an envs.family.Family")
     return built
-
-
-def in_words(family: Family | str, parameters: Mapping[str, Any]) -> str:
-    """What the robot has to do, from the docstring of its family's function with the numbers of the parameters.
-
-    "HalfCheetahVel: run at a hidden velocity from `velocity_range` [m/s]." becomes "run at a hidden velocity from 0
-    to 2 m/s". Empty for a family without a function, or where the docstring does not say it after a colon.
-    """
-    if isinstance(family, Family):
-        return ""
-    function = _load(family)
-    first, *_ = (inspect.getdoc(function) or "").splitlines() or [""]
-    defaults = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
-    values = {**defaults, **parameters}
-    words = first.partition(": ")[2].rstrip(".")
-    words = re.sub(r"`(\w+)`", lambda name: _amount(values.get(name[1])) or name[1].replace("_", " "), words)
-    return re.sub(r"\[(.*?)\]", r"\1", words)
-
-
-def _amount(value: Any) -> str:
-    """A number, or a pair of them as a range; empty for anything else."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:g}"
-    if isinstance(value, Sequence) and len(value) == 2:
-        return " to ".join(map(_amount, value))
-    return ""
 
 
 def _load(path: str) -> Callable[..., Any]:
@@ -168,9 +149,3 @@ def _refuse_unregistered(path: str) -> None:
             f"{unknown('registered family', path, registered)} Register your own with "
             'gymnasium.register(…, kwargs={"family": "module:function"}), or pass the Family itself'
         )
-
-
-def _refuse_unknown(name: str, parameters: Mapping[str, Any], known: Sequence[str] | Mapping[str, Any]) -> None:
-    for parameter in parameters:
-        if parameter not in known:
-            raise FamilyError(unknown(f"parameter of the family {name}", parameter, known))

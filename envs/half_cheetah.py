@@ -49,7 +49,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
-from envs.family import Arrays, Family, Marker, Sphere, State
+from envs.family import Arrays, Family, Marker, Sphere, State, span
 from envs.robots import Camera, Robot, UniformNormalNoise
 from envs.sagittal import arrow_above, measure, text_beside
 from envs.tasks import (
@@ -112,6 +112,7 @@ def velocity(velocity_range: Sequence[float] = (0.0, 2.0)) -> Family:
         measure=measure,
         reward=velocity_reward,
         markers=velocity_markers,
+        aim=f"run at a hidden velocity from {span(velocity_range)} m/s",
     )
 
 
@@ -155,6 +156,7 @@ def direction() -> Family:
         measure=measure,
         reward=direction_reward,
         markers=direction_markers,
+        aim="run in a hidden direction",
     )
 
 
@@ -204,4 +206,5 @@ def params() -> Family:
         reward=params_reward,
         markers=params_markers,
         dynamics=DYNAMICS,
+        aim="run forward with hidden dynamics",
     )

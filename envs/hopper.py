@@ -141,4 +141,5 @@ def params() -> Family:
         markers=params_markers,
         terminated=fallen,
         dynamics=DYNAMICS,
+        aim="hop forward with hidden dynamics",
     )

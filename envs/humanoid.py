@@ -131,4 +131,5 @@ def direction(
         reward=partial(direction_reward, forward=forward, survive=survive, control_cost=control_cost),
         markers=direction_markers,
         terminated=unhealthy,
+        aim="walk in a hidden direction",
     )

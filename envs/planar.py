@@ -24,6 +24,7 @@ from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, Boxes, Points, Region
 
 HELD_OUT_CENTRES = np.deg2rad([30.0, 135.0, -75.0, 180.0])
 HELD_OUT_WIDTH = math.tau / 16  # [rad]
+MOST_DIRECTIONS = 3600  # a tenth of a degree apart
 DIRECTION_GAP = 0.05  # chord between training directions and held-out ones
 HELD_OUT_CELLS = ((0, 1), (1, 3), (2, 0), (3, 2))  # column, row of a 4 x 4 grid
 SECTOR_START = 1 / 3  # of the radius
@@ -141,8 +142,11 @@ def direction_space(directions: int | None = None) -> TaskSpace:
 
 
 def _finite_directions(n: int) -> TaskSpace:
-    if not isinstance(n, int) or n < 2:
-        raise FamilyError(f"directions = {n!r}: expected None for all directions, or their number, at least 2")
+    if not isinstance(n, int) or not 2 <= n <= MOST_DIRECTIONS:
+        raise FamilyError(
+            f"directions = {n!r}: expected None for all directions, or their number, at least 2 and at most "
+            f"{MOST_DIRECTIONS}"
+        )
     angles = math.tau * np.arange(n) / n
     points = Points(np.where(angles > math.pi, angles - math.tau, angles)[:, None])
     reason = f"only {n} directions exist"

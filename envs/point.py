@@ -209,6 +209,7 @@ def navigation() -> Family:
         measure=measure,
         reward=goal_reward,
         markers=goal_markers,
+        aim="go to a hidden place in a square of 1 m side",
     )
 
 
@@ -234,4 +235,5 @@ def sparse_navigation(dense: bool = False, radius: float = GOAL_RADIUS) -> Famil
         measure=measure,
         reward=reward,
         markers=sparse_markers,
+        aim=f"find a hidden place on a half circle of radius 1 m, which is felt within {radius:g} m of it",
     )

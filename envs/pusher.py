@@ -42,7 +42,7 @@ from functools import partial
 import numpy as np
 
 from envs.errors import FamilyError
-from envs.family import Arrays, Family, Marker, State
+from envs.family import Arrays, Family, Marker, State, span
 from envs.planar import held_out_cells
 from envs.robots import Camera, Robot, body_ids
 from envs.tasks import Boxes, Task, TaskSpace, held_out_space, quantity
@@ -159,4 +159,5 @@ def goal(
         reward=partial(goal_reward, near_cost=near_cost, control_cost=control_cost),
         markers=no_markers,
         place_goal=place_goal,
+        aim=f"push the puck to a hidden place of the rectangle {span(x_range)} × {span(y_range)} m",
     )

@@ -130,4 +130,5 @@ def goal(radius: float = RADIUS, control_cost: float = 0.1) -> Family:
         reward=partial(goal_reward, control_cost=control_cost),
         markers=goal_markers,
         place_goal=place_goal,
+        aim=f"bring the fingertip to a hidden goal in the disk of {radius:g} m",
     )

@@ -34,7 +34,7 @@ from functools import partial
 
 import numpy as np
 
-from envs.family import Arrays, Family, Marker, Sphere, State
+from envs.family import Arrays, Family, Marker, Sphere, State, span
 from envs.planar import GHOST, arrow_above
 from envs.robots import Camera, Robot, UniformNoise
 from envs.tasks import Task
@@ -91,4 +91,5 @@ def velocity(velocity_range: Sequence[float] = (0.1, 0.2), control_cost: float =
         measure=measure,
         reward=partial(velocity_reward, control_cost=control_cost),
         markers=velocity_markers,
+        aim=f"swim along x at a hidden velocity from {span(velocity_range)} m/s",
     )

@@ -63,6 +63,8 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self.family = resolve(family, parameters)
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
+        if not isinstance(goal_visible, bool):
+            raise ArgumentError(f"goal_visible = {goal_visible!r}: expected true or false")
         if goal_visible and self.family.no_oracle:
             raise ArgumentError(f"goal_visible makes no sense for {self.family.name}: {self.family.no_oracle}")
         self.goal_visible = goal_visible
@@ -106,6 +108,11 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self.action_space = box(-1.0, 1.0, (self.num_envs, actions), np.float32)
 
     # ---------------------------------------------------------------------------------------------- tasks
+    @property
+    def aim(self) -> str:
+        """What the robot has to do, in words."""
+        return self.family.aim
+
     @property
     def task_space(self) -> TaskSpace:
         """Where this environment's tasks come from."""

@@ -52,7 +52,7 @@ from functools import partial
 import numpy as np
 
 from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
-from envs.family import Arrays, Family, Marker, State
+from envs.family import Arrays, Family, Marker, State, span
 from envs.robots import Camera, Robot, UniformNoise
 from envs.sagittal import arrow_above, observe_clipped, text_beside
 from envs.sagittal import measure as measure_x
@@ -145,6 +145,7 @@ def velocity(velocity_range: Sequence[float] = (0.0, 3.0)) -> Family:
         reward=partial(velocity_reward, alive_bonus(space)),
         markers=velocity_markers,
         terminated=fallen,
+        aim=f"walk at a hidden velocity from {span(velocity_range)} m/s",
     )
 
 
@@ -194,4 +195,5 @@ def params() -> Family:
         markers=params_markers,
         terminated=fallen,
         dynamics=DYNAMICS,
+        aim="walk forward with hidden dynamics",
     )

@@ -7,18 +7,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import gymnasium
 from rich.console import Console
 
-from envs.family import in_words
 from metarl.builders import make_vector_env
 from metarl.errors import exits_cleanly
-from metarl.experiment import Environment
 from metarl.files import write_atomically
 from metarl.report.html import videos
 from metarl.report.html.page import build
 from metarl.report.html.run_data import read
 from metarl.report.html.tasks import tasks_of
+from metarl.sampling.protocols import aim_of
 from metarl.threads import set_threads
 
 PAGE = "report.html"
@@ -40,11 +38,5 @@ def main(args: Sequence[str] | None = None) -> None:
         if made.missing:
             print(made.missing)
     path = run.folder / PAGE
-    write_atomically(path, build(run, aim(run.experiment.env), tasks, made).encode())
+    write_atomically(path, build(run, aim_of(env), tasks, made).encode())
     print(f"report    {path}")
-
-
-def aim(environment: Environment) -> str:
-    """What the robot of a registered environment has to do; empty where it was registered in another way."""
-    spec = gymnasium.spec(environment.id.rpartition(":")[2])
-    return in_words(spec.kwargs["family"], environment.options) if "family" in spec.kwargs else ""

@@ -22,7 +22,7 @@ from metarl.figures.video import record_episode, side_by_side, write_mp4
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.directory import State
 from metarl.runs.tracking import Tracker, read_metrics
-from metarl.sampling.protocols import family_name
+from metarl.sampling.protocols import family_name, set_task
 from metarl.seeding import Purpose, stream
 from metarl.statistics import Curve, Estimate
 from metarl.types import Params
@@ -181,7 +181,7 @@ def record_video(
     """
     env = make_single_env(environment, render_mode="rgb_array")
     try:
-        env.get_wrapper_attr("set_task")(task)
+        set_task(env, task)
         before, after = (
             record_episode(env, acting(policy, params), seed=0, max_steps=min(environment.horizon, LONGEST_VIDEO))
             for params in (path_of_params[0], path_of_params[-1])

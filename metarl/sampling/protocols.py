@@ -1,4 +1,9 @@
-"""What meta-learning asks of environments and of the tasks they play: protocols, with no robot behind them."""
+"""What meta-learning asks of environments and of the tasks they play: protocols, with no robot behind them.
+
+A family of tasks is registered with Gymnasium. Its `vector_entry_point` is called with `num_envs`, `max_episode_steps`,
+`nthread` and what `env.options` of the settings holds, and gives a `TaskVectorEnv`. Its `entry_point`, which only
+videos need, is called with `render_mode` and the same options, and gives a `TaskEnv`.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +54,10 @@ class TaskSpace(Protocol):
 
 
 class Simulations(Protocol):
-    """What episodes are collected from: N = M*E simulations that start together. None is looked at behind its end."""
+    """What episodes are collected from: N = M*E simulations that start together.
+
+    What follows the end of an episode is ignored.
+    """
 
     num_envs: int
 
@@ -68,7 +76,12 @@ class Simulations(Protocol):
 
 
 class TaskVectorEnv(Simulations, Protocol):
-    """A Gymnasium vector environment without autoreset whose N = M*E simulations play M tasks."""
+    """A Gymnasium vector environment without autoreset whose N = M*E simulations play M tasks.
+
+    It is built with num_envs (N), max_episode_steps (T, after which an episode is truncated) and nthread (threads of
+    the simulation, 0 for one per core; results do not depend on it). It may say in `aim`, a text, what the robot has
+    to do, such as `run at a hidden velocity from 0 to 2 m/s`.
+    """
 
     single_observation_space: gymnasium.Space[Any]
     single_action_space: gymnasium.Space[Any]
@@ -81,3 +94,25 @@ class TaskVectorEnv(Simulations, Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class TaskEnv(Protocol):
+    """A single Gymnasium environment of the same family, from which videos are made.
+
+    `info` of a step holds measurements by name. A video shows those whose name ends in `velocity` and does not start
+    with `reward_`, in m/s: a number, or a vector (k,).
+    """
+
+    def set_task(self, task: Any) -> None:
+        """Play this task from now on; nothing is reset."""
+        ...
+
+
+def aim_of(env: TaskVectorEnv) -> str:
+    """What the robot has to do; empty where the environment does not say."""
+    return getattr(env, "aim", "")
+
+
+def set_task(env: gymnasium.Env[Any, Any], task: Any) -> None:
+    """Let a `TaskEnv`, below any wrappers, play this task."""
+    env.get_wrapper_attr("set_task")(task)
