@@ -28,7 +28,7 @@ not be learnable. v5 can append 78 contact forces; they are left out.
 The constants 1 (AntDir) and 0.05 (AntVel) are for surviving and, as in v5, not paid in the step that ends the
 episode.
 
-Splits. AntDir: four held-out arcs of 22.5°, see `envs.planar`; training keeps a chord of 0.05 (2.9°) away; there
+Splits. AntDir: four held-out arcs of 22.5°, see `envs.goals_2d`; training keeps a chord of 0.05 (2.9°) away; there
 is no out of range. `directions=2` is forward and backward alone, `directions=n` so many even ones: no split but
 `train`, which is also `iid`. AntVel: as HalfCheetahVel, four held-out intervals of 1/16 of the range, a gap of
 1/100, and half a range more above it. AntGoal: the four arcs as sectors from 1 to 3 m; training keeps 0.075 m
@@ -49,7 +49,7 @@ from functools import partial
 import numpy as np
 
 from envs.family import Arrays, Family, Marker, Sphere, State, span
-from envs.planar import GHOST, RED, DirectionTask, DiskGoalTask, arrow_above, direction_space, disk_space
+from envs.goals_2d import GHOST, RED, DirectionTask, DiskGoalTask, arrow_above, direction_space, disk_space
 from envs.robots import Camera, Robot, UniformNormalNoise
 from envs.tasks import Task
 from envs.velocity import VelocityTask, velocity_space

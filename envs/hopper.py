@@ -40,20 +40,15 @@ body or geom acts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
-from envs.family import Arrays, Family, Marker, State
-from envs.robots import Camera, Robot, UniformNoise
-from envs.sagittal import measure as measure_x
-from envs.sagittal import observe_clipped, text_beside
-from envs.tasks import Task
+from envs import upright
+from envs.dynamics import DynamicsTask, multiplier
+from envs.family import Family, State
+from envs.robots import Robot
 
-CONTROL_COST = 0.001
-ALIVE = 1.0  # [m/s]
 HEALTHY_HEIGHT = 0.7  # [m] at least
 HEALTHY_PITCH = 0.2  # [rad] either way
 HEALTHY_STATE = 100.0  # either way, for all other numbers of the state
@@ -65,34 +60,16 @@ JOINTS = tuple(f"{body}_joint" for body in BODIES[1:])
 
 def robot() -> Robot:
     """Gymnasium's Hopper-v5, seen from the side by a camera that moves along."""
-    return Robot(
-        model="hopper.xml",
-        frame_skip=4,
-        camera=Camera(body="torso", distance=4.0, elevation=-10.0),
-        reset_noise=UniformNoise(5e-3),
-    )
+    return upright.robot("hopper.xml", distance=4.0)
 
 
 # ------------------------------------------------------------------------------------------- measurements
-observe = observe_clipped
-
-
 def healthy(state: State) -> np.ndarray:
     """Whether the torso is high enough and upright, and nothing moves too fast, (…,)."""
     height, pitch = state.qpos[..., 1], state.qpos[..., 2]
     others = np.concatenate([state.qpos[..., 2:], state.qvel], axis=-1)
     calm = (np.abs(others) < HEALTHY_STATE).all(axis=-1)
     return calm & (height > HEALTHY_HEIGHT) & (np.abs(pitch) < HEALTHY_PITCH)
-
-
-def fallen(state: State) -> np.ndarray:
-    """The contrary of `healthy`: the episode ends, (…,)."""
-    return ~healthy(state)
-
-
-def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
-    """`x_position` [m], `x_velocity` [m/s] and whether the robot is `healthy` after the action, each (…,)."""
-    return {**measure_x(before, after, dt), "healthy": healthy(after)}
 
 
 # ---------------------------------------------------------------------------------------- hidden dynamics
@@ -106,40 +83,10 @@ class ParamsTask(DynamicsTask):
     damping: tuple[float, ...] = multiplier(base=1.3, size=len(JOINTS))
 
 
-DYNAMICS = (
-    Scaling("body_mass", by="mass", of=BODIES),
-    Scaling("body_inertia", by="inertia", of=BODIES),
-    Scaling("geom_friction", by="friction", of=GEOMS),
-    Scaling("dof_damping", by="damping", of=JOINTS),
-)
-
-
-def params_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
-    """v, the bonus and the control cost."""
-    return {
-        "forward": measured["x_velocity"],
-        "healthy": ALIVE * measured["healthy"],
-        "control": -CONTROL_COST * np.square(action).sum(axis=-1),
-    }
-
-
-def params_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
-    """The multipliers beside the robot, with geometric means over its limbs."""
-    assert isinstance(task, ParamsTask)
-    return text_beside(state, 0.5, 1.0, task.summary())
+DYNAMICS = upright.scalings(BODIES, GEOMS, JOINTS)
 
 
 def params() -> Family:
     """HopperParams: hop forward with hidden dynamics."""
-    return Family(
-        name="HopperParams",
-        robot=robot(),
-        task_space=multiplier_space(ParamsTask, plane=("mass", "inertia")),
-        observe=observe,
-        measure=measure,
-        reward=params_reward,
-        markers=params_markers,
-        terminated=fallen,
-        dynamics=DYNAMICS,
-        aim="hop forward with hidden dynamics",
-    )
+    aim = "hop forward with hidden dynamics"
+    return upright.params_family("HopperParams", robot(), healthy, ParamsTask, DYNAMICS, aim)

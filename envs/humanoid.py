@@ -28,7 +28,7 @@ they follow from the state or are not kinematic.
 The 5 is for surviving and, as in v5, not paid in the step that ends the episode. `a` is in [-1, 1]; v5 charges
 0.1 ‖0.4 a‖², which is `control_cost=0.016`.
 
-Splits: four held-out arcs of 22.5°, see `envs.planar`; training keeps a chord of 0.05 (2.9°) away; there is no out
+Splits: four held-out arcs of 22.5°, see `envs.goals_2d`; training keeps a chord of 0.05 (2.9°) away; there is no out
 of range. `directions=n` is a finite set of n, without other splits than `train`, which is also `iid`.
 
 Elsewhere. The other suites divide the centre of mass's displacement by the timestep instead of dt and weigh it
@@ -44,7 +44,7 @@ from functools import partial
 import numpy as np
 
 from envs.family import Arrays, Family, Marker, State
-from envs.planar import DirectionTask, arrow_above, direction_space
+from envs.goals_2d import DirectionTask, arrow_above, direction_space
 from envs.robots import Camera, Robot, UniformNoise
 from envs.tasks import Task
 

@@ -42,7 +42,7 @@ import numpy as np
 
 from envs.errors import FamilyError
 from envs.family import Arrays, Family, Sphere, State
-from envs.planar import angle_of, arcs, chord_angle, held_out_cells, on_circle, refuse_off_circle
+from envs.goals_2d import angle_of, arcs, chord_angle, held_out_cells, on_circle, refuse_off_circle
 from envs.robots import Camera, Robot
 from envs.tasks import (
     HELD_OUT,

@@ -43,7 +43,7 @@ import numpy as np
 
 from envs.errors import FamilyError
 from envs.family import Arrays, Family, Marker, State, span
-from envs.planar import held_out_cells
+from envs.goals_2d import held_out_cells
 from envs.robots import Camera, Robot, body_ids
 from envs.tasks import Boxes, Task, TaskSpace, held_out_space, quantity
 

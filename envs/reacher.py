@@ -25,7 +25,7 @@ The model's own target body plays no part in the simulation; it is moved to the 
 simulation per generator the start consumes randomness as v5's does, which draws the target between angles and
 velocities: the same seed gives the same start.
 
-Splits: four held-out sectors of 22.5° from 1/3 of the radius outwards, see `envs.planar`; training keeps 0.005 m
+Splits: four held-out sectors of 22.5° from 1/3 of the radius outwards, see `envs.goals_2d`; training keeps 0.005 m
 away. There is no out of range, for the arm reaches 0.21 m; with a smaller `radius` it is the ring up to 0.2 m.
 `iid` is the whole disk.
 
@@ -42,7 +42,7 @@ import numpy as np
 
 from envs.errors import FamilyError
 from envs.family import Arrays, Family, Marker, Sphere, State
-from envs.planar import RED, DiskGoalTask, disk_space
+from envs.goals_2d import RED, DiskGoalTask, disk_space
 from envs.robots import Camera, Robot, body_ids
 from envs.tasks import Task
 

@@ -35,7 +35,7 @@ from functools import partial
 import numpy as np
 
 from envs.family import Arrays, Family, Marker, Sphere, State, span
-from envs.planar import GHOST, arrow_above
+from envs.goals_2d import GHOST, arrow_above
 from envs.robots import Camera, Robot, UniformNoise
 from envs.tasks import Task
 from envs.velocity import VelocityTask, velocity_space

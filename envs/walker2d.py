@@ -51,16 +51,14 @@ from functools import partial
 
 import numpy as np
 
-from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
+from envs import upright
+from envs.dynamics import DynamicsTask, multiplier
 from envs.family import Arrays, Family, Marker, State, span
-from envs.robots import Camera, Robot, UniformNoise
-from envs.sagittal import arrow_above, observe_clipped, text_beside
-from envs.sagittal import measure as measure_x
+from envs.robots import Robot
+from envs.sagittal import arrow_above, observe_clipped
 from envs.tasks import Boxes, Task, TaskSpace
 from envs.velocity import VelocityTask, velocity_space
 
-CONTROL_COST = 0.001
-ALIVE = 1.0  # [m/s] bonus of a step with hidden dynamics, as in v5
 MARGIN = 0.5  # [m/s] that standing still earns at least, with a hidden velocity
 HEALTHY_HEIGHT = (0.8, 2.0)  # [m]
 HEALTHY_PITCH = (-1.0, 1.0)  # [rad]
@@ -72,38 +70,15 @@ JOINTS = tuple(f"{body}_joint" for body in BODIES[1:])
 
 def robot() -> Robot:
     """Gymnasium's Walker2d-v5, seen from the side by a camera that moves along."""
-    return Robot(
-        model="walker2d_v5.xml",
-        frame_skip=4,
-        camera=Camera(body="torso", distance=4.5, elevation=-10.0),
-        reset_noise=UniformNoise(5e-3),
-    )
+    return upright.robot("walker2d_v5.xml", distance=4.5)
 
 
 # ------------------------------------------------------------------------------------------- measurements
-observe = observe_clipped
-
-
 def healthy(state: State) -> np.ndarray:
     """Whether the torso is at a walker's height and upright, (…,)."""
     height, pitch = state.qpos[..., 1], state.qpos[..., 2]
     (low, high), (back, front) = HEALTHY_HEIGHT, HEALTHY_PITCH
     return (low < height) & (height < high) & (back < pitch) & (pitch < front)
-
-
-def fallen(state: State) -> np.ndarray:
-    """The contrary of `healthy`: the episode ends, (…,)."""
-    return ~healthy(state)
-
-
-def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
-    """`x_position` [m], `x_velocity` [m/s] and whether the robot is `healthy` after the action, each (…,)."""
-    return {**measure_x(before, after, dt), "healthy": healthy(after)}
-
-
-def control_reward(action: np.ndarray) -> np.ndarray:
-    """-0.001 ‖a‖², (…,)."""
-    return -CONTROL_COST * np.square(action).sum(axis=-1)
 
 
 # ----------------------------------------------------------------------------------------- velocity tasks
@@ -123,7 +98,7 @@ def velocity_reward(alive: float, measured: Arrays, action: np.ndarray, task: Ar
     return {
         "velocity": -np.abs(measured["x_velocity"] - task["velocity"]),
         "healthy": alive * measured["healthy"],
-        "control": control_reward(action),
+        "control": upright.control_reward(action),
     }
 
 
@@ -140,11 +115,11 @@ def velocity(velocity_range: Sequence[float] = (0.0, 3.0)) -> Family:
         name="Walker2dVel",
         robot=robot(),
         task_space=space,
-        observe=observe,
-        measure=measure,
+        observe=observe_clipped,
+        measure=partial(upright.measure, healthy),
         reward=partial(velocity_reward, alive_bonus(space)),
         markers=velocity_markers,
-        terminated=fallen,
+        terminated=partial(upright.fallen, healthy),
         aim=f"walk at a hidden velocity from {span(velocity_range)} m/s",
     )
 
@@ -160,40 +135,10 @@ class ParamsTask(DynamicsTask):
     damping: tuple[float, ...] = multiplier(base=1.3, size=len(JOINTS))
 
 
-DYNAMICS = (
-    Scaling("body_mass", by="mass", of=BODIES),
-    Scaling("body_inertia", by="inertia", of=BODIES),
-    Scaling("geom_friction", by="friction", of=GEOMS),
-    Scaling("dof_damping", by="damping", of=JOINTS),
-)
-
-
-def params_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
-    """v, the bonus and the control cost."""
-    return {
-        "forward": measured["x_velocity"],
-        "healthy": ALIVE * measured["healthy"],
-        "control": control_reward(action),
-    }
-
-
-def params_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
-    """The multipliers beside the robot, with geometric means over its limbs."""
-    assert isinstance(task, ParamsTask)
-    return text_beside(state, 0.5, 1.0, task.summary())
+DYNAMICS = upright.scalings(BODIES, GEOMS, JOINTS)
 
 
 def params() -> Family:
     """Walker2dParams: walk forward with hidden dynamics."""
-    return Family(
-        name="Walker2dParams",
-        robot=robot(),
-        task_space=multiplier_space(ParamsTask, plane=("mass", "inertia")),
-        observe=observe,
-        measure=measure,
-        reward=params_reward,
-        markers=params_markers,
-        terminated=fallen,
-        dynamics=DYNAMICS,
-        aim="walk forward with hidden dynamics",
-    )
+    aim = "walk forward with hidden dynamics"
+    return upright.params_family("Walker2dParams", robot(), healthy, ParamsTask, DYNAMICS, aim)

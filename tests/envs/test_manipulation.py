@@ -8,7 +8,7 @@ import pytest
 import envs  # noqa: F401  (registers the ids)
 from envs import pusher, reacher
 from envs.errors import FamilyError, TaskError
-from envs.planar import DiskGoalTask
+from envs.goals_2d import DiskGoalTask
 from envs.pusher import PuckTask
 
 MANIPULATORS = pytest.mark.parametrize("name", ["metarl/ReacherGoal-v0", "metarl/PusherGoal-v0"])

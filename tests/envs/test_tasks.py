@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.errors import FamilyError, TaskError
+from envs.goals_2d import direction_space as all_directions
 from envs.half_cheetah import DirectionTask, direction_space
 from envs.hopper import params
-from envs.planar import direction_space as planar_directions
 from envs.point import GoalTask, goal_space, half_circle_space
 from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, Boxes, Points, additive_recurrence, carve
 from envs.velocity import VelocityTask, velocity_space
@@ -218,7 +218,7 @@ def test_a_task_is_read_from_its_fields():
 
 
 def test_a_direction_is_brought_to_length_1():
-    assert planar_directions().parse(["direction=-3,4"]).direction == pytest.approx((-0.6, 0.8), abs=1e-15)
+    assert all_directions().parse(["direction=-3,4"]).direction == pytest.approx((-0.6, 0.8), abs=1e-15)
     assert half_circle_space().parse(["goal=0.7,0.7"]).goal == pytest.approx((math.sqrt(0.5), math.sqrt(0.5)))
 
 

@@ -18,7 +18,7 @@ def test_walker_rewards_by_hand():
     np.testing.assert_allclose(terms["healthy"], [5.0, 0.0])
     np.testing.assert_allclose(terms["control"], [-0.002, 0.0])
     for module in (walker2d, hopper):
-        terms = module.params_reward(measured, action, {})
+        terms = module.params().reward(measured, action, {})
         np.testing.assert_allclose(sum(terms.values()), [1.998, 2.5])
 
 
@@ -42,7 +42,7 @@ def standing(height, pitch, nv, speed=0.0):
 )
 def test_when_a_walker_is_healthy(height, pitch, healthy):
     assert walker2d.healthy(standing(height, pitch, 9)) == healthy
-    assert walker2d.fallen(standing(height, pitch, 9)) != healthy
+    assert walker2d.params().terminated(standing(height, pitch, 9)) != healthy
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def test_when_a_walker_is_healthy(height, pitch, healthy):
 )
 def test_when_a_hopper_is_healthy(height, pitch, speed, healthy):
     assert hopper.healthy(standing(height, pitch, 6, speed)) == healthy
-    assert hopper.fallen(standing(height, pitch, 6, speed)) != healthy
+    assert hopper.params().terminated(standing(height, pitch, 6, speed)) != healthy
 
 
 def test_observed_velocities_are_cut_off():
     state = standing(1.25, 0, 6, 50.0)
-    np.testing.assert_array_equal(hopper.observe(state), [1.25, 0, 0, 0, 0, *[10.0] * 6])
+    np.testing.assert_array_equal(hopper.params().observe(state), [1.25, 0, 0, 0, 0, *[10.0] * 6])
 
 
 def test_hoppers_fall_one_after_the_other_and_the_rest_go_on():

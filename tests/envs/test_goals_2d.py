@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envs.errors import FamilyError, TaskError
-from envs.planar import (
+from envs.goals_2d import (
     DirectionTask,
     DiskGoalTask,
     angle_of,

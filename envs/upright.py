@@ -1,0 +1,93 @@
+"""What Hopper and Walker2d share: robots in the vertical plane whose episode ends when they fall."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from envs.dynamics import DynamicsTask, Scaling, multiplier_space
+from envs.family import Arrays, Family, Marker, State
+from envs.robots import Camera, Robot, UniformNoise
+from envs.sagittal import measure as measure_x
+from envs.sagittal import observe_clipped, text_beside
+from envs.tasks import Task
+
+CONTROL_COST = 0.001
+ALIVE = 1.0  # [m/s] bonus of a healthy step with hidden dynamics, as in v5
+
+
+def robot(model: str, distance: float) -> Robot:
+    """A robot of Gymnasium, seen from the side by a camera at this distance [m] that moves along."""
+    return Robot(
+        model=model,
+        frame_skip=4,
+        camera=Camera(body="torso", distance=distance, elevation=-10.0),
+        reset_noise=UniformNoise(5e-3),
+    )
+
+
+# ------------------------------------------------------------------------------------------- measurements
+def measure(healthy: Callable[[State], np.ndarray], before: State, after: State, dt: float) -> dict[str, np.ndarray]:
+    """`x_position` [m], `x_velocity` [m/s] and whether the robot is `healthy` after the action, each (…,)."""
+    return {**measure_x(before, after, dt), "healthy": healthy(after)}
+
+
+def fallen(healthy: Callable[[State], np.ndarray], state: State) -> np.ndarray:
+    """The contrary of `healthy`: the episode ends, (…,)."""
+    return ~healthy(state)
+
+
+def control_reward(action: np.ndarray) -> np.ndarray:
+    """-0.001 ‖a‖², (…,)."""
+    return -CONTROL_COST * np.square(action).sum(axis=-1)
+
+
+# ---------------------------------------------------------------------------------------- hidden dynamics
+def scalings(bodies: Sequence[str], geoms: Sequence[str], joints: Sequence[str]) -> tuple[Scaling, ...]:
+    """Mass and inertia of each body, friction of each geom and damping of each joint."""
+    return (
+        Scaling("body_mass", by="mass", of=tuple(bodies)),
+        Scaling("body_inertia", by="inertia", of=tuple(bodies)),
+        Scaling("geom_friction", by="friction", of=tuple(geoms)),
+        Scaling("dof_damping", by="damping", of=tuple(joints)),
+    )
+
+
+def params_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
+    """v, the bonus and the control cost."""
+    return {
+        "forward": measured["x_velocity"],
+        "healthy": ALIVE * measured["healthy"],
+        "control": control_reward(action),
+    }
+
+
+def params_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
+    """The multipliers beside the robot, with geometric means over its limbs."""
+    assert isinstance(task, DynamicsTask)
+    return text_beside(state, 0.5, 1.0, task.summary())
+
+
+def params_family(
+    name: str,
+    body: Robot,
+    healthy: Callable[[State], np.ndarray],
+    task_type: type[DynamicsTask],
+    dynamics: tuple[Scaling, ...],
+    aim: str,
+) -> Family:
+    """The family of a robot that moves forward with hidden dynamics."""
+    return Family(
+        name=name,
+        robot=body,
+        task_space=multiplier_space(task_type, plane=("mass", "inertia")),
+        observe=observe_clipped,
+        measure=partial(measure, healthy),
+        reward=params_reward,
+        markers=params_markers,
+        terminated=partial(fallen, healthy),
+        dynamics=dynamics,
+        aim=aim,
+    )
