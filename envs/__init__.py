@@ -17,29 +17,38 @@ import gymnasium
 
 RENDERERS = {"egl": ("libEGL.so.1", "libGL.so.1"), "osmesa": ("libOSMesa.so.8",)}
 """What a value of MUJOCO_GL needs."""
+PACKAGES = {"egl": "libegl1, libgl1 and libgl1-mesa-dri", "osmesa": "libosmesa6"}
+SETTINGS = ("", "glfw", "glx", "enable", "enabled", "on", "true", "1", "disable", "disabled", "off", "false", "0")
+"""The other values of MUJOCO_GL that MuJoCo knows on Linux."""
 
 
-def _can_load(*libraries: str) -> bool:
+def _can_load(library: str) -> bool:
     try:
-        for library in libraries:
-            ctypes.CDLL(library)
+        ctypes.CDLL(library)
     except OSError:
         return False
     return True
 
 
-def _choose_offscreen_rendering() -> None:
+def _choose_offscreen_rendering() -> str:
     """Tell MuJoCo, before its first import, how to render: through EGL where there is no display.
 
-    With EGL or OSMesa asked for but not installed `import mujoco` itself would fail: then rendering alone is disabled.
+    With a renderer asked for that does not exist or is not installed, `import mujoco` itself would fail: then
+    rendering alone is disabled, and what is returned says why; it is empty otherwise.
     """
     if sys.platform != "linux":
-        return
+        return ""
     if "DISPLAY" not in os.environ and "WAYLAND_DISPLAY" not in os.environ:
         os.environ.setdefault("MUJOCO_GL", "egl")
-    libraries = RENDERERS.get(os.environ.get("MUJOCO_GL", "").strip().lower(), ())
-    if not _can_load(*libraries):
+    chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
+    problem = ""
+    if chosen not in (*SETTINGS, *RENDERERS):
+        problem = f"MUJOCO_GL = {chosen!r} is no renderer: set it to egl, osmesa, glfw or disable"
+    elif missing := [library for library in RENDERERS.get(chosen, ()) if not _can_load(library)]:
+        problem = f"MUJOCO_GL = {chosen} needs {', '.join(missing)}. On Debian and Ubuntu install {PACKAGES[chosen]}"
+    if problem:
         os.environ["MUJOCO_GL"] = "disable"
+    return problem
 
 
 def _register(name: str, family: str, max_episode_steps: int) -> None:
@@ -52,7 +61,8 @@ def _register(name: str, family: str, max_episode_steps: int) -> None:
     )
 
 
-_choose_offscreen_rendering()
+PROBLEM = _choose_offscreen_rendering()
+"""Why this machine draws no pictures, as far as can be said before the first; empty if it may."""
 _register("PointNav", "envs.point:navigation", max_episode_steps=100)
 _register("PointNavSparse", "envs.point:sparse_navigation", max_episode_steps=100)
 _register("HalfCheetahVel", "envs.half_cheetah:velocity", max_episode_steps=200)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import os
 from collections.abc import Sequence
 
 import mujoco
 import numpy as np
 
+from envs import PROBLEM
 from envs.errors import RenderingError
 from envs.family import Arrow, Marker, Text
 from envs.robots import Camera
 
+DEVICE = "MUJOCO_EGL_DEVICE_ID"
 SIZE = 480  # [px] height and width; H.264 wants even numbers
 _COSTLY = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
 
@@ -44,15 +49,34 @@ class Picture:
 
 
 def _renderer(model: mujoco.MjModel) -> mujoco.Renderer:
+    _import_triton()
     try:
         return mujoco.Renderer(model, SIZE, SIZE)
-    except (AttributeError, ImportError, RuntimeError, mujoco.FatalError) as error:
-        raise RenderingError(
-            "no picture can be drawn on this machine: OpenGL is missing. Without a display MuJoCo renders "
-            "through EGL; on Debian and Ubuntu install libegl1, libgl1 and libgl1-mesa-dri, and set "
-            "MUJOCO_GL=egl if mujoco is imported before this package. "
-            f"MuJoCo said: {error}"
-        ) from error
+    except (AttributeError, ImportError, RuntimeError, ValueError, mujoco.FatalError) as error:
+        raise RenderingError(f"no picture can be drawn on this machine: {_reason(error)}") from error
+
+
+def _import_triton() -> None:
+    """Import triton, which comes with the CUDA build of PyTorch, before Mesa's software renderer starts.
+
+    Both bring an LLVM. Imported after the first picture, triton ends the process by a segmentation fault.
+    """
+    if importlib.util.find_spec("triton") is not None:
+        with contextlib.suppress(ImportError):  # one that cannot be imported does no harm later either
+            importlib.import_module("triton")
+
+
+def _reason(error: Exception) -> str:
+    """Why MuJoCo cannot draw, and the way out."""
+    if PROBLEM:
+        return PROBLEM
+    device = os.environ.get(DEVICE, "0")
+    if DEVICE in str(error) or not device.lstrip("+-").isdecimal():
+        return f"{DEVICE} = {device!r}: expected the number of a device, 0 for the first ({error})"
+    return (
+        f"{error}. Without a display MuJoCo renders through EGL; on Debian and Ubuntu install libegl1, libgl1 and "
+        "libgl1-mesa-dri, and set MUJOCO_GL=egl if mujoco is imported before this package"
+    )
 
 
 def point(view: mujoco.MjvCamera, model: mujoco.MjModel, camera: Camera) -> None:

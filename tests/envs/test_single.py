@@ -71,17 +71,45 @@ OSMESA = ctypes.util.find_library("OSMesa") is not None
 
 @pytest.mark.skipif(sys.platform != "linux", reason="EGL is how Linux renders")
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "message"),
     [
-        {"MUJOCO_GL": "disable"},
-        {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "osmesa"},
-        pytest.param({"MUJOCO_GL": "OSMesa"}, marks=pytest.mark.skipif(OSMESA, reason="it is installed")),
+        ({"MUJOCO_GL": "disable"}, "libegl1, libgl1 and libgl1-mesa-dri"),
+        ({"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "osmesa"}, "libegl1, libgl1 and libgl1-mesa-dri"),
+        pytest.param(
+            {"MUJOCO_GL": "OSMesa"},
+            "MUJOCO_GL = osmesa needs libOSMesa.so.8. On Debian and Ubuntu install libosmesa6",
+            marks=pytest.mark.skipif(OSMESA, reason="it is installed"),
+        ),
+        ({"MUJOCO_GL": "nonsense"}, "MUJOCO_GL = 'nonsense' is no renderer: set it to egl, osmesa, glfw or disable"),
+        ({"MUJOCO_EGL_DEVICE_ID": "abc"}, "MUJOCO_EGL_DEVICE_ID = 'abc': expected the number of a device"),
+        ({"MUJOCO_EGL_DEVICE_ID": "77"}, "MUJOCO_EGL_DEVICE_ID = '77': expected the number of a device"),
     ],
 )
-def test_without_opengl_only_pictures_fail_and_say_what_to_install(broken):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **broken}
+def test_without_opengl_only_pictures_fail_and_say_why(broken, message):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MUJOCO_GL": "egl", **broken}
     result = subprocess.run(
         [sys.executable, "-c", PICTURE], env=environment, capture_output=True, text=True, check=True
     )
-    assert result.stdout.startswith("simulated\n")
-    assert "libegl1, libgl1 and libgl1-mesa-dri" in result.stdout
+    assert result.stdout.startswith("simulated\nno picture can be drawn on this machine: ")
+    assert message in result.stdout
+
+
+TRITON = """
+import sys
+egl = sys.modules["mujoco.egl"]
+print("triton comes", "after" if egl.EGL_DISPLAY else "before", "the first picture")
+raise ImportError("and even where it is broken")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="EGL is how Linux renders")
+def test_triton_is_imported_before_the_first_picture(tmp_path):
+    """Both bring an LLVM; the other way round the process ends by a segmentation fault."""
+    (tmp_path / "triton.py").write_text(TRITON)
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    environment = {**os.environ, "PYTHONPATH": path, "MUJOCO_GL": "egl"}
+    environment.pop("MUJOCO_EGL_DEVICE_ID", None)
+    code = f"{PICTURE}print(env.render().shape)\n"
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("simulated\ntriton comes before the first picture\n")
+    assert result.stdout.endswith("(480, 480, 3)\n")
