@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from metarl.statistics import estimate, mean, paired_gain
 
 SHARE = 0.9
 """Of the way from the random initialization to the oracle."""
+HEADER = 16
+"""Letters of a column's name in one line."""
 TO_SHARE = f"steps to {SHARE:.0%} of the oracle"
 Measured = tuple[NDArray[np.integer], NDArray[np.floating]]
 
@@ -99,13 +102,13 @@ class SampleEfficiency:
         if (threshold := self.threshold) is None:
             return [
                 *remarks,
-                f"The oracle's mean return, {end:.1f}, is not above that of the random initialization, {start:.1f}: "
+                f"The oracle's mean return, {end:z.1f}, is not above that of the random initialization, {start:z.1f}: "
                 "train it for longer.",
             ]
         return [
             *remarks,
-            f"{SHARE:.0%} of the oracle is a mean return of {threshold:.1f}: that of the random initialization, "
-            f"{start:.1f}, and {SHARE:.0%} of the way from there to the oracle's, {end:.1f}. Steps are those at the "
+            f"{SHARE:.0%} of the oracle is a mean return of {threshold:z.1f}: that of the random initialization, "
+            f"{start:z.1f}, and {SHARE:.0%} of the way from there to the oracle's, {end:z.1f}. Steps are those at the "
             "first test that reached it.",
         ]
 
@@ -132,11 +135,12 @@ class SampleEfficiency:
 
     def table(self, title: str) -> Table:
         """The rows in the terminal."""
-        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
         rows = self.rows
         names = list(dict.fromkeys(name for row in rows for name in row))
         for name in names:
-            table.add_column(escape("" if name == "label" else name), justify="left" if name == "label" else "right")
+            header = "" if name == "label" else textwrap.fill(name, HEADER)
+            table.add_column(escape(header), justify="left" if name == "label" else "right")
         for row in rows:
             table.add_row(*(escape(_cell(row[name])) if name in row else "" for name in names))
         return table
@@ -200,5 +204,5 @@ def _cell(value: Any) -> str:
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:.1f}"
+            return f"{value:z.1f}"
     return str(value)

@@ -123,7 +123,8 @@ def tell(setup: Setup, results: SampleEfficiency, ppo: SB3PPO) -> None:
     print(f"PPO: {how}, rewards times {ppo.reward_scale:g}.")
     for name in ("pretrained", "oracle"):
         if getattr(setup, name) is None:
-            print(f"Without --{name}, its curve is left out: {baselines.advice(setup.run.experiment, name)}.")
+            advice = baselines.advice(setup.run.experiment, name)
+            print(fill(f"Without --{name}, its curve is left out: {advice}.", WIDTH))
 
 
 def publish(setup: Setup, learned: Mapping[str, Sequence[PPOResult]], picture: Path) -> None:

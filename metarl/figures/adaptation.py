@@ -84,9 +84,8 @@ def return_per_task(target: Target, returns: TaskReturns, title: str) -> None:
 
 def evaluation_figure(target: Target, curves: Mapping[str, Curve], returns: TaskReturns, title: str) -> None:
     """`adaptation_curve` on the left and `return_per_task` on the right."""
-    widths = [1.0, 1.4 if _is_map(returns) else 1.0]
-    figure = empty(5.2 * sum(widths), 3.8)
-    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=widths, wspace=0.04)[0]
+    figure = empty(10.4, 3.8)
+    left, right = figure.subfigures(1, 2, squeeze=False, wspace=0.04)[0]
     _draw_adaptation(left.add_subplot(), curves)
     _draw_returns(right, returns)
     save(figure, target, title)

@@ -57,7 +57,7 @@ class Episode:
 
     def captions(self, *lines: str) -> list[str]:
         """One caption for each frame: `lines`, the return so far, and velocities as means of the last few steps."""
-        columns = [[f"return {value:.1f}" for value in self.running_return]]
+        columns = [[f"return {value:z.1f}" for value in self.running_return]]
         for name, values in self.velocities.items():
             words = ("–", *map(_in_words, trailing_mean(values)))
             columns.append([f"{name.replace('_', ' ')} {value}" for value in words])
@@ -102,7 +102,7 @@ def _is_velocity(name: str) -> bool:
 
 def _in_words(velocity: np.ndarray) -> str:
     """Such as `0.52 m/s` or `(0.31, -0.20) m/s`."""
-    numbers = ", ".join(f"{component:.2f}" for component in np.atleast_1d(velocity))
+    numbers = ", ".join(f"{component:z.2f}" for component in np.atleast_1d(velocity))
     return f"({numbers}) m/s" if np.ndim(velocity) else f"{numbers} m/s"
 
 

@@ -6,16 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Group
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from metarl.report import records
 from metarl.report.comparison.entries import Entry
 from metarl.sampling.protocols import family_name
-from metarl.statistics import plain, probability_of_improvement
+from metarl.statistics import Estimate, plain, probability_of_improvement
 
 FORMAT, VERSION = "metarl-comparison", 1
+WIDTH = 100
+"""Letters of a line in the terminal, where the labels allow."""
 
 
 def summary(entry: Entry, reference: Entry) -> list[dict[str, Any]]:
@@ -28,26 +31,44 @@ def summary(entry: Entry, reference: Entry) -> list[dict[str, Any]]:
 
 
 def table(entries: Sequence[Entry]) -> Group:
-    """A row for each entry: return after 0..K steps, and then more about the return after the last one."""
+    """A row for each entry: return after 0..K steps, and then more about the return after the last one.
+
+    Intervals stand beside their values, or below them where the lines would be longer than WIDTH.
+    """
+    beside = _table(entries, " ")
+    fits = Console(width=10 * WIDTH).measure(beside).maximum <= WIDTH
+    return beside if fits else _table(entries, "\n")
+
+
+def _table(entries: Sequence[Entry], between: str) -> Group:
+    """The table with `between` each value and its interval."""
     first, others = entries[0], len(entries) > 1
-    path = _columns(f"{title(entries)}\nmean return, stochastic policy", "seeds", "environment steps", *steps(first))
-    better = [f"better than {first.label}"] * others
+    path = _columns(f"{title(entries)}\nmean return, stochastic policy", "seeds", "environment\nsteps", *steps(first))
+    better = [f"better than\n{first.label}"] * others
     more = f"\nmore about the return {steps(first)[-1]}"
-    end = _columns(more, "IQM", "worst decile", "gain", *better, "deterministic mean")
+    end = _columns(more, "IQM", "worst decile", "gain", *better, "deterministic\nmean")
     for entry in entries:
         *_, last = rows = summary(entry, first)
         trained = in_words(float(np.mean(entry.environment_steps)))
-        path.add_row(escape(entry.label), str(len(entry.seeds)), trained, *(str(row["mean"]) for row in rows))
-        improvement = last["probability_of_improvement"]
-        cells = [last["iqm"], last["worst_decile"], last["gain"]]
-        cells += [improvement.text(2) if improvement else ""] * others
-        end.add_row(escape(entry.label), *map(str, [*cells, last["deterministic"]["mean"]]))
+        means = [_cell(row["mean"], between) for row in rows]
+        path.add_row(escape(entry.label), str(len(entry.seeds)), trained, *means)
+        cells = [_cell(last[name], between) for name in ("iqm", "worst_decile", "gain")]
+        if others:
+            improvement = last["probability_of_improvement"]
+            cells.append(_cell(improvement, between, decimals=2) if improvement else "")
+        end.add_row(escape(entry.label), *cells, _cell(last["deterministic"]["mean"], between))
     caption = (
         f"[95% interval over {resampled(entries)}], environment steps: of one run's training\n"
-        "IQM: interquartile mean, worst decile: mean of the lowest tenth, gain: over no step, paired by seed and task\n"
-        "better: probability that a run is, on the same task; deterministic: the policy acts by its mean"
+        "IQM: interquartile mean, worst decile: mean of the lowest tenth\n"
+        "gain: over no step, paired by seed and task; better: probability that a run is, on the same task\n"
+        "deterministic: the policy acts by its mean"
     )
-    return Group(path, end, caption)
+    return Group(path, end, Text(caption))
+
+
+def _cell(found: Estimate, between: str, decimals: int | None = None) -> str:
+    text = str(found) if decimals is None else found.text(decimals)
+    return text.replace(" [", f"{between}[")
 
 
 def title(entries: Sequence[Entry]) -> str:
@@ -107,7 +128,7 @@ def in_words(n: float) -> str:
 
 
 def _columns(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("", overflow="fold")
     for column in columns:
         table.add_column(escape(column), justify="right")

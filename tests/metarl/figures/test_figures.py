@@ -64,7 +64,7 @@ def texts(figure: Figure) -> set[str]:
         (lambda path: return_per_task(path, LINE, "title"), (840, 540)),
         (lambda path: return_per_task(path, PLANE, "title"), (840, 585)),
         (lambda path: evaluation_figure(path, CURVES, LINE, "title"), (1560, 570)),
-        (lambda path: evaluation_figure(path, CURVES, PLANE, "title"), (1872, 570)),
+        (lambda path: evaluation_figure(path, CURVES, PLANE, "title"), (1560, 570)),
         (lambda path: learning_curve(path, STEPS, STEPS * 1e-5, STEPS * 2e-5, "title"), (840, 540)),
         (lambda path: learners(path, LEARNERS, "title", "steps"), (840, 540)),
     ],

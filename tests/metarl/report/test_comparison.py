@@ -270,7 +270,7 @@ def test_the_table_has_a_row_for_each_entry_in_both_parts(three_and_two):
     text = printed(entries)
     found = rows(text)
     assert found[0] == ["Rail-v0, 5 held-out tasks, 7 episodes a step"]
-    assert ["seeds", "environment steps", "after 0 steps", "after 1 step", "after 2 steps"] in found
+    assert ["seeds", "steps", "after 0 steps", "after 1 step", "after 2 steps"] in found
     x, y = np.stack([returns(0, s) for s in range(3)]), np.stack([returns(50, s) for s in range(2)])
     for label, z, trained in (("our [1] way", x, "2 M"), ("theirs", y, "1.5 M")):
         means = [str(estimate(z[..., k])) for k in range(K + 1)]
@@ -278,7 +278,8 @@ def test_the_table_has_a_row_for_each_entry_in_both_parts(three_and_two):
         last = [str(estimate(z[..., K], f)) for f in (interquartile_mean, worst_decile)]
         better = [] if z is x else [probability_of_improvement(z[..., K], x[..., K]).text(2)]
         assert [label, *last, "2.0 [2.0, 2.0]", *better, str(estimate(z[..., K] + 0.5))] in found
-    assert "better than our [1] way" in text
+    assert ["better than", "deterministic"] in found
+    assert "our [1] way" in found[found.index(["better than", "deterministic"]) + 1]
     assert "95% interval over seeds]" in text
 
 
@@ -313,6 +314,19 @@ def test_a_number_of_steps_in_words(steps, words):
 
 def test_a_single_entry_is_compared_with_nothing(evaluated):
     assert "better than" not in printed(comparison.load([evaluated("a")]))
+
+
+def test_intervals_stand_below_their_values_where_lines_would_be_too_long(evaluated):
+    x = 1000.0 * returns(0, 0)
+    both = {META: x, RANDOM: x}
+    entries = comparison.load([evaluated("a", returns=both, deterministic=both)], labels=["a label of some length"])
+    text = printed(entries)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= tables.WIDTH
+    for k in range(K + 1):
+        value, _, interval = str(estimate(x[:, k])).partition(" ")
+        lines = text.splitlines()
+        [at] = [i for i, line in enumerate(lines) if line.startswith("a label") and f" {value}" in line][:1]
+        assert interval in lines[at + 1]
 
 
 def test_a_narrow_terminal_shows_every_number(three_and_two):
