@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from metarl import config
 from metarl.baselines.setup import Setup, points
 from metarl.builders import make_vector_env
-from metarl.errors import RunFailed
+from metarl.errors import RunFailed, UserError
 from metarl.experiment import Environment
-from metarl.files import write_atomically
+from metarl.files import parse_json, write_atomically
 from metarl.inner.sb3 import SB3PPO
 from metarl.parameters import expand
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
@@ -86,9 +86,18 @@ class PPOJob:
         return self.folder / f"{self.label.replace(' ', '-')}-{self.index:03d}-{content.hexdigest()[:12]}.json"
 
     def read(self) -> PPOResult:
-        """The result of a task that is done."""
-        data = json.loads(self.file.read_bytes())
-        return PPOResult(np.array(data["returns"], dtype=float), [(at, metrics) for at, metrics in data["metrics"]])
+        """The result of a task that is done. Errors: UserError where its file is damaged."""
+        try:
+            data = parse_json(self.file.read_bytes())
+            returns = np.array(data["returns"], dtype=float)
+            if returns.shape != (len(points(self.ppo.steps)),):
+                raise ValueError(f"returns have shape {returns.shape}")
+            return PPOResult(returns, [(int(at), dict(metrics)) for at, metrics in data["metrics"]])
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise UserError(
+                f"{self.file} is damaged ({reason[:100]}). Remove it, and the task is learned again."
+            ) from error
 
     def run(self) -> None:
         """Learn, test at each point, and write the file.

@@ -10,6 +10,8 @@ returns, …          everything else is for other programs
 
 from __future__ import annotations
 
+import reprlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ from metarl.report.records import META
 from metarl.statistics import Curve, Estimate, plain
 
 FILE, FORMAT, VERSION = "baseline.json", "metarl-baselines", 1
+LONGEST = 120
+"""Letters of a reason that are shown."""
 WAY_OUT = "Make it anew with `metarl baseline`, or move it away."
 
 LearningCurves = Mapping[str, tuple[NDArray[np.integer], Curve]]
@@ -54,9 +58,9 @@ def read(path: Path) -> BaselineRecord:
         data = parse_json(path.read_bytes())
         found = data["format"], data["version"]
         if found != (FORMAT, VERSION):
-            raise UserError(
-                f"{path} is {found[0]!r} version {found[1]!r}, expected {FORMAT!r} version {VERSION}. {WAY_OUT}"
-            )
+            name, version = map(reprlib.repr, found)
+            expected = f"expected {FORMAT!r} version {VERSION}"
+            raise UserError(f"{path} is {name} version {version}, {expected}. {WAY_OUT}")
         return BaselineRecord(
             curves={label: _curve(values) for label, values in data.get("curves", {}).items()},
             table=[{"label": row["label"], **row} for row in data.get("table", [])],
@@ -64,7 +68,7 @@ def read(path: Path) -> BaselineRecord:
             trained=data.get("trained_before", {}).get(META),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else textwrap.shorten(str(error), LONGEST)
         raise UserError(f"{path} cannot be read ({reason}). {WAY_OUT}") from error
 
 

@@ -34,7 +34,7 @@ from metarl.algorithms import in_short
 from metarl.errors import UserError
 from metarl.experiment import Experiment
 from metarl.few_shot.training import FewShot
-from metarl.files import write_atomically
+from metarl.files import parse_json, write_atomically
 from metarl.runs import checkpoints
 from metarl.runs.tracking import Tracker
 from metarl.sampling.protocols import family_name
@@ -96,7 +96,7 @@ def refuse_used(path: Path) -> None:
 def read_id(path: Path) -> str:
     """What names the run for W&B, so that a continued run goes on there."""
     try:
-        return json.loads((path / ABOUT).read_text())["id"]
+        return parse_json((path / ABOUT).read_bytes())["id"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'{path / ABOUT} does not name the run ({error}). Write {{"id": "SOME-NAME"}} into it to go on.'
@@ -106,7 +106,8 @@ def read_id(path: Path) -> str:
 def read_versions(path: Path) -> dict[str, str]:
     """What the run ran with; empty where its files do not say."""
     try:
-        return {str(name): str(version) for name, version in json.loads((path / ABOUT).read_text())["versions"].items()}
+        versions = parse_json((path / ABOUT).read_bytes())["versions"]
+        return {str(name): str(version) for name, version in versions.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -38,7 +38,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args
 
 from metarl.errors import UserError, nearest
-from metarl.files import write_atomically
+from metarl.files import parse_json, write_atomically
 
 if TYPE_CHECKING:
     import wandb
@@ -279,7 +279,7 @@ def _is_row_until(line: bytes, iteration: int) -> bool:
 def _row(line: bytes) -> dict[str, Any] | None:
     """The row that a line holds; None for one that is torn: not JSON, or cut inside a character."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         return None
     return row if isinstance(row, dict) and isinstance(row.get("iteration"), int) else None

@@ -227,6 +227,17 @@ def test_a_result_is_found_again_only_where_all_is_the_same(adapts):
     assert [file in own for file in files()] == [True, True, False, False]  # from scratch, from the meta-learned
 
 
+@pytest.mark.parametrize("content", ["", "[]", '{"returns": [1]}', '{"returns": [1, Infinity, 2], "metrics": []}'])
+def test_a_damaged_result_is_one_message_that_names_the_file(adapts, content):
+    job = ppo_jobs(prepare(adapts, tasks=1), SB3PPO(steps=2, minibatches=1))[PPO_META][0]
+    job.file.parent.mkdir()
+    job.file.write_text('{"returns": [1, null, 3], "metrics": [[10, {"sb3/x": 1.0}]]}')
+    assert job.read().metrics == [(10, {"sb3/x": 1.0})]
+    job.file.write_text(content)
+    with pytest.raises(UserError, match=f"{job.file.name} is damaged .*Remove it"):
+        job.read()
+
+
 def test_twenty_tasks_or_as_many_as_there_are(adapts, tmp_path):
     assert len(prepare(adapts).tasks) == 20
     two = Experiment(env=Environment(id="envs:metarl/HalfCheetahDir-v0"), evaluation=Evaluation(split="train", tasks=2))

@@ -203,7 +203,7 @@ def test_the_page_says_what_was_measured(folder, space):
         for value in row:
             assert str(value).replace("-", "−") in page.text
     for task in tasks_of(run.record, space):
-        assert task.label in page.text
+        assert task.label.replace("-", "−") in page.text
     gain = RETURNS[META][:4, 1] - RETURNS[META][:4, 0]
     ahead = RETURNS[META][:4, 1] - RETURNS[RANDOM][:4, 1]
     for x in (gain, ahead, RETURNS[META][:4, 0], RETURNS[RANDOM][:, 1]):
@@ -359,6 +359,59 @@ def test_baselines_that_cannot_be_read_are_named(folder, content, message):
     with pytest.raises(UserError, match=r"baseline\.json.*metarl baseline") as refused:
         read(folder)
     assert message in str(refused.value)
+
+
+DEEP = "[" * 10_000 + "]" * 10_000
+
+
+@pytest.mark.parametrize("damage", [DEEP, "Infinity", "1" + "0" * 400, "[[null]]", '"text"'])
+@pytest.mark.parametrize("file", ["evaluation-held-out.json", "baseline.json"])
+def test_a_value_that_no_file_should_have_is_one_message_that_names_the_file(folder, file, damage):
+    """In place of the whole file, and of a number deep inside."""
+    (folder / "baseline.json").write_text(json.dumps(BASELINES))
+    data = json.loads((folder / file).read_text())
+    (data["returns"][META] if "returns" in data else data["curves"][META]["mean"])[1] = "HERE"
+    for content in (damage, json.dumps(data).replace('"HERE"', damage)):
+        (folder / file).write_text(content)
+        with pytest.raises(UserError, match=rf"{re.escape(file)} (is|cannot)") as refused:
+            read(folder)
+        assert re.search("Evaluate the run again|metarl baseline|its format is", str(refused.value))
+        assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("damage", [DEEP, "Infinity", "1" + "0" * 400, "[1]", '"text"', None])
+@pytest.mark.parametrize("column", ["held_out/return_1_steps_low", "train/return_before", "environment_steps"])
+def test_a_row_of_metrics_that_cannot_be_drawn_is_left_out(folder, space, column, damage):
+    rows = [json.loads(line) for line in (folder / runs.METRICS).read_text().splitlines()]
+    for row in rows[:2]:
+        if damage is None:
+            row.pop(column, None)
+        elif column in row:
+            row[column] = "HERE"
+    lines = [json.dumps(row).replace('"HERE"', damage or "") for row in rows]
+    (folder / runs.METRICS).write_text("\n".join([damage or "3", *lines]) + "\n")
+    reader(read(folder), space)  # every section could be made
+
+
+def test_a_section_that_cannot_be_made_leaves_the_others(folder, space, monkeypatch):
+    monkeypatch.setattr(sections, "tasks", lambda *_: {"drawing": 1 / 0})
+    with pytest.warns(UserWarning, match="no section 'tasks' in the page: ZeroDivisionError"):
+        page = Reader(build(read(folder), "", tasks_of(read(folder).record, space)))
+    assert "This part cannot be shown (ZeroDivisionError: division by zero)" in page.text
+    assert {"learning", "adaptation", "reproduce"} <= {part["id"] for part in page.all("section")}
+
+
+@pytest.mark.parametrize("changes", [{"units": {"goal": "$x^$"}}, {"tasks": [{"goal": "north"}] * 5}])
+def test_units_and_values_of_tasks_are_only_text(folder, space, changes):
+    tasks = tasks_of(read(folder).record, space)
+    write_evaluation(folder, space, **changes)
+    page = Reader(build(read(folder), "", tasks))
+    assert "This part cannot be shown" not in page.text
+    if "tasks" in changes:
+        with pytest.raises(UserError, match="other held-out tasks"):
+            tasks_of(read(folder).record, space)
+    else:
+        assert "goal x [$x^$]" in page.text
 
 
 def test_baselines_are_shown_where_they_are(folder, space):
