@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(run_dir: Path | str) -> MetaPolicy:
+def load(run_dir: Path | str, checkpoint: str = "latest") -> MetaPolicy:
     """The policy that the run at `run_dir` has learned, to be adapted to a task: see `metarl.meta_policy`.
 
-    Errors: UserError where there is no run, or none with a checkpoint that fits.
+    checkpoint: latest, or best: the one whose return after adaptation was highest in the test repeated in training.
+
+    Errors: UserError where there is no run, or none with such a checkpoint that fits.
     """
     from metarl import meta_policy  # PyTorch, and all else, only when it is needed
 
-    return meta_policy.load(run_dir)
+    return meta_policy.load(run_dir, checkpoint)

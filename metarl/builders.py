@@ -17,19 +17,29 @@ from metarl.experiment import Environment, Experiment, Policy
 from metarl.machine import available_cores
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling import registry
+from metarl.sampling.memory import parameter_bytes, require_memory, rollout_bytes
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.seeding import Purpose, stream
 from metarl.types import Params
+
+SMALL = 100_000
+"""Environment steps of a rollout whose memory is not asked about."""
 
 
 def make_vector_env(environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
     """`num_envs` robots of the experiment's family, stepped as one native batch.
 
-    Errors: UserError where the id's module may not or cannot be imported, the id is no family of tasks, or an option
-    is no parameter of one.
+    Errors: UserError where the id's module may not or cannot be imported, the id is no family of tasks, an option is no
+    parameter of one, or one rollout would not fit in memory.
     """
     spec = _spec(environment)
     _check_family(spec)
+    if num_envs * environment.horizon > SMALL:
+        _require_memory(spec, environment, num_envs)
+    return _made(spec, environment, num_envs, threads)
+
+
+def _made(spec: EnvSpec, environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
     env = gymnasium.make_vec(
         spec,
         num_envs=num_envs,
@@ -57,6 +67,18 @@ def _spec(environment: Environment) -> EnvSpec:
     spec = registry.find(environment.id)
     registry.check_options(environment.options, spec)
     return spec
+
+
+def _require_memory(spec: EnvSpec, environment: Environment, num_envs: int) -> None:
+    """Refuse rollouts that do not fit in memory, by the observations and actions of one robot."""
+    robot = _made(spec, environment, 1, 1)
+    sizes = flatdim(robot.single_observation_space), flatdim(robot.single_action_space)
+    robot.close()
+    require_memory(
+        rollout_bytes(num_envs, environment.horizon, *sizes),
+        f"{num_envs:,} simulations (tasks times episodes) of env.horizon = {environment.horizon:,} steps",
+        "choose fewer tasks, episodes or steps",
+    )
 
 
 def _check_family(spec: EnvSpec) -> None:
@@ -112,7 +134,15 @@ def simulations_of_one_task(env: TaskVectorEnv, experiment: Experiment) -> TaskV
 
 
 def initial_params(policy: GaussianMLP, experiment: Experiment) -> Params:
-    """theta before any training, with what else the inner loop has to learn; a function of the seed."""
+    """theta before any training, with what else the inner loop has to learn; a function of the seed.
+
+    Errors: UserError where it does not fit in memory.
+    """
+    require_memory(
+        2 * parameter_bytes(policy.layer_sizes),
+        f"the parameters of policy.hidden_sizes = {list(policy.hidden_sizes)}",
+        "choose smaller layers",
+    )
     address = stream(experiment.seed, Purpose.INITIALIZATION)
     rng = torch.Generator().manual_seed(int(address.integers(2**62)))
     return experiment.algorithm.inner.start(policy, policy.init(rng), rng)

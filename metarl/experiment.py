@@ -30,7 +30,7 @@ class Policy:
 
     hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64)
     """Units of each tanh layer; none for a linear policy."""
-    action_scale: float = Field(0.1, gt=0)
+    action_scale: float = Field(0.1, gt=0, le=1e6)
     """Environment action per unit of policy output: with 0.1, exploration starts at a tenth of the action range."""
     initial_std: float = Field(1.0, gt=0)
     """Standard deviation of the policy output at the start."""
@@ -75,7 +75,7 @@ class Evaluation:
     Learners of Stable-Baselines3 keep theirs."""
     episodes: int = Field(20, ge=1)
     """Episodes per task and adaptation step."""
-    videos: int = Field(3, ge=0)
+    videos: int = Field(3, ge=0, le=1000)
     """Number of test tasks that are filmed before and after adaptation, spread over them."""
     film: Literal["end", "always"] = "end"
     """When: at the end of training, or always, which is in every test. Three tasks of 100 steps take 10 s (PointNav) to
@@ -110,10 +110,10 @@ class Experiment:
     start_from: str | None = None
     """A model of Stable-Baselines3 (.zip) whose actor is theta before any training; by default theta is random. It must
     have learned without VecNormalize's scaling of observations, which is not in the file."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """Everything random in the run follows from it."""
-    threads: int = Field(0, ge=0)
-    """Threads for simulation and for gradients; 0 uses all cores. The results do not depend on it."""
+    threads: int = Field(0, ge=0, le=4096)
+    """Threads for simulation and for gradients; 0 uses all available cores. The results do not depend on it."""
 
     def __post_init__(self) -> None:
         if self.evaluation.split == "held-out" and self.sampling.split in ("held-out", "iid"):

@@ -15,33 +15,44 @@ from torch import Tensor, nn
 
 from metarl import runs
 from metarl.builders import initial_params, policy_of_sizes
-from metarl.errors import UserError
+from metarl.errors import NonFinite, UserError, nearest
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
 from metarl.inner.sgd import LOG_STEP_SIZE
 from metarl.parameters import expand, require_finite
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.console import PatientProgress
-from metarl.sampling.any_env import AnyEnv, Episodes, onto
+from metarl.sampling.any_env import AnyEnv, Episodes, fitting_actions, onto
+from metarl.sampling.memory import require_memory, rollout_bytes
+from metarl.sampling.rollout import as_numbers, short
 from metarl.seeding import Purpose, stream, streams
 from metarl.threads import on_one_thread
 from metarl.types import Params
 
+CHECKPOINTS = {"latest": runs.CHECKPOINT, "best": runs.BEST}
+"""The checkpoints of a run: the last one, and the one whose return after adaptation was highest in a test."""
 
-def load(run_dir: Path | str) -> MetaPolicy:
-    """The policy of the run at `run_dir`, with the parameters of its last checkpoint.
+
+def load(run_dir: Path | str, checkpoint: str = "latest") -> MetaPolicy:
+    """The policy of the run at `run_dir`, with the parameters of one of its checkpoints.
 
     Neither the environments that it was trained on nor a tracker are needed.
 
-    Errors: UserError where there is no run, or none with a checkpoint that fits.
+    Args:
+        checkpoint: latest, or best: the one whose return after adaptation was highest in the test that is repeated
+            during training.
+
+    Errors: UserError where there is no run, or none with such a checkpoint that fits.
     """
     path = Path(run_dir)
-    experiment = runs.read_experiment(path)
-    params = runs.load(path, experiment).params
+    if checkpoint not in CHECKPOINTS:
+        raise UserError(f"checkpoint = {checkpoint!r}.{nearest(checkpoint, CHECKPOINTS)}")
+    file, experiment = CHECKPOINTS[checkpoint], runs.read_experiment(path)
+    params = runs.load(path, experiment, file).params
     if not {"w0", "log_std"} <= params.keys():
-        raise UserError(f"{path / runs.CHECKPOINT} holds no Gaussian policy, but {', '.join(params) or 'nothing'}")
+        raise UserError(f"{path / file} holds no Gaussian policy, but {', '.join(params) or 'nothing'}")
     policy = policy_of_sizes(experiment.policy, len(params["w0"]), len(params["log_std"]))
-    runs.check_shapes(path / runs.CHECKPOINT, params, initial_params(policy, experiment))
+    runs.check_shapes(path / file, params, initial_params(policy, experiment))
     return MetaPolicy(experiment, policy, params, commands_of(policy))
 
 
@@ -61,7 +72,7 @@ class MetaPolicy:
     params: Params
     """theta, or what adaptation made of it, without a task axis."""
     action_space: Box
-    """What `act` puts out: the action space of the environment adapted to; [-1, 1] at first."""
+    """The range of `act`: that of the environment in `on` or `adapt`; [-1, 1] at first."""
     adaptation_steps: int = 0
     """Adaptation steps done."""
     seed: int = 0
@@ -75,6 +86,15 @@ class MetaPolicy:
         sizes = f"observation {self.policy.observation_size}, action {self.policy.action_size}"
         run = f"{self.experiment.algorithm.name} on {self.experiment.env.id}"
         return f"<MetaPolicy of {run}, {sizes}, adaptation steps {self.adaptation_steps}>"
+
+    def on(self, env: AnyEnv) -> MetaPolicy:
+        """The same policy, acting in the action range of `env`, without adaptation: what `adapt` begins with.
+
+        The policy's actions, [-1, 1], are spread linearly over the range of the environment's.
+
+        Errors: UserError where the spaces of the environment do not fit the policy.
+        """
+        return replace(self, action_space=fitting_actions(env, self.policy))
 
     def adapt(
         self,
@@ -93,8 +113,8 @@ class MetaPolicy:
         simulations. The size of steps beyond those that were trained is multiplied by the run's
         `evaluation.later_steps`.
 
-        The policy's actions, [-1, 1], are spread linearly over the range of the environment's. The environment is left
-        open, somewhere in an episode.
+        The policy acts in the environment's action range, as after `on(env)`. The environment is left open, somewhere
+        in an episode. Gradients are taken also within `torch.no_grad` and `torch.inference_mode`.
 
         Args:
             env: a `gymnasium.Env`, a `gymnasium.vector.VectorEnv` of any autoreset mode, or a batched family of tasks
@@ -106,7 +126,7 @@ class MetaPolicy:
                 result; one call with two steps equals two calls with one.
 
         Raises:
-            UserError: an argument, the environment or its task does not fit.
+            UserError: an argument, the environment or its task does not fit, or the episodes do not fit in memory.
             NonFinite: observations, rewards or what was learned from them became infinite or undefined.
         """
         inner, sampling = self.experiment.algorithm.inner, self.experiment.sampling
@@ -117,8 +137,12 @@ class MetaPolicy:
         seed, source = _at_least(0, "seed", seed), Episodes(env, self.policy)
         if steps:
             inner.check(count, horizon)
+            sizes = self.policy.observation_size, self.policy.action_size
+            what = f"episodes = {count:,} of horizon = {horizon:,} steps"
+            require_memory(rollout_bytes(count, horizon, *sizes), what, "choose fewer or shorter ones")
         adapted, first = expand(self.params, 1), self.adaptation_steps
-        with on_one_thread(), PatientProgress("adapting", steps * (source.rounds(count) + 1)) as progress:
+        progress = PatientProgress("adapting", steps * (source.rounds(count) + 1))
+        with on_one_thread(), torch.inference_mode(False), torch.enable_grad(), progress:
             for k in range(first, first + steps):
                 rollout = source.rollout(
                     adapted, partial(_streams, seed, k), count, horizon, progress.advance, **discounts
@@ -130,7 +154,7 @@ class MetaPolicy:
         return replace(self, params=params, action_space=source.action_space, adaptation_steps=first + steps, seed=seed)
 
     def act(self, observation: ArrayLike, deterministic: bool = False) -> NDArray[np.floating]:
-        """The action at an observation, clipped to the range of the environment that was adapted to.
+        """The action at an observation, clipped to the range of the environment in `on` or `adapt`.
 
         Args:
             observation: (O,), or (N, O) of a vector environment.
@@ -140,20 +164,33 @@ class MetaPolicy:
             (A,) or (N, A).
 
         Raises:
-            UserError: the observation has another size than in training.
+            UserError: the observation is no array of numbers, or has another size than in training.
+            NonFinite: the observation, or the action at it, is infinite or undefined.
         """
-        observed = np.asarray(observation, np.float32)
-        if observed.shape[-1:] != (self.policy.observation_size,):
-            raise UserError(
-                f"the observation has shape {observed.shape}: the policy was trained with "
-                f"({self.policy.observation_size},)"
-            )
+        observed = self._observed(observation)
         rows = torch.tensor(observed.reshape(1, -1, self.policy.observation_size))
         shape = (*rows.shape[:-1], self.policy.action_size)
         noise = None if deterministic else torch.from_numpy(self._noise.standard_normal(shape, dtype=np.float32))
         with torch.inference_mode():
             commands = self.policy.command(self.params, rows, noise).numpy()
+        if not np.isfinite(commands).all():
+            raise NonFinite("the action is not finite: the policy's parameters or the observation are too large")
         return onto(self.action_space, commands.reshape(*observed.shape[:-1], self.policy.action_size))
+
+    def _observed(self, observation: ArrayLike) -> NDArray[np.float32]:
+        """The observation in float32, (…, O), all of it finite."""
+        size = self.policy.observation_size
+        given = as_numbers(observation)
+        if given is None:
+            raise UserError(f"the observation is {short(observation)}: expected {size} numbers, or rows of so many")
+        if given.shape[-1:] != (size,):
+            raise UserError(f"the observation has shape {given.shape}: the policy was trained with ({size},)")
+        with np.errstate(over="ignore"):
+            observed = given.astype(np.float32)
+        if not np.isfinite(observed).all():
+            *_, i = where = tuple(np.argwhere(~np.isfinite(observed))[0])
+            raise NonFinite(f"the observation is not finite in float32: its number {i} is {given[where]}")
+        return observed
 
     def export(self, path: Path | str) -> None:
         """Write the deterministic policy as a program that needs PyTorch and nothing of this package (.pt2).

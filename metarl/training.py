@@ -27,11 +27,13 @@ from metarl.collection import Collected, collect
 from metarl.errors import RunFailed
 from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.experiment import Experiment
+from metarl.machine import available_memory
 from metarl.parameters import require_finite
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.directory import State
 from metarl.runs.publish import publish_test, section_of
 from metarl.runs.tracking import Tracker
+from metarl.sampling.memory import parameter_bytes, require_memory
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.statistics import estimate as interval
 from metarl.threads import set_threads
@@ -77,6 +79,12 @@ def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
         check_can_be_filmed(experiment.env.id)
     training_tasks(env, experiment, 0)
     policy = make_policy(experiment, env)
+    M = experiment.sampling.tasks
+    require_memory(
+        (M + 2) * parameter_bytes(policy.layer_sizes),
+        f"the parameters of sampling.tasks = {M:,} policies of policy.hidden_sizes = {list(policy.hidden_sizes)}",
+        "choose fewer tasks or smaller layers",
+    )
     warn_of_memory(experiment, policy)
     first_params = initial_params(policy, experiment)
     if experiment.start_from and not resumes:
@@ -88,7 +96,7 @@ def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
 
 def warn_of_memory(experiment: Experiment, policy: GaussianMLP) -> None:
     """Warn of a run that needs more memory than there is."""
-    sampling, available = experiment.sampling, memory.available_bytes()
+    sampling, available = experiment.sampling, available_memory()
     needed = memory.iteration_bytes(
         experiment.algorithm, policy, sampling.tasks, sampling.episodes, experiment.env.horizon
     )

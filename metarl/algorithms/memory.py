@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 from metarl.inner import PPO, SGD
@@ -56,12 +55,3 @@ def iteration_bytes(algorithm: Any, policy: GaussianMLP, tasks: int, episodes: i
         graphs = min(KEPT_GRAPHS, curvature_graph_bytes(policy, inner_steps, tasks, steps // stride))
     collected = steps * (_FLOAT * batches * numbers + 3 * 2 * _FLOAT * features) if batches else 0
     return _LIBRARIES + collected + graphs
-
-
-def available_bytes() -> int | None:
-    """What the operating system can still give, from /proc/meminfo; None where it does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return None

@@ -1,8 +1,8 @@
 """Whole episodes of one task from any environment of Gymnasium: a single one, a vector, or a native batch.
 
-They come in rounds: all N environments start together, and what one of them does behind the end of its episode is not
-recorded. So it is all the same when a vector environment resets by itself, no step between two episodes is taken for a
-step of one, and a short episode counts no more often than a long one.
+They come in rounds: all N environments start together, and steps after the end of an episode are ignored. So it does
+not matter when a vector environment resets by itself, no step between two episodes is taken for a step of one, and a
+short episode counts no more often than a long one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from metarl.errors import UserError
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.sampling.protocols import Simulations, TaskVectorEnv
-from metarl.sampling.rollout import rollout
+from metarl.sampling.rollout import as_array, rollout
 from metarl.seeding import Purpose
 from metarl.types import Gaussian, Params, Trajectories
 
@@ -46,7 +46,9 @@ class Episodes:
         self.action_space = fitting_actions(env, policy)
         """The range that the policy's [-1, 1] stands for."""
         native = isinstance(env, VectorEnv) and hasattr(env, "set_tasks")
-        self._simulations: Simulations = cast(Simulations, env) if native else Lockstep(env, self.action_space)
+        self._simulations: Simulations = (
+            cast(Simulations, env) if native else Lockstep(env, self.action_space, policy.observation_size)
+        )
         self._policy = policy
         self._task: Any = None
         if native and not self._simulations.tasks:
@@ -75,7 +77,8 @@ class Episodes:
             after_each: called after each round.
 
         Raises:
-            UserError: the environment plays more than one task.
+            UserError: the environment plays more than one task, or returns what does not fit its spaces.
+            NonFinite: rewards or actions are not finite.
         """
         played = []
         for _ in range(self.rounds(count)):
@@ -185,12 +188,13 @@ class Lockstep:
     generator, and `step` returns what an action led to, also where a new episode has begun since.
     """
 
-    def __init__(self, env: AnyEnv, action_space: Box) -> None:
+    def __init__(self, env: AnyEnv, action_space: Box, observation_size: int) -> None:
         vector = isinstance(env, VectorEnv)
         self._env = env if vector else _Single(env)
         self._inner, self._action_space = env.unwrapped, action_space
         self._stops = vector and env.metadata.get("autoreset_mode") is AutoresetMode.DISABLED
         self.num_envs = self._env.num_envs
+        self._shape = self.num_envs, observation_size
 
     @property
     def tasks(self) -> Sequence[Any]:
@@ -205,20 +209,41 @@ class Lockstep:
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Start all episodes; options["generators"] is one generator, from which a seed for all is drawn."""
         (generator,) = (options or {})["generators"]
-        observations, _ = self._env.reset(seed=int(generator.integers(SEEDS)))
-        return np.asarray(observations), {}
+        observations, _ = _parts("reset", RESET, self._env.reset(seed=int(generator.integers(SEEDS))))
+        return as_array("observation", observations, self._shape), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Act by commands (N, A) in [-1, 1]. None is said to have diverged: if one did, its environment ended it."""
-        observed, rewards, *flags, info = self._env.step(onto(self._action_space, actions))
-        observations = np.array(observed)  # a reset may overwrite what the vector returned
-        terminated, truncated = (np.array(flag, bool) for flag in flags)
+        """Act by commands (N, A) in [-1, 1]. None is said to have diverged: if one did, its environment ended it.
+
+        Errors: UserError where the environment returns something else than Gymnasium's interface says.
+        """
+        observed, rewards, *flags, info = _parts("step", STEP, self._env.step(onto(self._action_space, actions)))
+        observations = np.array(as_array("observation", observed, self._shape))  # a reset may overwrite the vector's
+        names = "terminated flag", "truncated flag"
+        each = self._shape[:1]
+        terminated, truncated = (as_array(name, flag, each) != 0 for name, flag in zip(names, flags, strict=True))
         over = terminated | truncated
         if "final_obs" in info:
             observations[over] = np.stack(info["final_obs"][over])
         if self._stops and over.any() and not over.all():
-            self._env.reset(options={"reset_mask": over})  # none may be stepped behind its end
+            self._env.reset(options={"reset_mask": over})  # none may be stepped after its end
+        rewards = as_array("reward", rewards, each)
         return observations, rewards, terminated, truncated, {"diverged": np.zeros(self.num_envs, bool)}
+
+
+RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
+"""What the methods of an environment return."""
+
+
+def _parts(method: str, names: tuple[str, ...], returned: Any) -> tuple[Any, ...]:
+    """What an environment's method returned. Errors: UserError where that is not so many things."""
+    if not isinstance(returned, tuple) or len(returned) != len(names):
+        found = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else f"a {type(returned).__name__}"
+        raise UserError(
+            f"the environment's {method} returned {found}: expected a tuple of {len(names)}, ({', '.join(names)}). "
+            "An environment of the old Gym can be wrapped by shimmy.GymV21CompatibilityV0 or GymV26CompatibilityV0"
+        )
+    return returned
 
 
 class _Single:
@@ -230,10 +255,9 @@ class _Single:
         self._env = env
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        observation, info = self._env.reset(seed=seed, options=options)
-        return np.asarray(observation)[None], info
+        observation, info = _parts("reset", RESET, self._env.reset(seed=seed, options=options))
+        return [observation], info
 
     def step(self, actions: NDArray[np.floating]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        observation, reward, terminated, truncated, _ = self._env.step(actions[0])
-        flags = np.array([terminated], bool), np.array([truncated], bool)
-        return np.asarray(observation)[None], np.array([reward], float), *flags, {}
+        observation, reward, terminated, truncated, _ = _parts("step", STEP, self._env.step(actions[0]))
+        return [observation], [reward], [terminated], [truncated], {}

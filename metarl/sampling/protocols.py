@@ -54,9 +54,9 @@ class TaskSpace(Protocol):
 
 
 class Simulations(Protocol):
-    """What episodes are collected from: N = M*E simulations that start together.
+    """What episodes are sampled from: N = M*E simulations that start together.
 
-    What follows the end of an episode is ignored.
+    Steps after an episode's end are ignored.
     """
 
     num_envs: int

@@ -11,13 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.errors import NonFinite, SimulationDiverged
+from metarl.errors import NonFinite, SimulationDiverged, UserError
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, to_command
 from metarl.sampling.protocols import Simulations
 from metarl.types import Gaussian, Params, Trajectories
 
 MAX_DIVERGED_FRACTION = 0.1
 """More diverged simulations than this in one rollout stop the run: something is wrong with the model or the policy."""
+
+LARGEST_SUM = 1e38
+"""Of absolute rewards in one rollout, so that no sum or mean of them overflows a float32."""
+
+LONGEST = 80
+"""Letters of a value in an error message."""
 
 NAMED = 3
 """So many tasks with diverged simulations are named."""
@@ -48,7 +54,8 @@ def rollout(
 
     Raises:
         SimulationDiverged: more than a tenth of the simulations diverged.
-        NonFinite: an action or a reward is infinite or undefined.
+        NonFinite: an action or a reward is infinite or undefined, or rewards are too large for float32.
+        UserError: the environment returns something of another shape or type than it should.
     """
     M, N, A = len(generators), env.num_envs, policy.action_size
     if N % M:
@@ -57,7 +64,7 @@ def rollout(
     with torch.no_grad():
         std = policy.log_std(params).exp().unsqueeze(1) * (not deterministic)  # (M, 1, A)
         observation, _ = env.reset(options={"generators": list(generators)})
-        recording = Recording(observation, horizon, A)
+        recording = Recording(as_array("observation", observation, (N, policy.observation_size)), horizon, A)
         for t in range(horizon):
             mean = policy.mean(params, recording.observations[:, t].unflatten(0, (M, -1)))  # (M, E, A)
             action = torch.addcmul(mean, std, noise[:, :, t])
@@ -67,7 +74,7 @@ def rollout(
             if not recording.live.any():
                 break
     _report_divergence(env.tasks, recording.diverged, generators)
-    return recording.trajectories(policy.log_std(params).detach())
+    return recording.trajectories(policy.log_std(params).detach(), env.tasks)
 
 
 class Recording:
@@ -87,21 +94,27 @@ class Recording:
     def write(self, t: int, mean: Tensor, action: Tensor, outcome: tuple[Any, Any, Any, Any, dict[str, Any]]) -> None:
         """Step t: the policy's mean and its action (N, A), and what the environment's `step` returned."""
         observation, reward, terminated, truncated, info = outcome
+        N, _, size = self.observations.shape
         self._means[:, t], self._actions[:, t] = mean, action
-        self.observations[:, t + 1] = torch.from_numpy(observation)
-        self._rewards[:, t], self._discounts[:, t], self._valid[:, t] = reward, ~terminated, self.live
+        self.observations[:, t + 1] = torch.from_numpy(as_array("observation", observation, (N, size)))
+        self._rewards[:, t] = as_array("reward", reward, (N,))
+        self._discounts[:, t], self._valid[:, t] = ~terminated, self.live
         self.diverged |= info["diverged"] & self.live
         self.live &= ~(terminated | truncated)
 
-    def trajectories(self, log_std: Tensor) -> Trajectories:
-        """Everything by task; diverged episodes are emptied. log_std: (M, A) of the policy that acted."""
+    def trajectories(self, log_std: Tensor, tasks: Sequence[Any] = ()) -> Trajectories:
+        """Everything by task; diverged episodes are emptied. log_std: (M, A) of the policy that acted.
+
+        tasks: their names, for errors.
+        """
         left_out = torch.from_numpy(self.diverged)
         for recorded in (self.observations, self._means, self._actions):
             recorded[left_out] = 0
         valid = torch.from_numpy(self._valid & ~self.diverged[:, None])
 
         rewards = torch.from_numpy(self._rewards).float().where(valid, 0)
-        _require_finite(rewards.unflatten(0, (len(log_std), -1)), "rewards")
+        _require_finite(rewards.unflatten(0, (len(log_std), -1)), "rewards", tasks)
+        _require_summable(rewards.unflatten(0, (len(log_std), -1)), tasks)
 
         def by_task(flat: Tensor) -> Tensor:
             return flat.unflatten(0, (len(log_std), -1))
@@ -122,11 +135,57 @@ def exploration_noise(generators: Sequence[np.random.Generator], episodes: int, 
     return torch.from_numpy(np.stack(draws))
 
 
-def _require_finite(values: Tensor, what: str) -> None:
+def as_array(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.floating]:
+    """What an environment returned as numbers of that shape. Errors: UserError where it is something else."""
+    numbers = as_numbers(value)
+    if numbers is None:
+        raise UserError(f"the environment returned the {name} {short(value)}: expected numbers of shape {shape}")
+    if numbers.shape != shape:
+        raise UserError(
+            f"the environment returned {name}s of shape {numbers.shape}: expected {shape}, the first axis for its "
+            f"{shape[0]} simulations"
+        )
+    return numbers
+
+
+def as_numbers(value: Any) -> NDArray[np.floating] | None:
+    """An array of floating point numbers; None where there is none of them."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of different lengths
+        return None
+    if array.dtype.kind == "f":
+        return array
+    return array.astype(np.float64) if array.dtype.kind in "iub" else None
+
+
+def short(value: Any) -> str:
+    """A value for an error message."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _require_finite(values: Tensor, what: str, tasks: Sequence[Any] = ()) -> None:
     """Refuse to go on with (M, ...) values that are infinite or undefined."""
     if not torch.isfinite(values).all():
         m = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0])
-        raise NonFinite(f"the {what} of task {m} are not finite")
+        raise NonFinite(f"the {what} of task {_named(m, tasks)} are not finite")
+
+
+def _require_summable(rewards: Tensor, tasks: Sequence[Any]) -> None:
+    """Refuse to go on with rewards (M, ...) whose sum or mean would not be finite."""
+    sums = rewards.double().abs().flatten(1).sum(1)  # (M,)
+    if sums.sum() > LARGEST_SUM:
+        m = int(sums.argmax())
+        raise NonFinite(
+            f"the rewards of task {_named(m, tasks)} are too large: their sum is {sums[m].item():.1e} in absolute "
+            f"value, and float32 ends at {torch.finfo(torch.float32).max:.1e}. Scale them down in the environment"
+        )
+
+
+def _named(m: int, tasks: Sequence[Any]) -> str:
+    """A task by its number and its label."""
+    return f"{m} ({getattr(tasks[m], 'label', tasks[m])})" if m < len(tasks) else f"{m}"
 
 
 def _report_divergence(

@@ -1,6 +1,7 @@
 """A run that is loaded: adapting on batches, vectors and single environments, acting, exports and refusals."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -154,6 +155,40 @@ def test_a_number_that_is_not_finite_ends_it(policy):
         replace(policy, experiment=reckless).adapt(batch(), steps=1)
 
 
+@pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad])
+def test_it_adapts_the_same_where_gradients_are_switched_off(policy, run_dir, context):
+    with context():
+        adapted, loaded_there = policy.adapt(batch(), seed=1), load(run_dir).adapt(batch(), seed=1)
+        assert not torch.is_grad_enabled()
+    expected = policy.adapt(batch(), seed=1)
+    for found in (adapted, loaded_there, load(run_dir).adapt(batch(), seed=1)):
+        assert_same(found.params, expected.params)
+    assert_same(adapted.adapt(batch(), seed=2).params, expected.adapt(batch(), seed=2).params)
+
+
+@pytest.mark.parametrize("huge", [{"horizon": 10**9}, {"episodes": 10**12}, {"horizon": 10**30, "episodes": 1}])
+def test_episodes_that_fit_in_no_memory_are_refused(policy, huge):
+    with pytest.raises(UserError, match=r"episodes = .* of horizon = .* steps take at least .* GB of memory, and"):
+        policy.adapt(batch(), **huge)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_forked_process_adapts(run_dir):
+    code = f"""
+import os, signal, gymnasium, metarl
+def adapt():
+    env = gymnasium.make("envs:metarl/PointNav-v0", task={{"goal": (0.3, -0.2)}})
+    return metarl.load({str(run_dir)!r}).adapt(env, episodes=3).params["w0"].tolist()
+here, child = adapt(), os.fork()
+if not child:
+    signal.alarm(60)  # what hangs is ended
+    os._exit(0 if adapt() == here else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    process = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (process.stdout.strip(), process.stderr) == ("0", "")
+
+
 @pytest.mark.parametrize("name", ["steps", "episodes", "horizon", "seed"])
 def test_an_argument_out_of_range_is_named(policy, name):
     with pytest.raises(UserError, match=f"{name} = -1: expected at least"):
@@ -187,6 +222,41 @@ def test_what_such_a_learner_cannot_learn_on_is_refused(tmp_path):
 
 
 # -------------------------------------------------------------------------------------------------- acting
+def test_on_an_environment_it_acts_in_its_range_without_adaptation(policy):
+    env, seen = Target(2.0), np.random.default_rng(1).uniform(-1, 1, (50, 2))
+    there, adapted = policy.on(env), policy.adapt(env, steps=0)
+    np.testing.assert_array_equal(there.act(seen), adapted.act(seen))
+    commands = policy.act(seen, deterministic=True)
+    np.testing.assert_allclose(there.act(seen, deterministic=True), 5 + 5 * commands, rtol=1e-6)
+    assert_same(there.params, policy.params)
+    assert (there.adaptation_steps, there.action_space) == (0, env.action_space)
+    assert policy.action_space == commands_of(policy.policy)
+    with pytest.raises(UserError, match="observations of shape"):
+        policy.on(gymnasium.make("envs:metarl/HalfCheetahVel-v0"))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e300])
+@pytest.mark.filterwarnings("error")
+def test_an_observation_that_is_not_finite_is_refused(policy, bad):
+    for observation in ([bad, 0], [[0, 0], [0, bad]]):
+        with pytest.raises(
+            NonFinite, match=rf"the observation is not finite in float32: its number \d is {re.escape(str(bad))}"
+        ):
+            policy.act(observation)
+
+
+def test_an_action_that_is_not_finite_is_refused(policy):
+    broken = replace(policy, params=policy.params | {"b1": torch.tensor([torch.nan, 0])})
+    with pytest.raises(NonFinite, match="the action is not finite"):
+        broken.act([0, 0])
+
+
+@pytest.mark.parametrize("observation", [None, "left", {"a": 1}, [[1, 2], [3]]])
+def test_what_is_no_observation_is_refused(policy, observation):
+    with pytest.raises(UserError, match=r"the observation is .*: expected 2 numbers, or rows of so many"):
+        policy.act(observation)
+
+
 @pytest.mark.parametrize("low", [0.0, -5.0])
 def test_actions_are_the_policys_spread_over_the_range(policy, low):
     space = Box(low, 5, (2,), np.float64)
@@ -286,6 +356,18 @@ def test_what_is_loaded_is_what_was_saved(run_dir, policy):
     assert (policy.policy.observation_size, policy.policy.action_size, policy.policy.hidden_sizes) == (2, 2, (8,))
     assert isinstance(metarl.load(str(run_dir)), MetaPolicy)
     assert "maml_trpo on envs:metarl/PointNav-v0, observation 2, action 2, adaptation steps 0" in repr(policy)
+
+
+def test_the_best_checkpoint_can_be_loaded(run_dir, policy):
+    with pytest.raises(UserError, match=r"best\.pt"):
+        metarl.load(run_dir, checkpoint="best")
+    best = {name: p + 1 for name, p in policy.params.items()}
+    state = State(3, 50, best, algorithm_state={}, test_tasks=[])
+    runs.keep_best(run_dir, EXPERIMENT, state, 7.0)
+    assert_same(metarl.load(run_dir, checkpoint="best").params, best)
+    assert_same(metarl.load(run_dir, "latest").params, policy.params)
+    with pytest.raises(UserError, match="checkpoint = 'bset'. Did you mean 'best'?"):
+        metarl.load(run_dir, checkpoint="bset")
 
 
 def test_loading_needs_no_environment(run_dir):

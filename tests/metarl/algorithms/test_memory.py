@@ -3,9 +3,10 @@
 import pytest
 
 from metarl.algorithms import MAMLPPO, MAMLSGD, MAMLTRPO, ProMP, Reptile
-from metarl.algorithms.memory import available_bytes, iteration_bytes
+from metarl.algorithms.memory import iteration_bytes
 from metarl.experiment import Experiment, Sampling
 from metarl.inner import PPO, SB3A2C, SB3PPO, SGD
+from metarl.machine import available_memory
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.training import warn_of_memory
 
@@ -32,7 +33,7 @@ def test_a_run_that_does_not_fit_is_told_before_it_begins(recwarn):
     warn_of_memory(small, POLICY)
     assert not recwarn.list
     large = Experiment(sampling=Sampling(tasks=10**6, episodes=1000))
-    if available_bytes() is not None:
+    if available_memory() is not None:
         with pytest.warns(UserWarning, match=r"1000000 tasks.*needs about .* GiB of memory, and .* are available"):
             warn_of_memory(large, POLICY)
 

@@ -273,3 +273,45 @@ def test_one_task_in_as_many_episodes_as_asked_for(make):
     assert episodes.valid.all()
     assert len(episodes.observations[0, :, 0].unique(dim=0)) == 5
     env.close()
+
+
+# -------------------------------------------------------------------------------- what does not fit the interface
+class Wrong(Diary):
+    """Returns something else than it should."""
+
+    def __init__(self, **returns):
+        super().__init__()
+        self.returns = returns
+
+    def reset(self, *, seed=None, options=None):
+        return self.returns.get("reset", super().reset(seed=seed))
+
+    def step(self, action):
+        names = ("observation", "reward", "terminated", "truncated", "info")
+        outcome = super().step(action)
+        return self.returns.get("step", tuple(self.returns.get(n, x) for n, x in zip(names, outcome, strict=True)))
+
+
+OBSERVATION = np.zeros(FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("returns", "message"),
+    [
+        ({"reset": OBSERVATION}, r"reset returned a ndarray: expected a tuple of 2, \(observation, info\)"),
+        ({"reset": (0.0, {})}, r"observations of shape \(1,\): expected \(1, 7\)"),
+        ({"reset": (OBSERVATION[:1], {})}, r"observations of shape \(1, 1\): expected \(1, 7\)"),
+        ({"step": (OBSERVATION, 0.0, False, {})}, r"step returned a tuple of 4: expected a tuple of 5.*shimmy"),
+        ({"step": None}, r"step returned a NoneType"),
+        ({"observation": 3.0}, r"observations of shape \(1,\): expected \(1, 7\)"),
+        ({"observation": {"a": 1}}, r"the observation \[\{'a': 1\}\]: expected numbers"),
+        ({"observation": [[1], [1, 2]]}, r"the observation .*expected numbers"),
+        ({"reward": None}, r"the reward \[None\]: expected numbers"),
+        ({"reward": [1.0, 2.0]}, r"rewards of shape \(1, 2\): expected \(1,\)"),
+        ({"terminated": "no"}, r"the terminated flag \['no'\]: expected numbers"),
+        ({"truncated": [True, False]}, r"truncated flags of shape \(1, 2\)"),
+    ],
+)
+def test_what_an_environment_should_not_return_is_named(returns, message):
+    with pytest.raises(UserError, match=message):
+        collect(Wrong(**returns), 2)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from metarl.errors import SimulationDiverged
+from metarl.errors import NonFinite, SimulationDiverged, UserError
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, log_prob
 from metarl.sampling.rollout import exploration_noise, rollout
 
@@ -199,3 +199,66 @@ def test_nothing_is_said_where_nothing_diverged():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         play(Scripted())
+
+
+class Paying(Scripted):
+    """Pays `pay` for every step of the simulations of the last task."""
+
+    pay = 1.0
+
+    def step(self, actions):
+        observation, _, *rest = super().step(actions)
+        return observation, np.where(np.arange(N) < N - E, 0.0, self.pay), *rest
+
+
+@pytest.mark.parametrize("pay", [1e37, -1e37, 3e38])
+def test_rewards_whose_sum_no_float_holds_are_refused(pay):
+    env = Paying(ends={})
+    env.pay = pay
+    with pytest.raises(NonFinite, match=r"rewards of task 2 \(hot\) are too large: their sum is .*3.4e\+38"):
+        play(env)
+
+
+def test_large_rewards_that_a_float_holds_are_kept():
+    env = Paying(ends={})
+    env.pay = 1e36
+    episodes = play(env)
+    assert torch.isfinite(episodes.returns.mean())
+    torch.testing.assert_close(episodes.returns[2], torch.full((E,), T * 1e36))
+
+
+@pytest.mark.parametrize("pay", [np.nan, np.inf, 1e39])
+def test_rewards_that_are_not_finite_are_refused_with_their_task(pay):
+    env = Paying(ends={})
+    env.pay = pay
+    with pytest.raises(NonFinite, match=r"the rewards of task 2 \(hot\) are not finite"):
+        play(env)
+
+
+class Misshapen(Scripted):
+    """Returns something else than it should."""
+
+    returns: ClassVar = {}
+
+    def step(self, actions):
+        observation, rewards, *rest = super().step(actions)
+        return self.returns.get("observation", observation), self.returns.get("reward", rewards), *rest
+
+
+@pytest.mark.parametrize(
+    ("returns", "message"),
+    [
+        ({"observation": np.zeros((N, 1))}, r"observations of shape \(12, 1\): expected \(12, 3\)"),
+        ({"observation": np.zeros(3)}, r"observations of shape \(3,\): expected \(12, 3\)"),
+        ({"observation": 0.0}, r"observations of shape \(\): expected"),
+        ({"observation": [[None] * 3] * N}, r"the observation \[\[None, None.*expected numbers"),
+        ({"reward": 1.0}, r"rewards of shape \(\): expected \(12,\)"),
+        ({"reward": np.zeros((N, 1))}, r"rewards of shape \(12, 1\): expected \(12,\)"),
+        ({"reward": ["much"] * N}, r"the reward \['much', .*expected numbers"),
+    ],
+)
+def test_what_is_no_array_of_its_shape_is_refused(returns, message):
+    env = Misshapen()
+    env.returns = returns
+    with pytest.raises(UserError, match=message):
+        play(env)
