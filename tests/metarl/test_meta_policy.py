@@ -150,9 +150,10 @@ def test_it_learns_on_an_environment_of_ones_own(policy, target, vector):
 def test_a_number_that_is_not_finite_ends_it(policy):
     with pytest.raises(NonFinite, match="rewards"):
         policy.adapt(Target(np.nan))
-    reckless = replace(policy.experiment, algorithm=MAMLTRPO(inner=SGD(step_size=1e60)))
+    learned = replace(policy.experiment, algorithm=MAMLTRPO(inner=SGD(learned_step_sizes=True)))
+    reckless = {f"log_step_size.{name}": torch.full_like(p, 200) for name, p in policy.params.items()}
     with pytest.raises(NonFinite, match="after adaptation step 1"):
-        replace(policy, experiment=reckless).adapt(batch(), steps=1)
+        replace(policy, experiment=learned, params=policy.params | reckless).adapt(batch(), steps=1)
 
 
 @pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad])
