@@ -11,9 +11,9 @@ BIN := .venv/bin
 
 demo: RUN := $(shell test -e runs/demo && date +runs/demo-%Y%m%d-%H%M%S || echo runs/demo)
 demo: $(READY)  ## train, then adapt to tasks that were never trained on
-	$(BIN)/python scripts/train.py configs/demo.yaml --run-dir $(RUN)
-	$(BIN)/python scripts/evaluate.py $(RUN)
-	$(BIN)/python scripts/report.py $(RUN)
+	$(BIN)/python -m metarl train demo --run-dir $(RUN)
+	$(BIN)/python -m metarl evaluate $(RUN)
+	$(BIN)/python -m metarl report $(RUN)
 
 test: $(READY)  ## the fast tests
 	$(BIN)/python -m pytest

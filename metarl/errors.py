@@ -4,18 +4,20 @@ import difflib
 import errno
 import functools
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
-import gymnasium
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_SCREEN = 20  # lines of a message
+_LINE = 100  # letters of a value in a message
 _LISTED = 12
 """So many alternatives are listed when none is near."""
 
@@ -34,6 +36,15 @@ class SimulationDiverged(RunFailed):
 
 class NonFinite(RunFailed, ValueError):
     """A number that training depends on became infinite or undefined."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, where it was already said what is saved and how to go on."""
+
+
+def shortened(text: str, most: int = _LINE) -> str:
+    """A text that fits on a line of a message."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -67,7 +78,7 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return main(*args, **kwargs)
-        except (UserError, gymnasium.error.Error) as error:
+        except UserError as error:
             _leave(str(error), status=2)
         except RunFailed as error:
             _leave(str(error), status=1)
@@ -78,8 +89,12 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
             if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             _leave(_refusal(error), status=1)
-        except KeyboardInterrupt:
-            _leave("interrupted", status=130)
+        except KeyboardInterrupt as error:
+            leave_interrupted(told=isinstance(error, Interrupted))
+        except Exception as error:
+            if not _is_gymnasium_s(error):
+                raise
+            _leave(str(error), status=2)
 
     return guarded
 
@@ -102,6 +117,23 @@ def _refusal(error: OSError) -> str:
     return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
 
 
+def leave_interrupted(*, told: bool) -> NoReturn:
+    """End an interrupted process; further Ctrl-C do not disturb its end."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if told:
+        sys.exit(130)
+    _leave("interrupted", status=130)
+
+
+def _is_gymnasium_s(error: Exception) -> bool:
+    """Whether it is an error of Gymnasium's own, such as an unknown environment."""
+    gymnasium = sys.modules.get("gymnasium")  # who has not imported it meets none
+    return gymnasium is not None and isinstance(error, gymnasium.error.Error)
+
+
 def _leave(message: str, status: int) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
+    lines = message.splitlines()
+    more = [f"  … and {len(lines) - _SCREEN + 1} lines more"] if len(lines) > _SCREEN else []
+    print("\n".join(["error: " + "\n".join(lines[: _SCREEN - len(more)]), *more]), file=sys.stderr)
     sys.exit(status)

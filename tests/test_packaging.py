@@ -16,8 +16,11 @@ def test_the_package_and_the_distribution_have_one_version():
     assert metarl.__version__ == PYPROJECT["project"]["version"]
 
 
-def test_only_the_two_packages_are_distributed():
-    assert PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"] == ["metarl*", "envs*"]
+def test_the_two_packages_and_the_configs_are_distributed():
+    found = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("*/**/__init__.py")}
+    own = {name for name in found if name.split(".")[0] in ("metarl", "envs")}
+    assert {*PYPROJECT["tool"]["setuptools"]["packages"]} == own | {"metarl.configs"}
+    assert PYPROJECT["tool"]["setuptools"]["package-dir"] == {"metarl.configs": "configs"}
 
 
 def test_the_citation_agrees_with_the_distribution():

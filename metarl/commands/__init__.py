@@ -31,6 +31,7 @@ GROUPS = {
     },
     "Learn": {
         "tasks": "the task families, and pictures of their tasks",
+        "configs": "the configs that are shipped, a line each",
         "sinusoid": "the first lesson: few-shot regression in a minute",
     },
 }
@@ -56,7 +57,9 @@ def run(name: str, args: Sequence[str] | None = None) -> None:
         _refuse_unknown(name)
         importlib.import_module(f"metarl.commands.{name}").main(args)
     except KeyboardInterrupt:  # while modules are imported; later, `exits_cleanly` takes care
-        sys.exit(130)
+        from metarl.errors import leave_interrupted
+
+        leave_interrupted(told=False)
 
 
 def overview() -> str:

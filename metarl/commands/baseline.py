@@ -1,30 +1,34 @@
 """Compare a run with PPO of Stable-Baselines3 on the same held-out tasks, at equal environment steps on each.
 
-    python scripts/baseline.py RUN_DIR [--pretrained RUN_DIR] [--oracle RUN_DIR] [--tasks 20] [--steps 3]
-                               [--rollouts 50] [--workers N]
+    metarl baseline RUN_DIR [--pretrained RUN_DIR] [--oracle RUN_DIR] [--tasks 20] [--steps 3]
+                            [--rollouts 50] [--workers N]
 
 One rollout of PPO is the data of one adaptation step: E episodes. PPO starts from scratch, from the meta-learned policy
 and, with --pretrained, from one that was trained on all tasks without adaptation; each task is learned by itself. With
 --oracle, a policy that sees the goal, it is counted how many steps each needs to 90% of what that one reaches. Tasks
 that are done stay in RUN_DIR/baselines; called again, only the others are learned. What comes out:
-RUN_DIR/baseline.json, which report.py shows, and RUN_DIR/figures/baseline.png.
+RUN_DIR/baseline.json, which metarl report shows, and RUN_DIR/figures/baseline.png.
 """
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import fill
+from typing import Annotated
+
+import tyro
+from pydantic import Field
 
 from metarl import baselines, config, runs
 from metarl.baselines import PPOJob, PPOResult, SampleEfficiency, Setup
-from metarl.errors import UserError, exits_cleanly
+from metarl.config.settings import settings
+from metarl.errors import Interrupted, UserError, exits_cleanly
 from metarl.files import write_atomically
 from metarl.inner.sb3 import SB3PPO
 from metarl.machine import available_cores
 from metarl.report import baseline_record
-from metarl.runs.console import at_least, counting, show, shown
+from metarl.runs.console import counting, show, shown
 from metarl.runs.tracking import requested_mode
 from metarl.threads import set_threads
 
@@ -32,10 +36,44 @@ WIDTH = 100
 """Letters of a line of text."""
 
 
+@settings
+class Options:
+    """The command line."""
+
+    run_dir: Annotated[tyro.conf.Positional[Path], {"metavar": "RUN_DIR"}]
+    """What train wrote, of a run that adapts."""
+    pretrained: Path | None = None
+    """Of a run with algorithm.inner.steps 0."""
+    oracle: Path | None = None
+    """Of one that also has env.options.goal_visible true."""
+    split: str | None = None
+    """held-out, out-of-range, train or iid (default: the run's)"""
+    tasks: Annotated[int | None, {"aliases": ["--goals"]}] = Field(None, ge=1)
+    """Test tasks (default: 20, or all where fewer exist)."""
+    steps: int = Field(3, ge=1)
+    """Adaptation steps K"""
+    rollouts: int = Field(50, ge=1)
+    """Of PPO on each task"""
+    episodes: int | None = Field(None, ge=1)
+    """E, per step and rollout (default: the run's, 20 as a rule)."""
+    workers: int | None = Field(None, ge=1)
+    """Tasks at a time (default: as many as cores)."""
+    seed: int = Field(0, ge=0)
+    """Of starts and exploration"""
+    learning_rate: float = 1e-3
+    """Of PPO"""
+    epochs: int = Field(10, ge=1)
+    """Of PPO"""
+    minibatches: int | None = Field(None, ge=1)
+    """Of PPO (default: of at most 64 steps each)."""
+    reward_scale: float | None = None
+    """Of PPO (default: brings discounted returns to about 1)."""
+
+
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, check, measure, tell."""
-    arguments = parse(args)
+    arguments = config.options(Options, args, command="baseline", description=__doc__)
     named = ("pretrained", "oracle", "split", "tasks", "episodes", "steps", "seed")
     setup = baselines.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
     ppo = settings(arguments, setup)
@@ -46,7 +84,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if arguments.reward_scale is None:
             ppo = replace(ppo, reward_scale=setup.reward_scale(adapted))
         jobs = baselines.ppo_jobs(setup, ppo)
-        learn(jobs, arguments.workers)
+        learn(jobs, arguments.workers or available_cores())
         found = {label: [job.read() for job in own] for label, own in jobs.items()}
         results = baselines.gather(setup, adapted, oracle, found, baselines.points(ppo.steps))
         numbers, picture = arguments.run_dir / baseline_record.FILE, arguments.run_dir / "figures" / "baseline.png"
@@ -60,32 +98,7 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"picture   {shown(picture)}\nnumbers   {shown(numbers)}")
 
 
-def parse(args: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote, of a run that adapts")
-    parser.add_argument("--pretrained", type=Path, metavar="RUN_DIR", help="of a run with algorithm.inner.steps 0")
-    parser.add_argument("--oracle", type=Path, metavar="RUN_DIR", help="the same with env.options.goal_visible true")
-    parser.add_argument("--split", help="held-out, out-of-range, train or iid (default: the run's)")
-    count = "test tasks (default: 20, or all where fewer exist)"
-    parser.add_argument("--tasks", "--goals", type=at_least(1), help=count)
-    parser.add_argument("--steps", type=at_least(1), default=3, help="adaptation steps K (default: %(default)s)")
-    parser.add_argument("--rollouts", type=at_least(1), default=50, help="of PPO on each task (default: %(default)s)")
-    parser.add_argument(
-        "--episodes", type=at_least(1), help="E, per step and rollout (default: the run's, 20 as a rule)"
-    )
-    parser.add_argument(
-        "--workers", type=at_least(1), default=available_cores(), help="tasks at a time (default: cores)"
-    )
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of starts and exploration (default: %(default)s)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of PPO (default: %(default)s)")
-    parser.add_argument("--epochs", type=at_least(1), default=10, help="of PPO (default: %(default)s)")
-    parser.add_argument("--minibatches", type=at_least(1), help="of PPO (default: of at most 64 steps each)")
-    parser.add_argument("--reward-scale", type=float, help="for PPO (default: brings discounted returns to about 1)")
-    return parser.parse_args(args)
-
-
-def settings(arguments: argparse.Namespace, setup: Setup) -> SB3PPO:
+def settings(arguments: Options, setup: Setup) -> SB3PPO:
     """How PPO learns. Errors: UserError for what makes no sense."""
     minibatches = arguments.minibatches or baselines.minibatches(setup.steps_each)
     if setup.steps_each % minibatches or setup.steps_each // minibatches < 2:
@@ -93,8 +106,12 @@ def settings(arguments: argparse.Namespace, setup: Setup) -> SB3PPO:
             f"--minibatches {minibatches} cannot share the {setup.steps_each} steps of a rollout evenly, two or more "
             "to each: choose a number that divides them"
         )
-    data = {"steps": arguments.rollouts, "minibatches": minibatches, "epochs": arguments.epochs}
-    data |= {"learning_rate": arguments.learning_rate}
+    data: dict[str, float] = {
+        "steps": arguments.rollouts,
+        "minibatches": minibatches,
+        "epochs": arguments.epochs,
+        "learning_rate": arguments.learning_rate,
+    }
     if arguments.reward_scale is not None:
         data |= {"reward_scale": arguments.reward_scale}
     return config.from_dict(data, SB3PPO, source="the command line")
@@ -110,7 +127,7 @@ def learn(jobs: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
             baselines.run_jobs(waiting, workers, lambda: progress.advance(bar))
     except KeyboardInterrupt:
         print("\nThe tasks that are done are kept. Call again to go on.")
-        raise
+        raise Interrupted from None
 
 
 def tell(setup: Setup, results: SampleEfficiency, ppo: SB3PPO) -> None:

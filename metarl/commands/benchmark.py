@@ -1,14 +1,15 @@
 """Measure speed. Let nothing else run meanwhile.
 
-python scripts/benchmark.py sampling  [--json FILE]   the sampler against the bare physics with the same actions
-python scripts/benchmark.py iteration [--json FILE]   one MAML-TRPO iteration, part by part, against the physics
-python scripts/benchmark.py algorithms [--json FILE]  one iteration of every algorithm: sampling, and what comes on top
-python scripts/benchmark.py envs      [--json FILE]   every task family, beside Gymnasium's own vector environments
-python scripts/benchmark.py dynamics  [--json FILE]   800 robots that all differ, against 800 equal ones
-python scripts/benchmark.py sb3       [--json FILE]   PPO of Stable-Baselines3 on the batch, and on its own environments
+    metarl benchmark sampling  [--json FILE]    the sampler against the bare physics with the same actions
+    metarl benchmark iteration [--json FILE]    one MAML-TRPO iteration, part by part, against the physics
+    metarl benchmark algorithms [--json FILE]   one iteration of every algorithm: sampling, and what comes on top
+    metarl benchmark envs      [--json FILE]    every task family, beside Gymnasium's own vector environments
+    metarl benchmark dynamics  [--json FILE]    800 robots that all differ, against 800 equal ones
+    metarl benchmark sb3       [--json FILE]    PPO of Stable-Baselines3 on the batch, and on its own environments
+
+Numbers are medians of several repetitions.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -16,13 +17,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
+import tyro
 from gymnasium.vector import AutoresetMode
 from mujoco.batch import Batch
 from numpy.typing import NDArray
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -30,12 +33,14 @@ from torch import Tensor
 from envs.family import resolve
 from envs.half_cheetah import robot
 from envs.vector import RobotVectorEnv
+from metarl import config
 from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.promp import MAMLPPO, ProMP
 from metarl.algorithms.reptile import Reptile
 from metarl.builders import initial_params, make_policy, make_vector_env, training_tasks
 from metarl.collection import collect
+from metarl.config.settings import settings
 from metarl.errors import exits_cleanly
 from metarl.experiment import Environment, Experiment, Sampling
 from metarl.files import write_atomically
@@ -43,7 +48,6 @@ from metarl.inner import PPO, SGD
 from metarl.machine import available_cores
 from metarl.parameters import expand
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, to_command
-from metarl.runs.console import at_least
 from metarl.runs.directory import versions
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.sampling.rollout import rollout
@@ -51,25 +55,29 @@ from metarl.seeding import Purpose, streams
 from metarl.threads import set_threads
 
 
+@settings
+class Options:
+    """The command line."""
+
+    what: tyro.conf.Positional[Literal["sampling", "iteration", "algorithms", "envs", "dynamics", "sb3"]]
+    """What is measured."""
+    threads: int = Field(0, ge=0)
+    """0: all cores"""
+    repeats: int = Field(9, ge=1)
+    """The median is reported"""
+    json: Path | None = None
+    """Where the numbers go, single repetitions included."""
+
+
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, measure, save."""
-    arguments = parse(args)
+    arguments = config.options(Options, args, command="benchmark", description=__doc__)
     measure = MEASURES[arguments.what]
     result = measure(arguments.threads, arguments.repeats)
     if arguments.json:
         conditions = {"threads": arguments.threads or available_cores(), "versions": versions()}
         write_atomically(arguments.json, json.dumps(conditions | result, indent=1).encode())
-
-
-def parse(args: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=MEASURES)
-    parser.add_argument("--threads", type=at_least(0), default=0, help="0: all cores (default)")
-    parser.add_argument("--repeats", type=at_least(1), default=9, help="the median is reported (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="where the numbers go, single repetitions included")
-    return parser.parse_args(args)
 
 
 def sampling(threads: int, repeats: int) -> dict[str, Any]:

@@ -1,22 +1,24 @@
 """How alike may tasks be? The same robot, meta-trained on a narrow, a medium and a wide range of hidden velocities.
 
-    python scripts/breadth.py [--seeds 2] [--iterations N] [--out DIR] [--workers N]
+    metarl breadth [--seeds 2] [--iterations N] [--out DIR] [--workers N]
 
-On each range a policy that adapts (configs/breadth/RANGE.yaml) stands beside one that was trained on all tasks of the
+On each range a policy that adapts (the config breadth/RANGE) stands beside one that was trained on all tasks of the
 range at once, for as many environment steps, and never adapts. Both are tested on held-out velocities of their range.
 Where tasks are all but the same, one policy serves them all; the wider the range, the more there is to adapt to. Every
-run stays in DIR (default: runs/breadth); called again, only those that are not finished are run.
+run stays in DIR; called again, only those that are not finished are run.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from rich.table import Table
 
 from metarl import config
+from metarl.config import shipped
+from metarl.config.settings import settings
 from metarl.errors import RunFailed, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.figures.breadth import draw
@@ -24,22 +26,36 @@ from metarl.jobs.runner import Job, run_all
 from metarl.machine import available_cores
 from metarl.report import records
 from metarl.report.comparison.entries import HELD_OUT
-from metarl.runs.console import at_least, show, shown
+from metarl.runs.console import show, shown
 from metarl.statistics import estimate
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "breadth"
+CONFIGS = shipped.FOLDER / "breadth"
 RANGES = ("narrow", "medium", "wide")
 JOINT, BEFORE, AFTER = "one policy for all tasks", "meta-learned, before adaptation", "after one step"
+
+
+@settings
+class Options:
+    """The command line."""
+
+    seeds: int = Field(2, ge=1)
+    """Seeds 0, 1, …"""
+    iterations: int | None = Field(None, ge=1)
+    """Of the policies that adapt (default: the configs')."""
+    out: Path = Path("runs/breadth")
+    """Where the runs go"""
+    workers: int | None = Field(None, ge=1)
+    """Runs at a time (default: as many as cores)."""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Run, tell, draw."""
-    arguments = parse(args)
+    arguments = config.options(Options, args, command="breadth", description=__doc__)
     adapting = {name: jobs(arguments, name, joint=False) for name in RANGES}
     joint = {name: jobs(arguments, name, joint=True) for name in RANGES}
     everything = [job for name in RANGES for job in (*adapting[name], *joint[name])]
-    if failed := run_all(everything, arguments.workers):
+    if failed := run_all(everything, arguments.workers or available_cores()):
         raise RunFailed(f"{len(failed)} of {len(everything)} runs failed, see {failed[0].log}. Call again to go on.")
     measured = {JOINT: [], BEFORE: [], AFTER: []}
     for name in RANGES:
@@ -53,25 +69,13 @@ def main(args: Sequence[str] | None = None) -> None:
     print(f"picture   {shown(picture)}")
 
 
-def parse(args: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=at_least(1), default=2, help="seeds 0, 1, … (default: %(default)s)")
-    parser.add_argument("--iterations", type=at_least(1), help="of the policies that adapt (default: the configs')")
-    parser.add_argument("--out", type=Path, default=Path("runs/breadth"), metavar="DIR")
-    parser.add_argument(
-        "--workers", type=at_least(1), default=available_cores(), help="runs at a time (default: cores)"
-    )
-    return parser.parse_args(args)
-
-
 def spelled(name: str) -> str:
     """The range of velocities in words."""
     low, high = config.load(CONFIGS / f"{name}.yaml", Experiment).env.options["velocity_range"]
     return f"{low:g} to {high:g}"
 
 
-def jobs(arguments: argparse.Namespace, name: str, *, joint: bool) -> list[Job]:
+def jobs(arguments: Options, name: str, *, joint: bool) -> list[Job]:
     """A run for each seed; without adaptation an iteration takes half the steps, so there are twice as many."""
     iterations = arguments.iterations or config.load(CONFIGS / f"{name}.yaml", Experiment).iterations
     kind = "joint" if joint else "adapting"

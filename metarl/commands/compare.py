@@ -1,19 +1,23 @@
 """Compare evaluated runs: seeds of one algorithm together, algorithms side by side, on the same test tasks.
 
-python scripts/compare.py RUN_DIR… [--split held-out] [--out DIR] [--labels LABEL…]
+    metarl compare RUN_DIR… [--split held-out] [--out DIR] [--labels LABEL…]
 
 Runs whose settings differ in nothing but the seed form one entry; the first entry is what the others are compared with.
-Each run has to be evaluated first, by scripts/evaluate.py, all in the same way. Where all are also evaluated out of
-range, a figure sets both splits side by side.
+Each run has to be evaluated first, by metarl evaluate, all in the same way. Where all are also evaluated out of range,
+a figure sets both splits side by side.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
-from metarl import runs
+import tyro
+from pydantic import Field
+
+from metarl import config, runs
 from metarl.builders import make_vector_env
+from metarl.config.settings import settings
 from metarl.errors import exits_cleanly
 from metarl.files import write_atomically
 from metarl.report import comparison, records
@@ -23,10 +27,25 @@ from metarl.report.comparison.tables import family
 from metarl.runs.console import show
 
 
+@settings
+class Options:
+    """The command line."""
+
+    run_dirs: Annotated[tyro.conf.Positional[tuple[Path, ...]], {"metavar": "RUN_DIR…"}] = Field(min_length=1)
+    """What train wrote."""
+    split: str = HELD_OUT
+    """Of the evaluations to compare"""
+    out: Path | None = None
+    """Where the numbers and pictures go, in place of an older comparison (default:
+    runs/comparison-FAMILY-SPLIT)."""
+    labels: tuple[str, ...] | None = Field(None, min_length=1)
+    """Of the entries, in the order of their first runs."""
+
+
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Read, tell, draw."""
-    arguments = parse(args)
+    arguments = config.options(Options, args, command="compare", description=__doc__)
     check_split(arguments.run_dirs, arguments.split)
     entries = comparison.load(arguments.run_dirs, arguments.split, arguments.labels)
     other = HELD_OUT if arguments.split == OUT_OF_RANGE else OUT_OF_RANGE
@@ -44,17 +63,6 @@ def main(args: Sequence[str] | None = None) -> None:
         print(f"For a picture of {arguments.split} against {other} tasks, evaluate on these too:")
         for run_dir in missing:
             print(f"  {records.command(run_dir, other, entries[0].record)}")
-
-
-def parse(args: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR", help="what train.py wrote")
-    parser.add_argument("--split", default=HELD_OUT, help="of the evaluations to compare (default: %(default)s)")
-    where = "where the numbers and pictures go, in place of an older comparison (default: runs/comparison-FAMILY-SPLIT)"
-    parser.add_argument("--out", type=Path, metavar="DIR", help=where)
-    parser.add_argument("--labels", nargs="+", metavar="LABEL", help="of the entries, in the order of their first runs")
-    return parser.parse_args(args)
 
 
 def check_split(run_dirs: Sequence[Path], split: str) -> None:

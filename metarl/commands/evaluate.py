@@ -3,39 +3,67 @@
 Adaptation learns from stochastic episodes. After each step, returns are recorded of the stochastic policy and, from the
 same initial states, of the deterministic one, which acts by its mean.
 
-python scripts/evaluate.py RUN_DIR [--split held-out] [--tasks 40] [--steps 3] [--episodes 20] [--json FILE]
-                                   [--checkpoint latest|best]
+    metarl evaluate RUN_DIR [--split held-out] [--tasks 40] [--steps 3] [--episodes 20] [--checkpoint best]
+
+What comes out: a table, RUN_DIR/evaluation-SPLIT.json, and a picture beside it.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
+import tyro
+from pydantic import Field
 from rich.console import Console
 from rich.progress import Progress
 
 from metarl import config, runs
 from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
+from metarl.config.settings import settings
 from metarl.errors import UserError, exits_cleanly
 from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment
 from metarl.files import write_atomically
 from metarl.report import records
 from metarl.report.evaluation import draw_evaluation, evaluation_table
-from metarl.report.records import META, RANDOM, Record, Training
-from metarl.runs.console import at_least
+from metarl.report.records import META, RANDOM, Checkpoint, Record, Training
 from metarl.runs.directory import State
 from metarl.threads import set_threads
 
 FILES = {"latest": runs.CHECKPOINT, "best": runs.BEST}
 
 
+@settings
+class Options:
+    """The command line."""
+
+    run_dir: Annotated[tyro.conf.Positional[Path], {"metavar": "RUN_DIR"}]
+    """What train wrote."""
+    checkpoint: Checkpoint = "latest"
+    """latest, or best: the one whose return after adaptation was highest in the test repeated during training, and so
+    too high to be expected on other tasks"""
+    split: str | None = None
+    """held-out, out-of-range, train or iid (default: the run's)"""
+    tasks: int | None = Field(None, ge=1)
+    """Number of test tasks (default: the run's, 40 as a rule)."""
+    steps: int = Field(3, ge=0)
+    """Adaptation steps K"""
+    episodes: int | None = Field(None, ge=1)
+    """Per task and step (default: the run's, 20 as a rule)."""
+    later_steps: float | None = Field(None, gt=0)
+    """Step size after the trained steps, as a share of it (default: the run's, half as a rule)."""
+    seed: int = Field(0, ge=0)
+    """Of starts and exploration"""
+    json: Path | None = None
+    """Where the numbers go, the picture beside them (default: RUN_DIR/evaluation-SPLIT.json)."""
+
+
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, measure, tell."""
-    arguments = parse(args)
+    arguments = config.options(Options, args, command="evaluate", description=__doc__)
     experiment = runs.read_experiment(arguments.run_dir)
     state = runs.load(arguments.run_dir, experiment, FILES[arguments.checkpoint])
     experiment = replace(experiment, evaluation=requested(arguments, experiment.evaluation))
@@ -52,35 +80,14 @@ def main(args: Sequence[str] | None = None) -> None:
     print(f"picture   {picture}\nnumbers   {numbers}")
 
 
-def parse(args: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote")
-    parser.add_argument(
-        "--checkpoint",
-        choices=tuple(FILES),
-        default="latest",
-        help="latest, or best: the one whose return after adaptation was highest in the test repeated during training, "
-        "and so too high to be expected on other tasks (default: %(default)s)",
-    )
-    parser.add_argument("--split", help="held-out, out-of-range, train or iid (default: the run's)")
-    parser.add_argument("--tasks", type=at_least(1), help="number of test tasks (default: the run's, 40 as a rule)")
-    parser.add_argument("--steps", type=at_least(0), default=3, help="adaptation steps K (default: %(default)s)")
-    parser.add_argument("--episodes", type=at_least(1), help="per task and step (default: the run's, 20 as a rule)")
-    parser.add_argument("--later-steps", type=float, help="step size after the trained steps (default: half)")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of starts and exploration (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the numbers go, the picture beside them")
-    return parser.parse_args(args)
-
-
-def requested(arguments: argparse.Namespace, own: Evaluation) -> Evaluation:
+def requested(arguments: Options, own: Evaluation) -> Evaluation:
     """The run's own evaluation, changed by what the command line names."""
     names = ("split", "tasks", "steps", "episodes", "later_steps")
     named = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     return config.from_dict(config.to_dict(own) | named, Evaluation, source="the command line")
 
 
-def measure(arguments: argparse.Namespace, experiment: Experiment, state: State) -> Record:
+def measure(arguments: Options, experiment: Experiment, state: State) -> Record:
     """Adapt the trained parameters and the run's own random initialization to the same tasks, in the same way."""
     set_threads(experiment.threads)
     test = experiment.evaluation

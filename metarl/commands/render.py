@@ -1,28 +1,31 @@
 """Film how a trained policy adapts to a task, before and after side by side, or watch it in MuJoCo's viewer.
 
-python scripts/render.py RUN_DIR --task velocity=1.7 [--steps 2] [--out FILE.mp4] [--wandb]
-python scripts/render.py RUN_DIR --task velocity=1.7 --viewer
-python scripts/render.py RUN_DIR                                 # a few of the run's test tasks
+    metarl render RUN_DIR --task velocity=1.7 [--steps 2] [--out FILE.mp4] [--wandb]
+    metarl render RUN_DIR --task velocity=1.7 --viewer
+    metarl render RUN_DIR                                 # a few of the run's test tasks
+
+Videos lie in RUN_DIR/videos unless --out names a file.
 """
 
-import argparse
 import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
+from pydantic import Field
 
 from envs.single import RobotEnv
 from envs.viewer import Viewer
-from metarl import runs
+from metarl import config, runs
 from metarl.builders import check_can_be_filmed, fixed_tasks, make_single_env, make_vector_env
+from metarl.config.settings import settings
 from metarl.errors import UserError, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.figures.video import RenderingUnavailable
 from metarl.meta_policy import MetaPolicy, load
-from metarl.runs.console import at_least
 from metarl.runs.publish import VIDEOS, record_video, spread
 from metarl.runs.tracking import requested_mode
 from metarl.sampling.protocols import TaskSpace, TaskVectorEnv
@@ -34,10 +37,33 @@ LONGEST_NAME = 60
 """Letters in the name of a file."""
 
 
+@settings
+class Options:
+    """The command line."""
+
+    run_dir: Annotated[tyro.conf.Positional[Path], {"metavar": "RUN_DIR"}]
+    """What train wrote."""
+    task: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], {"metavar": "FIELD=VALUE"}] = ()
+    """The task, such as velocity=1.7 or goal=0.3,-0.2; once for each field (default: a few test tasks)."""
+    steps: int | None = Field(None, ge=0)
+    """Adaptation steps (default: those of the run's test)."""
+    episodes: int | None = Field(None, ge=1)
+    """Per adaptation step (default: the run's, 20 as a rule)."""
+    seed: int = Field(0, ge=0)
+    """Of the adaptation"""
+    out: Path | None = None
+    """An mp4 file (default: RUN_DIR/videos/TASK.mp4)."""
+    viewer: bool = False
+    """A window with the adapted policy instead of a video"""
+    wandb: bool = False
+    """Add the videos to the run in Weights & Biases"""
+
+
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, adapt, then film or show."""
-    arguments = parse(args)
+    arguments = config.options(Options, args, command="render", description=__doc__)
+    check(arguments)
     policy = load(arguments.run_dir)
     experiment = policy.experiment
     if arguments.wandb and requested_mode(experiment.tracking.mode) == "disabled":
@@ -59,32 +85,17 @@ def main(args: Sequence[str] | None = None) -> None:
         publish(arguments.run_dir, experiment, videos)
 
 
-def parse(args: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote")
-    parser.add_argument(
-        "--task",
-        action="append",
-        metavar="FIELD=VALUE",
-        help="the task, such as velocity=1.7 or goal=0.3,-0.2; once for each field (default: a few test tasks)",
-    )
-    parser.add_argument("--steps", type=at_least(0), help="adaptation steps (default: those of the run's test)")
-    parser.add_argument("--episodes", type=at_least(1), help="per adaptation step (default: the run's, 20 as a rule)")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of the adaptation (default: %(default)s)")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--out", type=Path, metavar="FILE.mp4", help="default: RUN_DIR/videos/TASK.mp4")
-    where.add_argument("--viewer", action="store_true", help="a window with the adapted policy instead of a video")
-    parser.add_argument("--wandb", action="store_true", help="add the videos to the run in Weights & Biases")
-    arguments = parser.parse_args(args)
+def check(arguments: Options) -> None:
+    """Raise UserError for options that do not go together."""
     if arguments.wandb and arguments.viewer:
-        parser.error("--wandb adds videos, and --viewer makes none")
+        raise UserError("--wandb adds videos, and --viewer makes none")
+    if arguments.out and arguments.viewer:
+        raise UserError("--out names a video, and --viewer makes none")
     if arguments.out and arguments.out.suffix != ".mp4":
-        parser.error(f"--out {arguments.out}: the video is an mp4, name it {arguments.out.with_suffix('.mp4')}")
-    return arguments
+        raise UserError(f"--out {arguments.out}: the video is an mp4, name it {arguments.out.with_suffix('.mp4')}")
 
 
-def chosen(arguments: argparse.Namespace, experiment: Experiment, env: TaskVectorEnv) -> Sequence[Any]:
+def chosen(arguments: Options, experiment: Experiment, env: TaskVectorEnv) -> Sequence[Any]:
     """The task that the command line describes, else a few of the run's test tasks, evenly spread."""
     if arguments.task:
         return [env.task_space.parse(arguments.task)]

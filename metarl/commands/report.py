@@ -1,15 +1,20 @@
 """Write what a run is and what came of it as one HTML page, RUN_DIR/report.html, that needs nothing else to be read.
 
-python scripts/report.py RUN_DIR
+    metarl report RUN_DIR
+
+It shows what evaluate and baseline have measured, and films three test tasks.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import tyro
 from rich.console import Console
 
+from metarl import config
 from metarl.builders import make_vector_env
+from metarl.config.settings import settings
 from metarl.errors import exits_cleanly
 from metarl.files import write_atomically
 from metarl.report.html import videos
@@ -22,12 +27,19 @@ from metarl.threads import set_threads
 PAGE = "report.html"
 
 
+@settings
+class Options:
+    """The command line."""
+
+    run_dir: Annotated[tyro.conf.Positional[Path], {"metavar": "RUN_DIR"}]
+    """What train wrote and evaluate measured."""
+
+
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Read the run, make videos of a few of its test tasks, write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="what train.py wrote, evaluate.py measured")
-    run = read(parser.parse_args(args).run_dir)
+    arguments = config.options(Options, args, command="report", description=__doc__)
+    run = read(arguments.run_dir)
     set_threads(run.experiment.threads)
     env = make_vector_env(run.experiment.env, 1, 1)
     tasks = made = None

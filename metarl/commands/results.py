@@ -1,21 +1,22 @@
 """Train every algorithm on a few families at equal environment steps, and set the results side by side.
 
-    python scripts/results.py [--families point_nav …] [--algorithms maml_trpo …] [--seeds 3] [--out DIR] [--workers N]
+    metarl results [--families point_nav …] [--algorithms maml_trpo …] [--seeds 3] [--out DIR] [--workers N]
 
-Runs are the configs in configs/FAMILY/ALGORITHM.yaml, with as many iterations as the budget of environment steps allows
-(4.8 million unless `--budget` says another), each evaluated on the held-out tasks. Every run stays in DIR (default:
-runs/results); called again, only those that are not finished are run. What comes out: DIR/results.md, a table for each
-family, and figures.
+Runs are the configs FAMILY/ALGORITHM, with as many iterations as the budget of environment steps allows, each evaluated
+on the held-out tasks. Every run stays in DIR; called again, only those that are not finished are run. What comes out:
+DIR/results.md, a table for each family, and figures.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from metarl import config
+from metarl.config import shipped
+from metarl.config.settings import settings
 from metarl.errors import RunFailed, UserError, exits_cleanly, nearest
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
@@ -23,27 +24,46 @@ from metarl.jobs.runner import Job, run_all
 from metarl.machine import available_cores
 from metarl.report import comparison, records
 from metarl.report.comparison import Entry
-from metarl.runs.console import at_least, show, shown
+from metarl.runs.console import show, shown
 from metarl.sampling.protocols import family_name
 from metarl.statistics import Estimate, estimate, paired_gain
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = shipped.FOLDER
 FAMILIES = ("point_nav", "half_cheetah_dir", "half_cheetah_vel")
 ALGORITHMS = ("maml_trpo", "fomaml", "meta_sgd", "maml_ppo", "promp", "maml_sgd", "reptile", "pretrained")
 STEPS = 3
 
 
+@settings
+class Options:
+    """The command line."""
+
+    families: tuple[str, ...] = Field(FAMILIES, min_length=1)
+    """Folders of configs (default: point_nav half_cheetah_dir half_cheetah_vel)."""
+    algorithms: tuple[str, ...] = Field(ALGORITHMS, min_length=1)
+    """Configs in each of them (default: maml_trpo fomaml meta_sgd maml_ppo promp maml_sgd reptile pretrained)."""
+    seeds: int = Field(3, ge=1)
+    """Seeds 0, 1, …"""
+    budget: int = Field(4_800_000, ge=1)
+    """Environment steps of each run"""
+    out: Path = Path("runs/results")
+    """Where the runs go"""
+    workers: int | None = Field(None, ge=1)
+    """Runs at a time (default: as many as cores)."""
+
+
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, run, tell."""
-    arguments = parse(args)
+    arguments = config.options(Options, args, command="results", description=__doc__)
+    check(arguments)
     jobs = {
         (family, algorithm): [job(arguments, family, algorithm, seed) for seed in range(arguments.seeds)]
         for family in arguments.families
         for algorithm in arguments.algorithms
     }
     by_seed = [own[seed] for seed in range(arguments.seeds) for own in jobs.values()]  # one seed of everything first
-    if failed := run_all(by_seed, arguments.workers):
+    if failed := run_all(by_seed, arguments.workers or available_cores()):
         raise RunFailed(f"{len(failed)} of {len(by_seed)} runs failed, see {failed[0].log}. Call again to go on.")
     tables = []
     for family in arguments.families:
@@ -57,18 +77,8 @@ def main(args: Sequence[str] | None = None) -> None:
     print(f"tables    {shown(arguments.out / 'results.md')}")
 
 
-def parse(args: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", nargs="+", default=list(FAMILIES), metavar="FAMILY")
-    parser.add_argument("--algorithms", nargs="+", default=list(ALGORITHMS), metavar="ALGORITHM")
-    parser.add_argument("--seeds", type=at_least(1), default=3, help="seeds 0, 1, … (default: %(default)s)")
-    parser.add_argument("--budget", type=at_least(1), default=4_800_000, help="environment steps of each run")
-    parser.add_argument("--out", type=Path, default=Path("runs/results"), metavar="DIR")
-    parser.add_argument(
-        "--workers", type=at_least(1), default=available_cores(), help="runs at a time (default: cores)"
-    )
-    arguments = parser.parse_args(args)
+def check(arguments: Options) -> None:
+    """Raise UserError for a family or an algorithm that has no config, and for a budget below one iteration."""
     for family in arguments.families:
         if not (CONFIGS / family).is_dir():
             folders = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
@@ -81,7 +91,6 @@ def parse(args: Sequence[str] | None) -> argparse.Namespace:
                 raise UserError(
                     f"--budget {arguments.budget}: one iteration of {family}/{algorithm} takes {least} steps"
                 )
-    return arguments
 
 
 def experiment_of(family: str, algorithm: str) -> Experiment:
@@ -94,7 +103,7 @@ def split_of(family: str, algorithm: str) -> str:
     return experiment_of(family, algorithm).evaluation.split
 
 
-def job(arguments: argparse.Namespace, family: str, algorithm: str, seed: int) -> Job:
+def job(arguments: Options, family: str, algorithm: str, seed: int) -> Job:
     """One run: trained for the budget, and evaluated."""
     experiment, folder = experiment_of(family, algorithm), arguments.out / family
     iterations = round(arguments.budget / steps_per_iteration(experiment))

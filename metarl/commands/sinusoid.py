@@ -1,13 +1,11 @@
 """Few-shot regression, the first lesson: meta-learn sinusoids, then adapt to one from ten points.
 
-    python scripts/sinusoid.py [--algorithm maml|fomaml|reptile] [--algorithm.inner.step_size 0.02] [--FLAG VALUE …]
+    metarl sinusoid [--algorithm maml|fomaml|reptile] [--algorithm.inner.step-size 0.02] [--FLAG VALUE …]
 
 Trains in less than a minute, beside a network that is pretrained on all sinusoids at once, and compares both after 0
 to 10 gradient steps on sinusoids that neither has seen. `--no-pretrained` leaves that network out.
 """
 
-import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,8 @@ from rich.table import Table
 from metarl import config, runs
 from metarl.algorithms import in_short
 from metarl.algorithms.maml_sgd import MAMLSGD
+from metarl.config import shipped
+from metarl.config.settings import settings
 from metarl.errors import UserError, exits_cleanly, nearest
 from metarl.few_shot.regression import RegressionMLP
 from metarl.few_shot.training import FewShot, HeldOut, train
@@ -32,16 +32,29 @@ from metarl.statistics import estimate
 from metarl.threads import set_threads
 from metarl.types import Params
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "sinusoid"
+CONFIGS = shipped.FOLDER / "sinusoid"
 STEPS = 10
 PRETRAINED_STEP_SIZES = (0.001, 0.003, 0.01, 0.02)
 """The pretrained network adapts by whichever of these leaves it the smallest error in the test itself."""
 
 
+@settings
+class Options:
+    """What is no setting of the experiment."""
+
+    algorithm: str = "maml"
+    """maml, fomaml or reptile"""
+    run_dir: Path | None = None
+    """Where the run goes (default: a new folder in runs)."""
+    pretrained: bool = True
+    """Whether a network is pretrained on all sinusoids, to be compared with"""
+
+
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Train both networks, test them, tell and draw."""
-    arguments, experiment = parse(sys.argv[1:] if args is None else args)
+    arguments, flags = config.known_options(Options, args)
+    experiment = settings_of(arguments, flags)
     set_threads(1)  # the networks are small
     run_dir = arguments.run_dir or runs.new_dir(f"sinusoid-{arguments.algorithm}-seed{experiment.seed}")
     runs.refuse_used(run_dir)
@@ -69,18 +82,13 @@ def main(args: Sequence[str] | None = None) -> None:
     print(f"picture   {shown(picture)}")
 
 
-def parse(args: Sequence[str]) -> tuple[argparse.Namespace, FewShot]:
-    """This script's own options, and the settings: a config by its name, with flags on top."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--algorithm", default="maml")
-    parser.add_argument("--run-dir", type=Path)
-    parser.add_argument("--pretrained", action=argparse.BooleanOptionalAction, default=True)
-    arguments, flags = parser.parse_known_args(args)
+def settings_of(options: Options, flags: Sequence[str]) -> FewShot:
+    """A shipped config by its name, with flags on top."""
     known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
-    if arguments.algorithm not in known:
-        raise UserError(f"--algorithm {arguments.algorithm}: no such config.{nearest(arguments.algorithm, known)}")
-    base = config.load(CONFIGS / f"{arguments.algorithm}.yaml", FewShot)
-    return arguments, config.override(base, flags, prog="sinusoid.py", description=__doc__)
+    if options.algorithm not in known:
+        raise UserError(f"--algorithm {options.algorithm}: no such config.{nearest(options.algorithm, known)}")
+    base = config.load(CONFIGS / f"{options.algorithm}.yaml", FewShot)
+    return config.override(base, flags, prog="metarl sinusoid", description=__doc__, options=Options)
 
 
 def open_tracker(experiment: FewShot, run_dir: Path) -> Tracker:

@@ -1,55 +1,61 @@
 """Run a grid over two settings without a server, and draw what came out of it.
 
-    python scripts/sweep.py configs/sweeps/point_nav.yaml [--out DIR] [--workers N] [--FLAG=VALUE …]
+    metarl sweep sweeps/point_nav [--out DIR] [--workers N] [--FLAG VALUE …]
 
-The file is one that `wandb sweep` takes as well. Every run stays in DIR (default: runs/sweep-NAME); called again, only
-those that are not finished are run. Further flags, such as --iterations=10, are handed to every run.
+The file is one that `wandb sweep` takes as well, or the name of a shipped one. Every run stays in DIR; called again,
+only those that are not finished are run. Further flags, such as --iterations 10, are handed to every run.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import tyro
 from numpy.typing import NDArray
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from metarl import config
+from metarl.config import shipped
+from metarl.config.settings import settings
 from metarl.errors import RunFailed, exits_cleanly
 from metarl.figures.grids import Grid, heat_maps
 from metarl.jobs.runner import run_all
 from metarl.jobs.sweep import Outcomes, Sweep
 from metarl.machine import available_cores
-from metarl.runs.console import at_least, shown
+from metarl.runs.console import shown
+
+
+@settings
+class Options:
+    """The command line; what it does not know is for the runs."""
+
+    sweep: Annotated[tyro.conf.Positional[str], {"metavar": "YAML"}]
+    """The file of a sweep, or the name of a shipped one, such as sweeps/point_nav."""
+    out: Path | None = None
+    """Where the runs go (default: runs/sweep-NAME)."""
+    workers: int | None = Field(None, ge=1)
+    """Runs at a time (default: as many as cores)."""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, run, draw."""
-    arguments, extra = parse(args)
-    sweep = Sweep.read(arguments.sweep)
-    folder = arguments.out or Path("runs") / f"sweep-{arguments.sweep.stem}"
+    arguments, extra = config.known_options(Options, args, command="sweep", description=__doc__)
+    sweep = Sweep.read(shipped.find(arguments.sweep, "sweep"))
+    folder = arguments.out or Path("runs") / f"sweep-{sweep.name}"
     jobs = sweep.jobs(folder, extra)
-    failed = run_all(jobs, arguments.workers)
+    failed = run_all(jobs, arguments.workers or available_cores())
     if len(failed) == len(jobs):
         raise RunFailed(f"no run of {len(jobs)} succeeded. {failed[0].log} says why.")
     outcomes = sweep.outcomes(jobs)
     picture = folder / "heat-map.png"
-    draw(picture, sweep, outcomes, arguments.sweep.stem)
+    draw(picture, sweep, outcomes, sweep.name)
     for title, values in ((f"{sweep.metric} at the end", outcomes.last), ("largest setback", outcomes.setback)):
         Console().print(table(sweep, title, over_seeds(values)))
     print(f"picture   {shown(picture)}")
-
-
-def parse(args: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """The command line; what it does not know is for the runs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sweep", type=Path, metavar="YAML")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the runs go")
-    parser.add_argument(
-        "--workers", type=at_least(1), default=available_cores(), help="runs at a time (default: cores)"
-    )
-    return parser.parse_known_args(args)
 
 
 def over_seeds(values: NDArray[np.floating]) -> NDArray[np.floating]:

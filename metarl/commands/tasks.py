@@ -1,44 +1,57 @@
 """List the task families, or draw a few tasks of one.
 
-python scripts/tasks.py                                     # all families
-python scripts/tasks.py HalfCheetahVel                      # one, with the data sheet of its robot
-python scripts/tasks.py HalfCheetahVel --render tasks.png   # a contact sheet of a few of its tasks
+    metarl tasks                                     # all families
+    metarl tasks HalfCheetahVel                      # one, with the data sheet of its robot
+    metarl tasks HalfCheetahVel --render tasks.png   # a contact sheet of a few of its tasks
+    metarl tasks cart:mine/Cart-v0                   # a family of your own, registered by the module cart
+
+A family of your own is registered by a module that can be imported: its folder is on PYTHONPATH.
 """
 
-import argparse
 import importlib
 import inspect
 import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium
 import numpy as np
+import tyro
 from gymnasium.envs.registration import EnvSpec
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from pydantic import Field
 
 import envs  # noqa: F401  registers the families
 from envs.vector import RobotVectorEnv
+from metarl import config
+from metarl.config.settings import settings
 from metarl.errors import UserError, exits_cleanly, nearest
-from metarl.runs.console import at_least
 
 STEPS = 10  # random steps into an episode a task is drawn
 COLUMNS = 3
 CELL = 3.2  # [inch] of one picture
 
 
+@settings
+class Options:
+    """The command line."""
+
+    family: Annotated[tyro.conf.Positional[str], {"metavar": "FAMILY"}] = ""
+    """Such as HalfCheetahVel."""
+    render: Path | None = None
+    """A picture to draw a contact sheet of tasks to."""
+    count: int = Field(6, ge=1)
+    """Tasks in it at most"""
+
+
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Parse, then list or draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("family", nargs="?", help="such as HalfCheetahVel")
-    parser.add_argument("--render", type=Path, metavar="PNG", help="draw a contact sheet of tasks")
-    parser.add_argument("--count", type=at_least(1), default=6, help="tasks in it at most (default: %(default)s)")
-    arguments = parser.parse_args(args)
+    arguments = config.options(Options, args, command="tasks", description=__doc__)
     if arguments.render:
         check_picture(arguments.render, arguments.family)
     families = {spec.name: spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"}
@@ -53,7 +66,9 @@ def main(args: Sequence[str] | None = None) -> None:
 def check_picture(path: Path, family: str | None) -> None:
     """Raise UserError unless there is a family to draw, and Matplotlib can write such a file."""
     if family is None:
-        raise UserError(f"--render {path} draws the tasks of one family: name it first, as in tasks.py HalfCheetahVel")
+        raise UserError(
+            f"--render {path} draws the tasks of one family: name it first, as in metarl tasks HalfCheetahVel"
+        )
     endings = [f".{ending}" for ending in FigureCanvasBase.get_supported_filetypes()]
     if path.suffix.lower() not in endings:
         raise UserError(f"--render {path}: no picture can be written with this ending.{nearest(path.suffix, endings)}")

@@ -1,32 +1,74 @@
 """Meta-train a policy, test it on held-out tasks, and record everything in one folder.
 
-    python scripts/train.py configs/point_nav/maml_trpo.yaml [--run-dir DIR] [--iterations N] [--FLAG VALUE …]
-    python scripts/train.py --run-dir DIR --resume [--iterations N]
+    metarl train CONFIG [--run-dir DIR] [--iterations N] [--algorithm NAME] [--FLAG VALUE …]
+    metarl train --run-dir DIR --resume [--iterations N]
 
-Every setting can be given as a flag. A resumed run goes on exactly as if it had never stopped.
+CONFIG is a file or the name of a shipped config, such as demo or half_cheetah_vel/promp; metarl configs lists them.
+Every setting can be given as a flag. --algorithm NAME and --algorithm.inner NAME choose another algorithm and inner
+loop, with their own defaults. A resumed run goes on exactly as if it had never stopped.
 """
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from metarl import config, runs
-from metarl.errors import UserError, exits_cleanly
+from metarl.config import shipped
+from metarl.config.settings import settings
+from metarl.errors import Interrupted, UserError, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.runs.console import TrainingProgress, command, shown
 from metarl.runs.directory import State
 from metarl.runs.publish import LEARNING, VIDEOS
 from metarl.runs.tracking import Tracker, requested_mode, truncate_metrics
-from metarl.sampling.registry import import_module_of
+from metarl.sampling.protocols import family_name
+from metarl.sampling.registry import full_id, import_module_of
 from metarl.training import Setup, prepare, train
+
+STEP_SIZES = "step_size learning_rate max_kl"
+ELSEWHERE = {
+    **dict.fromkeys(("lr", "learning_rate", "alpha", "beta", "inner_lr", "outer_lr", "meta_lr"), STEP_SIZES),
+    **dict.fromkeys(("device", "cuda", "gpu"), "Everything runs on the CPU, on as many --threads as there are cores."),
+    **dict.fromkeys(
+        ("num_envs", "n_envs", "num_workers", "batch_size", "n_steps"),
+        "Every iteration plays --sampling.tasks times --sampling.episodes robots for --env.horizon steps.",
+    ),
+    **dict.fromkeys(
+        ("total_timesteps", "timesteps", "max_steps", "total_steps", "epochs", "num_iterations", "n_iterations"),
+        "Training lasts --iterations, each of tasks x episodes x horizon steps before and after each adaptation step.",
+    ),
+    **dict.fromkeys(("env", "env_id", "env_name", "task"), "The family is --env.id, such as HalfCheetahVel."),
+    **dict.fromkeys(("algo", "algorithm_name"), "The algorithm is --algorithm, such as promp."),
+    **dict.fromkeys(("inner_steps", "num_steps", "adaptation_steps", "fast_batch_size"), "steps episodes"),
+    **dict.fromkeys(("meta_batch_size", "num_tasks"), "The tasks of an iteration are --sampling.tasks."),
+    **dict.fromkeys(("log_dir", "logdir", "output_dir", "output_folder", "save_dir"), "The folder is --run-dir."),
+    **dict.fromkeys(("wandb_project", "project_name"), "It is --tracking.project."),
+    **dict.fromkeys(("net_arch", "hidden_size", "hidden_dim"), "hidden_sizes"),
+}
+"""What people bring from other libraries -> what it is here; see `flags.refuse_unknown`."""
+
+
+@settings
+class Options:
+    """What is no setting of the experiment."""
+
+    config: Annotated[tyro.conf.Positional[str], {"metavar": "CONFIG"}] = ""
+    """A file, or the name of a shipped config such as demo or half_cheetah_vel/promp."""
+    run_dir: Path | None = None
+    """Where the run goes (default: a new folder in runs)."""
+    resume: bool = False
+    """Go on with the run in --run-dir"""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Begin or continue a run, train it to its end, and say where it lies."""
-    arguments, flags = parse(sys.argv[1:] if args is None else args)
+    arguments, flags = config.known_options(Options, args)
     experiment, run_dir = chosen(arguments, flags)
     setup = prepare(experiment, resumes=arguments.resume and runs.has_checkpoint(run_dir))
     requested_mode(experiment.tracking.mode)
@@ -43,50 +85,52 @@ def main(args: Sequence[str] | None = None) -> None:
             except KeyboardInterrupt:
                 print("\nThe last whole iteration is saved. Go on with")
                 print(f"  {command('train', '--run-dir', shown(run_dir), '--resume')}")
-                raise
+                raise Interrupted from None
     tell(run_dir, tracker)
 
 
-def parse(args: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """The config file, if it comes first; this script's own options; and the flags that are settings."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--run-dir", type=Path)
-    parser.add_argument("--resume", action="store_true")
-    first = [args[0]] if args and not args[0].startswith("-") else []
-    arguments, flags = parser.parse_known_args(args[len(first) :])
-    arguments.config = Path(first[0]) if first else None
-    if "--help" in flags or "-h" in flags:
-        base = config.load(arguments.config, Experiment) if arguments.config else Experiment()
-        config.override(base, ["--help"], prog="train.py", description=__doc__)
-    return arguments, flags
-
-
-def chosen(arguments: argparse.Namespace, flags: list[str]) -> tuple[Experiment, Path]:
+def chosen(options: Options, flags: Sequence[str]) -> tuple[Experiment, Path]:
     """The settings and the folder of the run; nothing is written yet."""
-    if arguments.resume:
-        if arguments.run_dir is None:
+    if options.resume:
+        if options.run_dir is None:
             raise UserError("--resume needs the run to continue: --run-dir DIR")
-        own = runs.read_experiment(arguments.run_dir)
-        experiment = config.override(config.load(arguments.config, Experiment) if arguments.config else own, flags)
-        if arguments.config or any(flag.startswith("--env.id") for flag in flags):
+        base = _base(options.config) if options.config else runs.read_experiment(options.run_dir)
+        experiment = changed(base, flags)
+        if options.config or any(flag.startswith("--env.id") for flag in flags):
             import_module_of(experiment.env.id)
-        return experiment, arguments.run_dir
-    if arguments.config is None:
+        return experiment, options.run_dir
+    if not options.config and not {"-h", "--help"} & {*flags}:
         raise UserError(
-            "no config given: name one before all flags, as in train.py configs/demo.yaml. Most folders in configs/ "
-            "are a family, with a file for each algorithm, such as configs/point_nav/promp.yaml."
+            "no config given: name one before all flags, as in metarl train demo. metarl configs lists those that are "
+            "shipped: most of their folders are a family, with a file for each algorithm, such as point_nav/promp."
         )
-    experiment = config.override(config.load(arguments.config, Experiment), flags)
+    base = _base(options.config)
+    experiment = changed(base, flags)
     import_module_of(experiment.env.id)
-    run_dir = arguments.run_dir or runs.new_dir(f"{named(arguments.config)}-seed{experiment.seed}")
-    runs.refuse_used(run_dir)
-    return experiment, run_dir
+    if options.run_dir:
+        runs.refuse_used(options.run_dir)
+    name = named(options.config, base, experiment)
+    return experiment, options.run_dir or runs.new_dir(f"{name}-seed{experiment.seed}")
 
 
-def named(config_file: Path) -> str:
-    """A config by its folder and its own name: half_cheetah_vel-promp."""
-    folder = config_file.resolve().parent.name
-    return config_file.stem if folder == "configs" else f"{folder}-{config_file.stem}"
+def _base(name: str) -> Experiment:
+    """The settings in a config, before any flag; the defaults without one."""
+    return config.load(shipped.find(name), Experiment) if name else Experiment()
+
+
+def changed(base: Experiment, flags: Sequence[str]) -> Experiment:
+    """The settings with the flags on top."""
+    made = config.override(base, flags, prog="metarl train", description=__doc__, hints=ELSEWHERE, options=Options)
+    return replace(made, env=replace(made.env, id=full_id(made.env.id)))
+
+
+def named(name: str, base: Experiment, experiment: Experiment) -> str:
+    """A config by its folder and its own name: half_cheetah_vel-promp. With another family or algorithm: by these."""
+    same = (base.env.id, base.algorithm.name) == (experiment.env.id, experiment.algorithm.name)
+    if not (name and same):
+        return f"{family_name(experiment.env.id)}-{experiment.algorithm.name}"
+    file = shipped.find(name).resolve()
+    return file.stem if file.parent.name == "configs" else f"{file.parent.name}-{file.stem}"
 
 
 def continued(setup: Setup, run_dir: Path) -> State | None:

@@ -1,5 +1,5 @@
 """Configs: frozen settings, read from YAML files and changed by flags."""
 
-from metarl.config.loading import ABSENT, difference, from_dict, load, override, save, to_dict
+from metarl.config.loading import ABSENT, difference, from_dict, known_options, load, options, override, save, to_dict
 
-__all__ = ["ABSENT", "difference", "from_dict", "load", "override", "save", "to_dict"]
+__all__ = ["ABSENT", "difference", "from_dict", "known_options", "load", "options", "override", "save", "to_dict"]

@@ -1,79 +1,212 @@
-"""Command-line flags for every field of a config; tyro reads their text, the config judges the values."""
+"""Command-line flags: tyro reads their text, the config judges the values.
+
+Two kinds of declarations become flags. The fields of a config are flags with dots, such as `--algorithm.inner.steps 2`.
+A command's own options are a class of `settings` too, whose fields are flags such as `--run-dir DIR`, or positional
+arguments where they are annotated with `tyro.conf.Positional`. Hyphens and underscores are the same in a flag.
+"""
 
 import contextlib
 import io
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, get_args, get_origin
 
 import tyro
 from pydantic.fields import FieldInfo
-from pydantic_core import to_jsonable_python
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from metarl.config import strict_yaml
 from metarl.config.settings import NAME, fields_of, is_settings, kinds, names_of
-from metarl.errors import UserError, nearest
+from metarl.errors import UserError, nearest, shortened
+
+_NUMBERS = {
+    int: re.compile(r"[-+]?([0-9]+|[0-9]{1,3}(_[0-9]{3})+)"),
+    float: re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+|[0-9]{1,3}(_[0-9]{3})+)([eE][-+]?[0-9]+)?|[-+]?(inf|nan)"),
+}
+"""How a number is written. Python itself also takes full-width digits and `1_0`, which are slips."""
+
+_WRITTEN_OUT = tyro.conf.FlagConversionOff[bool].__metadata__[0]
+_POSITIONAL = tyro.conf.Positional[str].__metadata__[0]
+
+_LIST = re.compile(r"\[.*\]|[^,\s]+(\s*,\s*[^,\s]+)+,?")
+"""A list in one word, as in `[64, 64]` or `64,64`, where this program writes `64 64`."""
 
 
-def read(config: Any, args: Sequence[str], prog: str | None, description: str | None) -> dict[str, Any]:
+def read(
+    config: Any,
+    args: Sequence[str],
+    prog: str | None,
+    description: str | None,
+    hints: Mapping[str, str] | None = None,
+    options: type | None = None,
+) -> dict[str, Any]:
     """The settings of `config` as plain data, with those that `args` names replaced and not yet checked.
 
-    `--help` prints every flag with its docstring and its value in `config`, and exits.
+    `--help` prints every flag with its docstring and its value in `config`, those of `options` first, and exits.
 
     Errors: `UserError` for an unknown flag and for text that cannot be of the field's type.
     """
-    form = _form(config)
+    form = _form(type(config), config)
+    if options and {"-h", "--help"} & {*args}:
+        form = _both(_form(options), form)
+    filled, unknown = _fill(form, _one_word_each(args, form()), prog, description)
+    refuse_unknown(unknown, [*_keys(filled)], hints or {})
+    return to_jsonable_python(filled)
+
+
+def read_options(
+    options: type, args: Sequence[str], prog: str | None, description: str | None, *, add_help: bool = True
+) -> tuple[dict[str, Any], list[str]]:
+    """A command's own options as plain data that is not yet checked, and the arguments that are none of them.
+
+    `--help` prints them and exits, unless `add_help` is false.
+    """
+    helps, leads = add_help and bool({"-h", "--help"} & {*args}), bool(args) and not args[0].startswith("-")
+    filled, unknown = _fill(_form(options, positional=helps or leads), args, prog, description, add_help)
+    named = {entry.name: getattr(filled, entry.name) for entry in fields(filled)}
+    return to_jsonable_python({name: value for name, value in named.items() if value is not None}), unknown
+
+
+def kinds_chosen(cls: type, args: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """What `--algorithm NAME` and the like choose, as (dotted key, name) with outer sections first, and the rest.
+
+    `cls` is a class of settings; the sections that can be of several kinds are found in all of its kinds.
+    """
+    sections, chosen, rest = {*_sections(cls)}, [], []
+    words = iter(args)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        key = flag.removeprefix("--").replace("-", "_").removesuffix(f".{NAME}")
+        if flag.startswith("--") and key in sections:
+            value = value if equals else next(words, "")
+            if not value or value.startswith("--"):
+                raise UserError(f"--{key} needs the name of a kind.")
+            chosen.append((key, value))
+        else:
+            rest.append(word)
+    return sorted(chosen, key=lambda pair: pair[0].count(".")), rest
+
+
+def _sections(cls: type, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of all sections that can be of several kinds."""
+    for key, info in fields_of(cls).items():
+        own = [kind for kind in kinds(info.annotation)]
+        if any(map(names_of, own)):
+            yield prefix + key
+        for kind in own:
+            yield from _sections(kind, f"{prefix}{key}.")
+
+
+def _fill(
+    form: type, args: Sequence[str], prog: str | None, description: str | None, add_help: bool = True
+) -> tuple[Any, list[str]]:
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            filled, unknown = tyro.cli(
-                type(form),
+            return tyro.cli(
+                form,
                 args=args,
                 prog=prog,
-                description=description,
+                description=f"{description or ''}\n\nHyphens and underscores are the same in a flag.",
                 return_unknown_args=True,
-                use_underscores=True,
-                config=(tyro.conf.FlagConversionOff,),
+                add_help=add_help,
+                registry=_registry(),
             )
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise UserError(_unboxed(complaint.getvalue())) from None
-    _refuse(unknown, form)
-    return to_jsonable_python(filled)
+    raise UserError(_unboxed(complaint.getvalue()))
 
 
-def _form(config: Any) -> Any:
-    """`config` as a tree of plain dataclasses, which tyro can fill in before anything is checked.
+def _registry() -> tyro.constructors.ConstructorRegistry:
+    """Numbers are read as `_NUMBERS` says."""
+    registry = tyro.constructors.ConstructorRegistry()
 
-    A section has the kind that it has in `config`: its literal `name` is no flag, and neither is what belongs
-    to a section that is null.
+    @registry.primitive_rule
+    def number(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        if info.type not in _NUMBERS:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=info.type.__name__.upper(),
+            instance_from_str=lambda args: _number(args[0], info.type),
+            is_instance=lambda value: isinstance(value, (int, info.type)) and not isinstance(value, bool),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
+
+
+def _number(text: str, kind: Any) -> float:
+    if not _NUMBERS[kind].fullmatch(text):
+        raise ValueError(f"{shortened(text)!r} is no {'whole number' if kind is int else 'number'}")
+    return kind(text)
+
+
+def _form(cls: type, config: Any = None, *, positional: bool = True) -> Any:
+    """A plain dataclass with the fields of a class of settings, which tyro can fill in before anything is checked.
+
+    Defaults are the values in `config`, or else those of the class. A section has the kind that it has there: its
+    literal `name` is no flag, and neither is what belongs to a section that is null.
+
+    Args:
+        positional: whether positional arguments that may be absent are there.
     """
-    cls = type(config)
     tags = {NAME} if names_of(cls) else set()
-    values = {key: getattr(config, key) for key in fields_of(cls) if key not in tags}
-    rows = [
-        _row(key, fields_of(cls)[key], _form(value) if is_settings(type(value)) else value)
-        for key, value in values.items()
-        if value is not None or not any(kinds(fields_of(cls)[key].annotation))
-    ]
-    return make_dataclass(cls.__name__, rows, namespace={"__doc__": cls.__doc__})()
+    rows = []
+    for key, info in fields_of(cls).items():
+        default = info.get_default(call_default_factory=True) if config is None else getattr(config, key)
+        if default is not PydanticUndefined and not positional and _POSITIONAL in info.metadata:
+            continue
+        if key not in tags and not (default is None and any(kinds(info.annotation))):
+            rows.append(_row(key, info, default, is_option=config is None))
+    return make_dataclass(cls.__name__, rows, namespace={"__doc__": cls.__doc__}, kw_only=True)
 
 
-def _row(key: str, info: FieldInfo, value: Any) -> tuple[str, Any, Any]:
+def _both(options: Any, settings: Any) -> type:
+    """One form with the fields of two, for one page of help."""
+    own = {entry.name for entry in fields(settings)}
+    entries = [*(entry for entry in fields(options) if entry.name not in own), *fields(settings)]
+    return make_dataclass("Flags", [(entry.name, entry.type, entry) for entry in entries], kw_only=True)
+
+
+def _row(key: str, info: FieldInfo, default: Any, *, is_option: bool) -> tuple[str, Any, Any]:
     """One field of a form: its name, its type with the help text, and its default."""
-    annotation = _annotated(_annotation(key, info, value), tyro.conf.arg(help=info.description or ""))
-    return key, annotation, field(default_factory=lambda: value)
+    about: dict[str, Any] = {"help": info.description or ""}
+    annotation = info.annotation
+    if is_settings(type(default)):
+        section = _form(type(default), default)
+        return key, _annotated(section, tyro.conf.arg(**about)), field(default_factory=section)
+    if default in (None, "") or (
+        get_origin(annotation) is tuple and is_option
+    ):  # its docstring says what stands for it
+        about |= {"help_behavior_hint": "", "metavar": _metavar(annotation)}
+    for note in info.metadata:
+        about |= note if isinstance(note, dict) else {}
+    notes = [note for note in info.metadata if type(note).__module__.startswith("tyro.")]
+    if not is_option:
+        notes.append(_WRITTEN_OUT)
+    if isinstance(default, dict):
+        annotation, notes = dict, [*notes, _yaml_text(key)]
+    for note in (*notes, tyro.conf.arg(**about)):
+        annotation = _annotated(annotation, note)
+    absent = default is PydanticUndefined
+    return key, annotation, field() if absent else field(default_factory=partial(lambda value: value, default))
 
 
 def _annotated(annotation: Any, note: Any) -> Any:
     return Annotated[annotation, note]
 
 
-def _annotation(key: str, info: FieldInfo, value: Any) -> Any:
-    if isinstance(value, dict):
-        return _annotated(dict, _yaml_text(key))
-    return type(value) if is_dataclass(value) else info.annotation
+def _metavar(annotation: Any) -> str:
+    """What a value that may be absent looks like: `INT` for `int | None`."""
+    optional = [part for part in get_args(annotation) if part is not type(None)]
+    first = annotation if get_origin(annotation) is tuple or not optional else optional[0]
+    if get_origin(first) is tuple:
+        return f"{get_args(first)[0].__name__.upper()} ..."
+    return getattr(first, "__name__", "VALUE").upper()
 
 
 def _yaml_text(key: str) -> tyro.constructors.PrimitiveConstructorSpec[dict[str, Any]]:
@@ -87,28 +220,65 @@ def _yaml_text(key: str) -> tyro.constructors.PrimitiveConstructorSpec[dict[str,
     )
 
 
-def _refuse(unknown: Sequence[str], form: Any) -> None:
-    """Errors: `UserError` when arguments are left over, with a line for each unknown flag."""
-    known = list(_keys(form))
+def _one_word_each(args: Sequence[str], form: Any) -> list[str]:
+    """The arguments, with `--hidden 64,64` and `--hidden [64, 64]` written `--hidden 64 64`."""
+    lists, words = {key for key, value in _leaves(form) if isinstance(value, tuple)}, []
+    is_list = False
+    for word in args:
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--"):
+            is_list = flag.removeprefix("--").replace("-", "_") in lists
+            words, word = ([*words, flag], value) if is_list and equals else (words, word)
+        if is_list and _LIST.fullmatch(word):
+            words += [part.strip() for part in word.strip("[]").split(",") if part.strip()]
+        else:
+            words.append(word)
+    return words
+
+
+def refuse_unknown(unknown: Sequence[str], known: Sequence[str], hints: Mapping[str, str]) -> None:
+    """Errors: `UserError` when arguments are left over, with a line for each unknown flag.
+
+    Args:
+        known: dotted keys of the flags that exist.
+        hints: words that people bring from elsewhere -> a sentence, or the last parts of keys that mean the same.
+    """
     flags = [arg.removeprefix("--").partition("=")[0] for arg in unknown if arg.startswith("--")]
     if flags:
-        raise UserError("\n  ".join(["unknown flags:", *(_hint(flag, known) for flag in flags)]))
+        raise UserError("\n  ".join(["unknown flags:", *(_hint(flag, known, hints) for flag in flags)]))
     if unknown:
-        raise UserError(f"{' '.join(unknown)!r} belongs to no flag; a setting is changed by --key value.")
+        raise UserError(f"{shortened(' '.join(unknown))!r} belongs to no flag; a setting is changed by --key value.")
 
 
-def _keys(form: Any, prefix: str = "") -> Iterator[str]:
+def _hint(flag: str, known: Sequence[str], hints: Mapping[str, str]) -> str:
+    key, says = flag.replace("-", "_"), f"--{shortened(flag)}: no such flag."
+    *_, last = key.split(".")
+    if hint := hints.get(last):
+        if hint.endswith("."):
+            return f"{says} {hint}"
+        same = [name for name in known if name.split(".")[-1] in hint.split()]
+        here = [name for name in same if name.rpartition(".")[0] == key.rpartition(".")[0]] or same
+        if here:
+            return f"{says} Here it is {' or '.join(map(spelled, here))}."
+    elsewhere = [spelled(name) for name in known if name.split(".")[-1] == last]
+    if elsewhere:
+        return f"{says} Did you mean {' or '.join(elsewhere[:4])}?"
+    return says + nearest(spelled(key), map(spelled, known))
+
+
+def spelled(key: str) -> str:
+    """A setting as a flag: `--env.horizon`."""
+    return f"--{key.replace('_', '-')}"
+
+
+def _keys(form: Any) -> Iterator[str]:
+    yield from (key for key, _ in _leaves(form))
+
+
+def _leaves(form: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for entry in fields(form):
         value = getattr(form, entry.name)
-        is_section = is_dataclass(value) and not is_settings(type(value))
-        yield from _keys(value, f"{prefix}{entry.name}.") if is_section else [prefix + entry.name]
-
-
-def _hint(flag: str, known: Sequence[str]) -> str:
-    section, _, key = flag.rpartition(".")
-    if key == NAME and any(other.startswith(f"{section}.") for other in known):
-        return f"--{flag}: the kind of a section is chosen in the YAML file, {section}: {{{NAME}: …}}."
-    return f"--{flag}: no such flag.{nearest(flag, known)}"
+        yield from _leaves(value, f"{prefix}{entry.name}.") if is_dataclass(value) else [(prefix + entry.name, value)]
 
 
 def _unboxed(complaint: str) -> str:

@@ -7,6 +7,7 @@ them in one message, a line each, with the dotted key, the value and what is exp
 import contextlib
 import functools
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,11 +17,12 @@ from pydantic_core import ErrorDetails
 
 from metarl.config import flags, strict_yaml
 from metarl.config.settings import NAME, fields_of, kinds, names_of
-from metarl.errors import UserError, nearest, no_such_file
+from metarl.errors import UserError, nearest, no_such_file, shortened
 from metarl.files import write_atomically
 
 T = TypeVar("T")
 
+COMMAND_LINE = "the command line"
 ABSENT = "(absent)"
 """Stands in a difference for the value of a key that one side does not have."""
 
@@ -50,14 +52,53 @@ def load(path: Path | str, cls: type[T]) -> T:
     return from_dict(strict_yaml.parse(path.read_bytes(), str(path)), cls, source=str(path))
 
 
-def override(config: T, args: Sequence[str], *, prog: str | None = None, description: str | None = None) -> T:
-    """`config`, changed by command-line flags such as `--algorithm.delta 0.02 --hidden 64 64`.
+def override(
+    config: T,
+    args: Sequence[str],
+    *,
+    prog: str | None = None,
+    description: str | None = None,
+    hints: Mapping[str, str] | None = None,
+    options: type | None = None,
+) -> T:
+    """`config`, changed by command-line flags such as `--algorithm.delta 0.02 --hidden 64 64 --algorithm reptile`.
 
     `--help` in `args` prints every flag with its docstring and its value in `config`, and exits.
 
+    Args:
+        hints: for flags that do not exist, see `flags.refuse_unknown`.
+        options: the command's own options, which `--help` prints too.
+
     Errors: `UserError` for an unknown flag or a wrong value.
     """
-    return _checked(flags.read(config, args, prog, description), type(config), config, "the command line")
+    chosen, args = flags.kinds_chosen(type(config), args)
+    for key, name in chosen:
+        config = _checked(_nested(key, name), type(config), config, COMMAND_LINE)
+    data = flags.read(config, args, prog, description, hints, options)
+    return _checked(data, type(config), config, COMMAND_LINE)
+
+
+def options(cls: type[T], args: Sequence[str] | None, *, command: str, description: str | None) -> T:
+    """A command's own options, a class of settings, from its arguments (None: those of the process).
+
+    Errors: `UserError` for an unknown flag or a wrong value.
+    """
+    words = sys.argv[1:] if args is None else list(args)
+    data, unknown = flags.read_options(cls, words, f"metarl {command}", description)
+    flags.refuse_unknown(unknown, list(fields_of(cls)), {})
+    return _checked(data, cls, None, COMMAND_LINE)
+
+
+def known_options(
+    cls: type[T], args: Sequence[str] | None, *, command: str | None = None, description: str | None = None
+) -> tuple[T, list[str]]:
+    """The same, where what is no option of `cls` is handed back, to be read as flags of settings.
+
+    Without a `command`, `--help` is handed back too: `override` prints both.
+    """
+    words = sys.argv[1:] if args is None else list(args)
+    data, rest = flags.read_options(cls, words, f"metarl {command}", description, add_help=command is not None)
+    return _checked(data, cls, None, COMMAND_LINE), rest
 
 
 def save(config: Any, path: Path | str) -> None:
@@ -134,7 +175,14 @@ def _checked(data: Mapping[str, Any], cls: type[T], base: T | None, source: str)
 
 
 def _refused(source: str, lines: Sequence[str]) -> str:
-    return "\n  ".join([f"{source} is no valid config:", *dict.fromkeys(lines)])
+    title = "wrong values on the command line:" if source == COMMAND_LINE else f"{source} is no valid config:"
+    return "\n  ".join([title, *dict.fromkeys(lines)])
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    """`a.b` and a value as {a: {b: value}}."""
+    first, _, rest = key.partition(".")
+    return {first: _nested(rest, value) if rest else value}
 
 
 def _line(detail: ErrorDetails, data: Mapping[str, Any], cls: type) -> str:
@@ -142,15 +190,15 @@ def _line(detail: ErrorDetails, data: Mapping[str, Any], cls: type) -> str:
     keys = _keys(detail, data)
     match detail["type"]:
         case "unexpected_keyword_argument":
-            return f"{_dotted(keys)}: no such setting.{nearest(str(keys[-1]), _siblings(keys, data, cls))}"
+            return f"{shortened(_dotted(keys))}: no such setting.{nearest(str(keys[-1]), _siblings(keys, data, cls))}"
         case "union_tag_invalid":
             tag, known = detail["ctx"]["tag"], detail["ctx"]["expected_tags"].replace("'", "").split(", ")
-            return f"{_dotted([*keys, NAME])} = {tag!r}: no such name.{nearest(tag, known)}"
+            return f"{_dotted([*keys, NAME])} = {shortened(repr(tag))}: no such name.{nearest(str(tag), known)}"
         case "union_tag_not_found":
             keys.append(NAME)
     expected = _EXPECTED.get(detail["type"]) or _in_short(detail["msg"])
     silent = isinstance(detail["input"], dict) or detail["type"] == "missing"
-    value = "" if silent else f" = {detail['input']!r}"
+    value = "" if silent else f" = {shortened(repr(detail['input']))}"
     return f"{_dotted(keys)}{value}: {expected}" if keys else expected
 
 

@@ -29,6 +29,7 @@ WANDB_DEFAULT = ("${env}", "${interpreter}", "${program}", "${args}")
 class Sweep:
     """Two settings with their values, the seeds of each cell, and the metric that is compared."""
 
+    name: str
     program: str
     arguments: tuple[str, ...]
     """What the command has besides the program and the values of the cell."""
@@ -48,7 +49,7 @@ class Sweep:
             raise no_such_file("sweep", path, "*.yaml")
         data = strict_yaml.parse(path.read_bytes(), str(path))
         if missing := [key for key in ("program", "metric", "parameters") if key not in data]:
-            raise UserError(f"{path} lacks {', '.join(missing)}. configs/sweeps/ has examples.")
+            raise UserError(f"{path} lacks {', '.join(missing)}. The shipped sweeps/point_nav is an example.")
         if data.get("method") != "grid":
             raise UserError(f"{path}: method = {data.get('method')!r}. Without a server only a grid can be run.")
         _check_metric(path, data["metric"])
@@ -62,6 +63,7 @@ class Sweep:
         (row, rows), (column, columns) = values.items()
         command = [str(word) for word in data.get("command", WANDB_DEFAULT)]
         return cls(
+            name=_name(path, data.get("name", path.stem)),
             program=data["program"],
             arguments=tuple(word for word in command if not word.startswith("${")),
             metric=data["metric"]["name"],
@@ -122,6 +124,13 @@ def setback(history: NDArray[np.floating]) -> float:
     if not np.isfinite(history).all():
         return float("inf")
     return float((np.maximum.accumulate(history) - history).max())
+
+
+def _name(path: Path, name: Any) -> str:
+    """What the sweep is called, which is part of its folder's name."""
+    if not isinstance(name, str) or not name or name != Path(name).name:
+        raise UserError(f"{path}: name = {name!r}, expected a word that can name a folder.")
+    return name
 
 
 def _check_metric(path: Path, metric: Any) -> None:

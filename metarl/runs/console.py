@@ -1,13 +1,11 @@
-"""What scripts share: how far a run is, on the terminal or in plain lines, tables, and how arguments are read."""
+"""What scripts share: how far a run is, on the terminal or in plain lines, tables, and command lines that can be pasted."""
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -119,17 +117,6 @@ def show(wide: RenderableType) -> None:
     if not console.is_terminal:
         console = Console(width=max(console.width, Console(width=10_000).measure(wide).maximum))
     console.print(wide)
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """A type of argument: an integer that is not less."""
-
-    def integer(text: str) -> int:
-        if int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
-        return int(text)
-
-    return integer
 
 
 def command(*words: object) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium
 from gymnasium.envs.registration import EnvSpec
 
-from metarl.errors import UserError
+from metarl.errors import UserError, nearest, shortened
 
 ALLOWED = "METARL_ALLOW_IMPORT"
 """The environment variable that names the modules, separated by commas, that the id of a run may import."""
@@ -37,6 +37,23 @@ _MACHINERY = {
     *("vectorization_mode", "wrappers"),
 }
 """Names that no option may have: arguments of what builds an environment; and the settings that stand for some."""
+
+
+def full_id(env_id: str) -> str:
+    """A family of this package however it is named, `HalfCheetahVel` or `metarl/HalfCheetahVel-v0`, by its whole id.
+
+    Other ids stay as they are.
+
+    Errors: UserError, with the nearest, for a name without a module that nothing is registered under.
+    """
+    if ":" in env_id or (env_id in gymnasium.registry and not env_id.startswith("metarl/")):
+        return env_id
+    importlib.import_module(OURS)
+    families = {spec.name: spec.id for spec in gymnasium.registry.values() if spec.namespace == "metarl"}
+    name = re.sub(r"-v\d+$", "", env_id.removeprefix("metarl/"))
+    if name not in families:
+        raise UserError(f"env.id = {shortened(env_id)!r}: there is no such family.{nearest(name, families)}")
+    return f"{OURS}:{families[name]}"
 
 
 def find(env_id: str) -> EnvSpec:

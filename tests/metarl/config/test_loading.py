@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import gymnasium
 import hypothesis
 import pytest
+import tyro
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -284,6 +285,86 @@ def test_flags_change_what_was_loaded():
     )
 
 
+@pytest.mark.parametrize("text", ["8 9", "8,9", "[8, 9]", "8, 9"])
+def test_a_list_is_read_however_it_is_written(text):
+    words = text.split() if text == "8 9" else [text]
+    assert config.override(Run(), ["--hidden", *words]).hidden == (8, 9)
+    assert config.override(Run(), [f"--hidden={words[0]}", *words[1:]]).hidden == (8, 9)
+
+
+def test_hyphens_and_underscores_are_the_same():
+    for flag in ("--first-step", "--first_step"):
+
+        @settings
+        class Walk:
+            first_step: int = 1
+
+        assert config.override(Walk(), [flag, "3"]) == Walk(first_step=3)
+
+
+def test_a_kind_is_chosen_by_its_name():
+    base = Run(algorithm=Trust(delta=0.3))
+    for flag in ("--algorithm", "--algorithm.name"):
+        assert config.override(base, [flag, "drift", "--algorithm.step", "2"]).algorithm == Drift(step=2.0)
+    assert config.override(base, ["--algorithm=trust"]) == base
+
+
+def test_numbers_in_thousands_are_numbers():
+    assert config.override(Run(), ["--seed", "1_000_000"]).seed == 1_000_000
+
+
+def test_no_message_is_longer_than_a_screen(capsys):
+    @exits_cleanly
+    def main() -> None:
+        config.from_dict({f"key{n}": "x" * 10_000 for n in range(5000)}, Run)
+
+    with pytest.raises(SystemExit):
+        main()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 20
+    assert lines[-1].endswith("lines more")
+    assert max(map(len, lines)) < 400
+
+
+@settings
+class Options:
+    """Of a command."""
+
+    where: tyro.conf.Positional[Path]
+    """A folder."""
+    steps: int = Field(3, ge=1)
+    """K"""
+    later_steps: float | None = None
+    """Step size (default: half)."""
+    each: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Repeated."""
+    quiet: bool = False
+    """Whether nothing is said"""
+
+
+def test_a_command_s_options():
+    args = ["here", "--steps", "2", "--later_steps=0.5", "--each", "a", "--each", "b", "--quiet"]
+    found = config.options(Options, args, command="walk", description=None)
+    assert found == Options(where=Path("here"), steps=2, later_steps=0.5, each=("a", "b"), quiet=True)
+    known, rest = config.known_options(Options, ["here", "--test.tasks", "4", "--quiet", "--seed=3"])
+    assert known == Options(where=Path("here"), quiet=True)
+    assert rest == ["--test.tasks", "4", "--seed=3"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "Missing from metarl walk: PATH A folder"),
+        (["here", "--stepz", "2"], r"--stepz: no such flag. Did you mean '--steps'\?"),
+        (["here", "--steps", "0"], "steps = 0: should be greater than or equal to 1"),
+        (["here", "there"], "'there' belongs to no flag"),
+    ],
+)
+def test_a_wrong_option_is_told(args, message):
+    with pytest.raises(UserError, match=message):
+        config.options(Options, args, command="walk", description=None)
+
+
 def test_no_flags_change_nothing():
     base = Run(seed=1, options={"a": [1]}, extra=Check(), clip=0.5)
     assert config.override(base, []) == base
@@ -304,12 +385,21 @@ def test_a_free_mapping_is_a_yaml_flag():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--sead", "3"], r"--sead: no such flag. Did you mean 'seed'\?"),
-        (["--sead=3"], r"--sead: no such flag. Did you mean 'seed'\?"),
-        (["--algorithm.detla", "3"], r"--algorithm.detla: no such flag. Did you mean 'algorithm.delta'\?"),
-        (["--algorithm.name", "drift"], r"chosen in the YAML file, algorithm: \{name: …\}"),
+        (["--sead", "3"], r"--sead: no such flag. Did you mean '--seed'\?"),
+        (["--sead=3"], r"--sead: no such flag. Did you mean '--seed'\?"),
+        (["--algorithm.detla", "3"], r"--algorithm.detla: no such flag. Did you mean '--algorithm.delta'\?"),
+        (["--algorithm", "drfit"], r"algorithm.name = 'drfit': no such name. Did you mean 'drift'\?"),
+        (["--algorithm"], "--algorithm needs the name of a kind"),
+        (["--test.tsks", "3"], r"Did you mean '--test.tasks'\?"),
+        (["--tasks", "3"], r"--tasks: no such flag. Did you mean --test.tasks\?"),
+        (["--algorithm.lr", "3"], "--algorithm.lr: no such flag. Here it is --algorithm.delta."),
+        (["--lr", "3"], "--lr: no such flag. Here it is --algorithm.delta."),
+        (["--device", "cuda"], "--device: no such flag. There is only the CPU."),
+        (["--seed", "１"], "--seed: '１' is no whole number"),
+        (["--seed", "1_0"], "--seed: '1_0' is no whole number"),
+        (["--clip", "0x1"], "--clip"),
         (["--extra.every", "2"], "--extra.every: no such flag"),
-        (["--seed", "-1"], "the command line .*\n  seed = -1: should be greater than or equal to 0"),
+        (["--seed", "-1"], "the command line:\n  seed = -1: should be greater than or equal to 0"),
         (["--seed", "x"], "--seed.*'x'"),
         (["--seed", "1.5"], "--seed.*'1.5'"),
         (["--seed"], "--seed"),
@@ -321,7 +411,7 @@ def test_a_free_mapping_is_a_yaml_flag():
 )
 def test_a_wrong_flag_is_told(args, message, capsys):
     with pytest.raises(UserError, match=message):
-        config.override(Run(), args)
+        config.override(Run(), args, hints={"lr": "delta step", "device": "There is only the CPU."})
     assert capsys.readouterr() == ("", "")
 
 

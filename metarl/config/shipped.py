@@ -1,0 +1,45 @@
+"""The configs that are shipped with the package, by name: `demo`, `half_cheetah_vel/promp`, `sweeps/point_nav`.
+
+In a checkout they lie in the folder `configs` at its top; an installed package has its own copy.
+"""
+
+from pathlib import Path
+
+from metarl.errors import UserError, nearest, no_such_file
+
+_PACKAGE = Path(__file__).parents[1]
+FOLDER = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
+"""Where they lie."""
+
+
+def names() -> list[str]:
+    """All of them."""
+    return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
+
+
+def find(name: Path | str, kind: str = "config") -> Path:
+    """The file that a path or the name of a shipped config stands for; a path that exists comes first.
+
+    Errors: `UserError`, with the nearest names, where there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    own = path.as_posix().removeprefix("configs/").removesuffix(".yaml")
+    if own in names():
+        return FOLDER / f"{own}.yaml"
+    if path.is_dir() or (path.suffix and path.parent != Path() and path.parent.is_dir()):
+        raise no_such_file(kind, path, "*.yaml")
+    inside = [known for known in names() if known.startswith(f"{own}/")]
+    if inside:
+        raise UserError(f"{name} is a folder of {kind}s: name one of {', '.join(inside)}.")
+    raise UserError(
+        f"there is no {kind} {str(name)!r}, neither a file nor a shipped one.{nearest(own, names())} "
+        "metarl configs lists them."
+    )
+
+
+def first_line(name: str) -> str:
+    """What the first comment of a shipped config says of it."""
+    line = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return line.removeprefix("#").strip() if line.startswith("#") else ""
