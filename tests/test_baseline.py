@@ -194,7 +194,7 @@ def test_an_interrupted_call_keeps_what_is_done(folders, tmp_path):
         (["--learning-rate", "-1"], "learning_rate = -1.0"),
         (["--reward-scale", "0"], "reward_scale = 0.0"),
         (["--split", "heldout"], "held-out"),
-        (["--rollouts", "0"], "0 is less than 1"),
+        (["--rollouts", "0"], "rollouts = 0: should be greater than or equal to 1"),
     ],
 )
 def test_what_cannot_be_compared_ends_in_one_message(folders, capsys, monkeypatch, flags, message):

@@ -349,7 +349,17 @@ def test_two_processes_do_not_train_one_run(script, tiny, tmp_path, capsys):
             ["--evaluation.tasks", "3", "--env.id", "envs:metarl/HalfCheetahDir-v0", "--evaluation.split", "train"],
             "only 2",
         ),
-        (["--algorthm.max_kl", "0.1"], "algorithm.max_kl"),
+        (["--algorthm.max_kl", "0.1"], "--algorithm.max-kl"),
+        (["--algorithm", "mamltrpo"], "Did you mean 'maml_trpo'?"),
+        (["--algorithm.inner.lr", "1"], "Here it is --algorithm.inner.step-size."),
+        (["--algorithm.learning_rate", "1"], "Here it is --algorithm.max-kl."),
+        (["--lr", "1"], "Here it is --algorithm.inner.step-size or --algorithm.max-kl."),
+        (["--device", "cuda"], "Everything runs on the CPU"),
+        (["--num-envs", "8"], "--sampling.tasks times --sampling.episodes robots"),
+        (["--total-timesteps", "1000"], "Training lasts --iterations"),
+        (["--env.id", "HalfCheetahVle"], "Did you mean 'HalfCheetahVel'?"),
+        (["--env.id", "metarl/HalfCheetahVle-v0"], "Did you mean 'HalfCheetahVel'?"),
+        (["--seed", "１"], "'１' is no whole number"),
     ],
 )
 def test_a_wrong_setting_ends_in_one_message(script, tiny, tmp_path, capsys, flags, message):
@@ -761,7 +771,7 @@ def test_the_lesson_on_sinusoids(script, tmp_path, capsys, algorithm):
     [
         (["--algorithm", "mamal"], "Did you mean 'maml'?"),
         (["--algorithm.inner.step_size", "-1"], "algorithm.inner.step_size = -1"),
-        (["--algorithm.innr.step_size", "1"], "algorithm.inner.step_size"),
+        (["--algorithm.innr.step_size", "1"], "--algorithm.inner.step-size"),
     ],
 )
 def test_a_wrong_setting_of_the_lesson_ends_in_one_message(script, tmp_path, capsys, flags, message):

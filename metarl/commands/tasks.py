@@ -26,10 +26,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 import envs  # noqa: F401  registers the families
-from envs.vector import RobotVectorEnv
 from metarl import config
+from metarl.builders import make_vector_env
 from metarl.config.settings import settings
 from metarl.errors import UserError, exits_cleanly, nearest
+from metarl.experiment import Environment
+from metarl.sampling.registry import find, full_id, import_module_of
 
 STEPS = 10  # random steps into an episode a task is drawn
 COLUMNS = 3
@@ -54,18 +56,18 @@ def main(args: Sequence[str] | None = None) -> None:
     arguments = config.options(Options, args, command="tasks", description=__doc__)
     if arguments.render:
         check_picture(arguments.render, arguments.family)
-    families = {spec.name: spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"}
-    if arguments.family is None:
-        print("\n\n".join(summary(spec) for spec in families.values()))
-    elif arguments.family in families:
-        show(families[arguments.family], arguments.render, arguments.count)
+    if arguments.family:
+        family = full_id(arguments.family)
+        import_module_of(family)
+        show(find(family), arguments.render, arguments.count)
     else:
-        raise UserError(f"there is no family {arguments.family!r}.{nearest(arguments.family, families)}")
+        families = [spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"]
+        print("\n\n".join(summary(spec) for spec in families))
 
 
-def check_picture(path: Path, family: str | None) -> None:
+def check_picture(path: Path, family: str) -> None:
     """Raise UserError unless there is a family to draw, and Matplotlib can write such a file."""
-    if family is None:
+    if not family:
         raise UserError(
             f"--render {path} draws the tasks of one family: name it first, as in metarl tasks HalfCheetahVel"
         )
@@ -77,28 +79,32 @@ def check_picture(path: Path, family: str | None) -> None:
 def show(spec: EnvSpec, picture: Path | None, count: int) -> None:
     """One family: its numbers, its robot's data sheet, and a picture if asked for."""
     print(summary(spec))
-    print(f"\n{sys.modules[function_of(spec).__module__].__doc__}")
+    if sheet := sys.modules[builder(spec).__module__].__doc__:
+        print(f"\n{sheet}")
     if picture:
         contact_sheet(spec, count, picture)
         print(f"picture   {picture}")
 
 
-def function_of(spec: EnvSpec) -> Callable[..., Any]:
-    """The function that builds the family."""
-    module, _, name = spec.kwargs["family"].partition(":")
+def builder(spec: EnvSpec) -> Callable[..., Any]:
+    """What builds the family, whose arguments are its parameters: a function, or a vector environment of its own."""
+    entry = spec.kwargs.get("family", spec.vector_entry_point)
+    if not isinstance(entry, str):
+        return entry
+    module, _, name = entry.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def summary(spec: EnvSpec) -> str:
     """Id, sizes, horizon, parameters and splits, a line each."""
-    env = RobotVectorEnv(spec.kwargs["family"])
+    env = make_vector_env(Environment(id=spec.id, horizon=spec.max_episode_steps or 1), 1, threads=1)
     observation, action = env.single_observation_space.shape, env.single_action_space.shape
-    parameters = [f"{p.name} = {p.default}" for p in inspect.signature(function_of(spec)).parameters.values()]
+    parameters = [f"{p.name} = {p.default}" for p in inspect.signature(builder(spec)).parameters.values()]
     lines = [
         spec.id,
         f"observation {observation}, action {action}, horizon {spec.max_episode_steps}",
         f"parameters: {', '.join([*parameters, 'goal_visible = False'])}",
-        *env.task_space.describe().splitlines(),
+        *cast(envs.vector.RobotVectorEnv, env).task_space.describe().splitlines(),
     ]
     return "\n  ".join(lines)
 

@@ -1,4 +1,4 @@
-"""What scripts share: how far a run is, on the terminal or in plain lines, tables, and command lines that can be pasted."""
+"""What commands share: how far a run is, tables, and command lines that can be pasted."""
 
 from __future__ import annotations
 
