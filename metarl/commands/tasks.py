@@ -14,7 +14,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import gymnasium
 import numpy as np
@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field
 
-import envs  # noqa: F401  registers the families
+from envs.vector import RobotVectorEnv
 from metarl import config
 from metarl.builders import make_vector_env
 from metarl.config.settings import settings
@@ -104,7 +104,7 @@ def summary(spec: EnvSpec) -> str:
         spec.id,
         f"observation {observation}, action {action}, horizon {spec.max_episode_steps}",
         f"parameters: {', '.join([*parameters, 'goal_visible = False'])}",
-        *cast(envs.vector.RobotVectorEnv, env).task_space.describe().splitlines(),
+        *cast(RobotVectorEnv, env).task_space.describe().splitlines(),
     ]
     return "\n  ".join(lines)
 
