@@ -5,10 +5,10 @@ marks a task that was left out of a run, and is not counted. Intervals come from
 
 - Of several seeds, the seeds are resampled and the tasks stay: the interval says how the number would vary if the runs
   were trained again. A run is drawn with all its tasks, because one training meets them all: its luck is in each of
-  them. Where every task has trainings of its own, seeds are drawn within each task instead, the stratified bootstrap of
-  Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice": `independent=True`. For
-  runs that share their luck it would be far too sure: with 5 seeds, 40 tasks, and half of the variance between the runs
-  and half within them, its 95% intervals cover the truth 3 times in 10.
+  them. The stratified bootstrap of Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical
+  precipice", draws seeds within each task instead, which is right where every task has trainings of its own. For runs
+  that share their luck it would be far too sure: with 5 seeds, 40 tasks, and half of the variance between the runs and
+  half within them, its 95% intervals cover the truth 3 times in 10.
 - Of one seed, the tasks are resampled: the interval says how the number would vary with other tasks, and nothing about
   other seeds.
 
@@ -87,26 +87,25 @@ def mean_between(x: Array, low: float, high: float, axis: int = -1) -> Array:
 
 
 # ------------------------------------------------------------------------------------------------- intervals
-def estimate(x: Array, statistic: Statistic = mean, *, independent: bool = False) -> Estimate:
+def estimate(x: Array, statistic: Statistic = mean) -> Estimate:
     """The statistic of all runs on all tasks, with its interval.
 
     Args:
         x: (seeds, tasks) or, of one seed, (tasks,).
         statistic: of an array along an axis.
-        independent: of several seeds, draw those of each task on their own.
     """
     x = _of_runs(x)
     if np.isnan(x).all():
         return UNDEFINED
-    return _interval(statistic(x.reshape(-1), axis=-1), statistic(_flat(resample(x, independent=independent)), axis=-1))
+    return _interval(statistic(x.reshape(-1), axis=-1), statistic(_flat(resample(x)), axis=-1))
 
 
-def paired_gain(before: Array, after: Array, statistic: Statistic = mean, *, independent: bool = False) -> Estimate:
+def paired_gain(before: Array, after: Array, statistic: Statistic = mean) -> Estimate:
     """The statistic of after - before, paired by seed and task, with its interval; arrays as for `estimate`."""
-    return estimate(after - before, statistic, independent=independent)
+    return estimate(after - before, statistic)
 
 
-def probability_of_improvement(x: Array, y: Array, *, independent: bool = False) -> Estimate:
+def probability_of_improvement(x: Array, y: Array) -> Estimate:
     """How likely a run of X is better than a run of Y on the same task, with its interval.
 
     The mean over tasks m of P(X_m > Y_m) + P(X_m = Y_m) / 2, over all pairs of a run of X and a run of Y (the
@@ -117,7 +116,6 @@ def probability_of_improvement(x: Array, y: Array, *, independent: bool = False)
 
     Args:
         x, y: (seeds of X, tasks), (seeds of Y, tasks), or (tasks,) of one seed.
-        independent: as for `estimate`.
     """
     x, y = np.atleast_2d(x, y)
     if x.shape[1] != y.shape[1]:
@@ -128,19 +126,18 @@ def probability_of_improvement(x: Array, y: Array, *, independent: bool = False)
     if len(x) == len(y) == 1:
         return estimate(wins[0])
     rng = stream(0, Purpose.BOOTSTRAP)
-    drawn = [_counts(len(runs), runs.shape[1], rng, independent) for runs in (x, y)]
+    drawn = [_counts(len(runs), runs.shape[1], rng) for runs in (x, y)]
     pairs = [np.einsum("rxm,rym,xym->rm", *drawn, part) for part in (np.nan_to_num(wins), 1.0 * ~np.isnan(wins))]
     of_tasks = np.divide(*pairs, out=np.full_like(pairs[0], np.nan), where=pairs[1] > 0)  # (RESAMPLES, tasks)
     return _interval(mean(mean(wins.reshape(-1, wins.shape[-1]), axis=0)), mean(of_tasks))
 
 
-def performance_profile(x: Array, thresholds: Array, *, independent: bool = False) -> list[Estimate]:
+def performance_profile(x: Array, thresholds: Array) -> list[Estimate]:
     """The share of runs and tasks whose return is above each threshold (Agarwal et al. 2021, section 4.2).
 
     Args:
         x: (seeds, tasks) or, of one seed, (tasks,).
         thresholds: (P,)
-        independent: as for `estimate`.
 
     Returns:
         P estimates; their intervals are pointwise.
@@ -148,7 +145,7 @@ def performance_profile(x: Array, thresholds: Array, *, independent: bool = Fals
     x = _of_runs(x)
     if np.isnan(x).all():
         return [UNDEFINED] * len(thresholds)
-    resampled = _flat(resample(x, independent=independent))
+    resampled = _flat(resample(x))
     known, resampled_known = (~np.isnan(x)).sum(), np.maximum((~np.isnan(resampled)).sum(axis=-1), 1)
     return [
         _interval((x > threshold).sum() / known, (resampled > threshold).sum(axis=-1) / resampled_known)
@@ -156,12 +153,12 @@ def performance_profile(x: Array, thresholds: Array, *, independent: bool = Fals
     ]
 
 
-def resample(x: Array, *, independent: bool = False) -> Array:
+def resample(x: Array) -> Array:
     """(RESAMPLES, seeds, tasks): as x (seeds, tasks), with seeds drawn with replacement; of one seed, tasks."""
     rng, (S, M) = stream(0, Purpose.BOOTSTRAP), x.shape
     if S == 1:
         return x[0, rng.integers(M, size=(RESAMPLES, M))][:, None]
-    return x[rng.integers(S, size=(RESAMPLES, S, M if independent else 1)), np.arange(M)]
+    return x[rng.integers(S, size=(RESAMPLES, S, 1)), np.arange(M)]
 
 
 # --------------------------------------------------------------------------------------------------- summary
@@ -213,8 +210,8 @@ def _interval(value: Any, resampled: Array) -> Estimate:
     return Estimate(float(value), float(low), float(high))
 
 
-def _counts(S: int, M: int, rng: np.random.Generator, independent: bool) -> Array:
-    """(RESAMPLES, S, M): how often each of S seeds is drawn in S draws, for each task; the same for all or not."""
-    drawn = rng.integers(S, size=(RESAMPLES, S, M if independent else 1))
+def _counts(S: int, M: int, rng: np.random.Generator) -> Array:
+    """(RESAMPLES, S, M): how often each of S seeds is drawn in S draws; the same for each of M tasks."""
+    drawn = rng.integers(S, size=(RESAMPLES, S, 1))
     counts = (drawn[:, None] == np.arange(S)[:, None, None]).sum(axis=2)
     return np.broadcast_to(counts.astype(float), (RESAMPLES, S, M))

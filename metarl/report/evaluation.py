@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from metarl.errors import warns_only
 from metarl.figures import adaptation
 from metarl.report.records import META, Record
 from metarl.sampling.protocols import family_name
@@ -39,7 +40,15 @@ def evaluation_table(record: Record) -> Table:
 
 
 def draw_evaluation(record: Record, path: Path) -> None:
-    """The adaptation curve of the stochastic policy, and its return per task before and after, as one PNG."""
+    """The adaptation curve of the stochastic policy, and its return per task before and after, as one PNG.
+
+    One that cannot be drawn is a warning.
+    """
+    with warns_only(f"no picture {path}"):
+        _draw(record, path)
+
+
+def _draw(record: Record, path: Path) -> None:
     curves = {name: [estimate(x[:, k]) for k in range(x.shape[1])] for name, x in record.returns.items()}
     meta = record.returns[META]
     returns = adaptation.TaskReturns(meta[:, 0], meta[:, -1], *record.parameter())

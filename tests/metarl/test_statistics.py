@@ -126,11 +126,6 @@ def test_a_run_is_drawn_with_all_its_tasks():
     assert set(runs.ravel()) == {0, 1, 2, 3}
     assert not (runs[:, 0] == runs[:, 1]).all()
 
-    runs, tasks = np.divmod(resample(x, independent=True), 100)
-    np.testing.assert_array_equal(tasks, np.broadcast_to(np.arange(5), tasks.shape))
-    correlation = np.corrcoef(runs[:, :, 0].ravel(), runs[:, :, 1].ravel())[0, 1]
-    assert abs(correlation) < 0.05
-
     runs, tasks = np.divmod(resample(x[2:3]), 100)
     assert (runs == 2).all()
     assert set(tasks.ravel()) == {0, 1, 2, 3, 4}
@@ -146,10 +141,9 @@ def test_the_interval_of_two_runs_is_from_the_worse_to_the_better():
 
 @pytest.mark.parametrize("statistic", [mean, interquartile_mean, worst_decile])
 @pytest.mark.parametrize("seeds", [1, 4])
-@pytest.mark.parametrize("independent", [False, True])
-def test_an_estimate_moves_with_its_unit_and_its_zero(statistic, seeds, independent):
+def test_an_estimate_moves_with_its_unit_and_its_zero(statistic, seeds):
     x = normal(seeds, 12)
-    e, moved = (estimate(y, statistic, independent=independent) for y in (x, 3 * x - 7))
+    e, moved = (estimate(y, statistic) for y in (x, 3 * x - 7))
     for part in ("value", "low", "high"):
         assert getattr(moved, part) == pytest.approx(3 * getattr(e, part) - 7)
 
@@ -166,13 +160,13 @@ def test_gain_does_not_depend_on_how_hard_the_tasks_are():
     assert vars(paired_gain(before, before + gain)) == pytest.approx(vars(estimate(gain)))
 
 
-def coverage(sizes, between, draws=400, **options):
+def coverage(sizes, between, draws=400):
     """How often the interval of the mean covers the truth, where runs differ by `between` and tasks in a run by 1."""
     rng, hits = np.random.default_rng(0), 0
     for _ in range(draws):
         hardness = 5 * rng.normal(size=(1, sizes[1]))
         x = hardness + between * rng.normal(size=(sizes[0], 1)) + rng.normal(size=sizes)
-        e = estimate(x, **options)
+        e = estimate(x)
         hits += e.low < hardness.mean() < e.high
     return hits / draws
 
@@ -191,11 +185,6 @@ def test_an_interval_over_seeds_covers_the_truth_as_often_as_so_few_seeds_allow(
     assert coverage((seeds, 6), between) == pytest.approx(expected, abs=0.045)
 
 
-def test_seeds_may_be_drawn_within_each_task_only_where_runs_share_no_luck():
-    assert coverage((5, 40), between=0.0, draws=150, independent=True) == pytest.approx(0.92, abs=0.05)
-    assert coverage((5, 40), between=1.0, draws=150, independent=True) == pytest.approx(0.30, abs=0.08)
-
-
 def test_an_estimate_is_deterministic():
     x = normal(20)
     assert estimate(x) == estimate(x.copy())
@@ -211,10 +200,9 @@ def test_a_task_that_was_left_out_is_not_counted():
     assert str(estimate(np.full(3, np.nan))) == str(UNDEFINED)
 
 
-@pytest.mark.parametrize("independent", [False, True])
-def test_a_task_that_one_run_lacks_counts_for_the_others(independent):
+def test_a_task_that_one_run_lacks_counts_for_the_others():
     x = np.array([[1.0, np.nan], [3.0, 8.0], [2.0, 6.0]])
-    e = estimate(x, independent=independent)
+    e = estimate(x)
     assert e.value == 4.0
     assert 1.0 <= e.low < e.value < e.high <= 5.5
     never = np.column_stack([x, np.full(3, np.nan)])
@@ -245,18 +233,17 @@ def test_of_one_seed_it_is_the_share_of_tasks_that_are_better():
     assert found.value == 0.625
 
 
-@pytest.mark.parametrize("independent", [False, True])
 @pytest.mark.parametrize("sizes", [(4, 3), (1, 3), (4, 1)])
-def test_probability_of_improvement_is_that_of_all_pairs(sizes, independent):
+def test_probability_of_improvement_is_that_of_all_pairs(sizes):
     """Value and interval against pair-by-pair counting in each resample, with ties and with runs that lack a task."""
     x, y = np.round(normal(sizes[0], 6)), np.round(normal(sizes[1], 6, seed=1))
     x[0, 2], y[-1, 4] = np.nan, np.nan
     rng, resampled = stream(0, Purpose.BOOTSTRAP), []
     for runs in (x, y):
-        rows = rng.integers(len(runs), size=(RESAMPLES, len(runs), 6 if independent else 1))
+        rows = rng.integers(len(runs), size=(RESAMPLES, len(runs), 1))
         resampled.append(runs[rows, np.arange(6)])
     values = [mann_whitney(*pair) for pair in zip(*resampled, strict=True)]
-    found = probability_of_improvement(x, y, independent=independent)
+    found = probability_of_improvement(x, y)
     assert found.value == pytest.approx(mann_whitney(x, y))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
 

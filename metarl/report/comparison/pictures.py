@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metarl.errors import warns_only
 from metarl.figures import adaptation, comparison
 from metarl.report.comparison.entries import Entry
 from metarl.report.comparison.tables import family, resampled, steps, title
@@ -30,18 +31,22 @@ def draw(entries: Sequence[Entry], folder: Path, elsewhere: Sequence[Entry] | No
         elsewhere: the same entries on another split; None: no figure of both.
 
     Returns:
-        Their paths.
+        Their paths, without those that could not be drawn, which is a warning.
     """
-    drawn = [folder / "adaptation.png", folder / "profile.png"]
-    draw_adaptation(entries, drawn[0])
-    draw_profile(entries, drawn[1])
     parameter, label = entries[0].record.parameter()
+    pictures: dict[str, Callable[[Path], None]] = {
+        "adaptation.png": lambda path: draw_adaptation(entries, path),
+        "profile.png": lambda path: draw_profile(entries, path),
+    }
     if parameter is not None and isinstance(label, str):
-        drawn.append(folder / "tasks.png")
-        draw_tasks(entries, parameter, label, drawn[-1])
+        pictures["tasks.png"] = lambda path: draw_tasks(entries, parameter, label, path)
     if elsewhere is not None:
-        drawn.append(folder / "splits.png")
-        draw_splits(entries, elsewhere, drawn[-1])
+        pictures["splits.png"] = lambda path: draw_splits(entries, elsewhere, path)
+    drawn = []
+    for name, draw_picture in pictures.items():
+        with warns_only(f"no picture {folder / name}"):
+            draw_picture(folder / name)
+            drawn.append(folder / name)
     if (folder / NUMBERS).exists():
         for stale in {folder / name for name in FIGURES} - set(drawn):
             stale.unlink(missing_ok=True)
