@@ -17,6 +17,8 @@ from envs.robots import Camera
 
 DEVICE = "MUJOCO_EGL_DEVICE_ID"
 SIZE = 480  # [px] height and width; H.264 wants even numbers
+HEADLIGHT = (0.1, 0.4)  # MuJoCo's ambient and diffuse light at the camera
+BRIGHT = (0.4, 0.6)
 _COSTLY = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
 
 
@@ -24,6 +26,7 @@ class Picture:
     """An off-screen renderer of one model. It holds graphics memory until `close`."""
 
     def __init__(self, model: mujoco.MjModel, camera: Camera) -> None:
+        _light(model)
         model.vis.quality.offsamples = 0  # no multisampling: ten times faster in software
         model.vis.global_.offwidth = model.vis.global_.offheight = SIZE
         self._renderer = _renderer(model)
@@ -46,6 +49,14 @@ class Picture:
 
     def close(self) -> None:
         self._renderer.close()
+
+
+def _light(model: mujoco.MjModel) -> None:
+    """Turn up the light at the camera where a model has no lights or no sky, and does not set that light itself."""
+    headlight = model.vis.headlight
+    bare = model.nlight == 0 or mujoco.mjtTexture.mjTEXTURE_SKYBOX not in model.tex_type
+    if bare and np.allclose([headlight.ambient[0], headlight.diffuse[0]], HEADLIGHT):
+        headlight.ambient[:], headlight.diffuse[:] = BRIGHT
 
 
 def _renderer(model: mujoco.MjModel) -> mujoco.Renderer:

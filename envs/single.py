@@ -45,7 +45,7 @@ class RobotEnv(gymnasium.Env):
         self.action_space = self._vector.single_action_space
         self._picture: Picture | None = None
         if task is not None:
-            self.set_task(self.task_space.from_dict(task) if isinstance(task, Mapping) else task)
+            self.set_task(task)
 
     @property
     def family(self) -> Family:
@@ -62,16 +62,21 @@ class RobotEnv(gymnasium.Env):
         """The task in force; None before the first reset if none was set."""
         return next(iter(self._vector.tasks), None)
 
-    def set_task(self, task: Task) -> None:
-        """Pursue this task from now on; nothing is reset."""
-        self._vector.set_tasks([task])
+    @task.setter
+    def task(self, task: Task | Mapping[str, Any]) -> None:
+        self.set_task(task)
+
+    def set_task(self, task: Task | Mapping[str, Any]) -> None:
+        """Pursue this task, or the one in plain data such as {"velocity": 1.7}, from now on; nothing is reset."""
+        self._vector.set_tasks([self.task_space.from_dict(task) if isinstance(task, Mapping) else task])
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode; return the observation (O,).
 
-        options["task"]: the task from now on. Without one ever set, each reset draws one from `task_space`.
+        options["task"]: the task from now on, as for `set_task`. Without one ever set, each reset draws one from
+            `task_space`.
         """
         super().reset(seed=seed)
         options = options or {}

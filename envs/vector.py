@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import gymnasium
 import mujoco
@@ -38,10 +39,11 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
 
     family: the `Family`, or "module:function" that returns it.
     num_envs: N.
-    max_episode_steps: T after which an episode is truncated; None for no limit.
+    max_episode_steps: T after which an episode is truncated; None or -1 for no limit.
     nthread: C++ threads, 0 for one per CPU. Results do not depend on it.
     goal_visible: append the task's numbers to the observation, (N, O + k), scaled so that the family's range
         is [-1, 1]; an oracle to compare with.
+    render_mode: None; pictures are drawn by a single environment of the same family.
     parameters: keyword arguments of the family's function.
     """
 
@@ -54,12 +56,19 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         max_episode_steps: int | None = None,
         nthread: int = 0,
         goal_visible: bool = False,
+        render_mode: None = None,
         **parameters: Any,
     ) -> None:
         _at_least("num_envs", num_envs, 1)
         _at_least("nthread", nthread, 0)
+        max_episode_steps = None if max_episode_steps == -1 else max_episode_steps
         if max_episode_steps is not None:
             _at_least("max_episode_steps", max_episode_steps, 1)
+        if render_mode is not None:
+            raise ArgumentError(
+                f"render_mode = {render_mode!r}: a batch draws no pictures. Make one robot with "
+                "gymnasium.make(id, render_mode='rgb_array')"
+            )
         self.family = resolve(family, parameters)
         self.num_envs = num_envs
         self.max_episode_steps = max_episode_steps
@@ -79,6 +88,18 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
         self._terminated = np.zeros(num_envs, dtype=bool)
         self._truncated = np.zeros(num_envs, dtype=bool)
+        self._process = os.getpid()
+
+    def __getstate__(self) -> NoReturn:
+        raise ArgumentError(
+            "simulations cannot be copied or pickled: make another environment with the same arguments, "
+            "gymnasium.make(id, …) or gymnasium.make_vec(id, …)"
+        )
+
+    def _require_own_process(self) -> None:
+        """The threads of the simulation do not survive a fork: a step would wait for them forever."""
+        if os.getpid() != self._process:
+            raise ArgumentError("the environment was made before this process was forked: make one of its own in it")
 
     def _load(self, nthread: int) -> None:
         robot = self.family.robot
@@ -159,6 +180,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         If no tasks were set, every simulation that is reset draws one from `task_space`, by a child of its
         generator.
         """
+        self._require_own_process()
         super().reset(seed=seed)
         options = options or {}
         for name in options:
@@ -243,6 +265,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         measurement, every term of the reward as `reward_<term>`, and `diverged` (N,), the simulations that
         became unstable: their episodes are terminated, and their last reward is 0.
         """
+        self._require_own_process()
         actions = self._checked_actions(actions)
         live = ~(self._terminated | self._truncated)
         self._simulate(actions, live)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
@@ -126,8 +126,14 @@ class TaskVecEnv(VecEnv):
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute that the batch has. Errors: UserError for a part of the simulations only."""
         self._require_all(f"set {attr_name!r}", indices)
+        if attr_name in ("task", "tasks"):
+            raise UserError("the tasks of a batch are set together: call env_method('set_tasks', [task])")
         getattr(self.env, attr_name)  # a name that is misspelt ends here
         setattr(self.env, attr_name, value)
+
+    def get_images(self) -> NoReturn:
+        """Errors: UserError; a batch draws no pictures."""
+        raise UserError("a batch draws no pictures: make one robot with gymnasium.make(id, render_mode='rgb_array')")
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any

@@ -1,16 +1,22 @@
 """The single environment: its task, its errors, and its pictures without OpenGL."""
 
+import copy
 import ctypes.util
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import gymnasium
+import mujoco
+import numpy as np
 import pytest
 
 import envs
 from envs.errors import ArgumentError, TaskError
+from envs.rendering import Picture
+from envs.robots import Camera
 from envs.velocity import VelocityTask
 
 ROOT = Path(envs.__file__).parents[1]
@@ -113,3 +119,82 @@ def test_triton_is_imported_before_the_first_picture(tmp_path):
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("simulated\ntriton comes before the first picture\n")
     assert result.stdout.endswith("(480, 480, 3)\n")
+
+
+BALL = """<mujoco>{light}<worldbody><body><joint name="x" type="slide"/><geom size="0.3" mass="1"/></body></worldbody>
+<actuator><motor joint="x"/></actuator></mujoco>"""
+
+
+def brightest(light):
+    model = mujoco.MjModel.from_xml_string(BALL.format(light=light))
+    picture = Picture(model, Camera(distance=1.5))
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    pixels = picture.draw(data, [])
+    picture.close()
+    return int(pixels.max())
+
+
+def test_a_model_without_a_light_is_seen():
+    own = '<visual><headlight ambient="0.11 0.1 0.1"/></visual>'  # nearly MuJoCo's own light, but chosen by the model
+    assert brightest("") > 1.5 * brightest(own)
+
+
+# ----------------------------------------------------------------------------------- habits of Gymnasium's users
+def make(**options):
+    return gymnasium.make("metarl/HalfCheetahVel-v0", **options)
+
+
+def test_a_task_is_set_as_an_attribute_in_plain_data_and_at_a_reset():
+    env = make()
+    env.unwrapped.task = VelocityTask(1.0)
+    assert env.unwrapped.task.velocity == 1.0
+    env.unwrapped.set_task({"velocity": 0.7})
+    assert env.unwrapped.task.velocity == 0.7
+    env.reset(seed=0, options={"task": {"velocity": 1.2}})
+    assert env.unwrapped.task.velocity == 1.2
+    with pytest.raises(TaskError, match="Did you mean 'velocity'"):
+        env.reset(options={"task": {"velocty": 1.2}})
+
+
+def test_the_tasks_of_a_vector_of_single_environments_are_set_as_an_attribute():
+    pair = gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=2, vectorization_mode="sync")
+    pair.set_attr("task", [VelocityTask(0.4), VelocityTask(1.6)])
+    assert [task.velocity for task in pair.get_attr("task")] == [0.4, 1.6]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])
+def test_an_environment_that_is_copied_says_what_to_do_instead(copied):
+    for env in (make().unwrapped, gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=2)):
+        with pytest.raises(ArgumentError, match=r"cannot be copied or pickled: make another"):
+            copied(env)
+
+
+def test_a_batch_that_is_to_draw_names_the_single_environment():
+    with pytest.raises(ArgumentError, match=r"a batch draws no pictures.*gymnasium\.make\(id, render_mode='rgb_array'"):
+        gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=2, render_mode="rgb_array")
+
+
+@pytest.mark.parametrize("unlimited", [-1, None])
+def test_a_batch_without_a_time_limit(unlimited):
+    env = gymnasium.make_vec("metarl/PointNav-v0", num_envs=2, max_episode_steps=unlimited)
+    env.reset(seed=0)
+    for _ in range(120):
+        *_, truncated, _ = env.step(np.zeros((2, 2)))
+    assert not truncated.any()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("what", ["step", "reset"])
+def test_a_forked_process_is_told_to_make_its_own(what):
+    env = make().unwrapped
+    env.reset(seed=0)
+    child = os.fork()
+    if child == 0:
+        try:
+            env.step(np.zeros(6)) if what == "step" else env.reset()
+        except ArgumentError as error:
+            os._exit(7 if "before this process was forked" in str(error) else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -230,6 +230,15 @@ def test_the_same_seed_gives_the_same_start_and_no_seed_another():
     assert starts[0][0, 0] != starts[0][1, 0]
 
 
+def test_what_a_batch_cannot_do_names_what_does():
+    env = points()
+    with pytest.raises(UserError, match=r"gymnasium\.make\(id, render_mode='rgb_array'\)"):
+        env.get_images()
+    for name in ("task", "tasks"):
+        with pytest.raises(UserError, match="env_method"):
+            env.set_attr(name, GOALS[0])
+
+
 def test_attributes_and_methods_are_those_of_the_batch():
     env = points()
     assert env.render_mode is None
