@@ -1,1 +1,1 @@
-"""What is written of a run for people: evaluations, tables, comparisons, and the HTML page."""
+"""A run for people to read: evaluations, tables, comparisons, and the HTML page."""

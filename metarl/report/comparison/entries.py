@@ -97,7 +97,7 @@ def load(run_dirs: Sequence[Path], split: str = HELD_OUT, labels: Sequence[str] 
     """The runs' evaluations on a split, those that differ in their seed alone as one entry.
 
     Args:
-        run_dirs: what train.py wrote, evaluated by evaluate.py; at least one.
+        run_dirs: run directories with an evaluation on the split; at least one.
         labels: of the entries, in the order of their first runs; None: the algorithm in short, or the folder where
             that would be ambiguous.
 
