@@ -122,7 +122,7 @@ class Setup:
         return {name: params.get(name, p) for name, p in new.items()}
 
     def adapt(self) -> dict[str, NDArray[np.floating]]:
-        """Return after 0..K steps of the run's own adaptation, as `metarl evaluate` measures it: label -> (tasks, K+1)."""
+        """Return after 0..K steps of adaptation, as `metarl evaluate` measures it: label -> (tasks, K+1)."""
         experiment = self.run.experiment
         starts = {META: self.run.state.params, RANDOM: initial_params(self.policy, experiment)}
         return {
