@@ -18,6 +18,7 @@ from typing import Annotated
 import tyro
 
 from metarl import config, runs
+from metarl.builders import check_can_be_filmed
 from metarl.config import shipped
 from metarl.config.settings import settings
 from metarl.errors import Interrupted, UserError, exits_cleanly
@@ -69,9 +70,11 @@ class Options:
 def main(args: Sequence[str] | None = None) -> None:
     """Begin or continue a run, train it to its end, and say where it lies."""
     arguments, flags = config.known_options(Options, args)
-    experiment, run_dir = chosen(arguments, flags)
-    setup = prepare(experiment, resumes=arguments.resume and runs.has_checkpoint(run_dir))
+    experiment, name = chosen(arguments, flags)
+    given = arguments.run_dir
+    setup = prepare(experiment, resumes=arguments.resume and given is not None and runs.has_checkpoint(given))
     requested_mode(experiment.tracking.mode)
+    run_dir = given or runs.new_dir(f"{name}-seed{experiment.seed}")
     with runs.locked(run_dir):
         if arguments.resume:
             state = continued(setup, run_dir)
@@ -86,11 +89,11 @@ def main(args: Sequence[str] | None = None) -> None:
                 print("\nThe last whole iteration is saved. Go on with")
                 print(f"  {command('train', '--run-dir', shown(run_dir), '--resume')}")
                 raise Interrupted from None
-    tell(run_dir, tracker)
+    tell(run_dir, experiment, tracker)
 
 
-def chosen(options: Options, flags: Sequence[str]) -> tuple[Experiment, Path]:
-    """The settings and the folder of the run; nothing is written yet."""
+def chosen(options: Options, flags: Sequence[str]) -> tuple[Experiment, str]:
+    """The settings, and what a new run is called after."""
     if options.resume:
         if options.run_dir is None:
             raise UserError("--resume needs the run to continue: --run-dir DIR")
@@ -98,7 +101,7 @@ def chosen(options: Options, flags: Sequence[str]) -> tuple[Experiment, Path]:
         experiment = changed(base, flags)
         if options.config or any(flag.startswith("--env.id") for flag in flags):
             import_module_of(experiment.env.id)
-        return experiment, options.run_dir
+        return experiment, ""
     if not options.config and not {"-h", "--help"} & {*flags}:
         raise UserError(
             "no config given: name one before all flags, as in metarl train demo. metarl configs lists those that are "
@@ -109,8 +112,7 @@ def chosen(options: Options, flags: Sequence[str]) -> tuple[Experiment, Path]:
     import_module_of(experiment.env.id)
     if options.run_dir:
         runs.refuse_used(options.run_dir)
-    name = named(options.config, base, experiment)
-    return experiment, options.run_dir or runs.new_dir(f"{name}-seed{experiment.seed}")
+    return experiment, named(options.config, base, experiment)
 
 
 def _base(name: str) -> Experiment:
@@ -139,6 +141,8 @@ def continued(setup: Setup, run_dir: Path) -> State | None:
     if not runs.has_checkpoint(run_dir):
         if runs.has_metrics(run_dir):
             raise UserError(f"{run_dir} has metrics but no {runs.CHECKPOINT}: it is lost. Start a new run.")
+        check_unchanged(run_dir, setup.experiment)
+        config.save(setup.experiment, run_dir / runs.CONFIG)
         print("there is no checkpoint yet: starting from the beginning")
         return None
     state = runs.load(run_dir, setup.experiment)
@@ -153,10 +157,20 @@ def continued(setup: Setup, run_dir: Path) -> State | None:
     return state
 
 
-def tell(run_dir: Path, tracker: Tracker) -> None:
+def check_unchanged(run_dir: Path, experiment: Experiment) -> None:
+    """Raise UserError where settings that change what is computed are not those that the run began with."""
+    differences = config.difference(runs.read_experiment(run_dir), experiment)
+    wrong = {key: pair for key, pair in differences.items() if not key.startswith(runs.MAY_CHANGE)}
+    if wrong:
+        lines = [f"{key}: the run has {then!r}, you ask for {now!r}" for key, (then, now) in wrong.items()]
+        title = f"{run_dir} was begun with other settings:"
+        raise UserError("\n  ".join([title, *lines, "Use its own settings, or start a new run with --run-dir."]))
+
+
+def tell(run_dir: Path, experiment: Experiment, tracker: Tracker) -> None:
     """Where everything lies and how to look at it, with commands that can be pasted."""
     print(f"\nrun directory  {shown(run_dir)}")
-    for picture in (run_dir / LEARNING, *sorted((run_dir / VIDEOS).glob("*.mp4"))):
+    for picture in (*run_dir.glob(LEARNING), *sorted((run_dir / VIDEOS).glob("*.mp4"))):
         print(f"{'picture' if picture.suffix == '.png' else 'video':<14} {shown(picture)}")
     if tracker.wandb_dir:
         wandb = shown(Path(sys.executable).parent / "wandb")
@@ -165,4 +179,14 @@ def tell(run_dir: Path, tracker: Tracker) -> None:
         parts = sorted(tracker.wandb_dir.parent.glob("offline-run-*")) or [tracker.wandb_dir]  # each resume adds one
         print(f"  upload it    {shlex.join([wandb, 'sync', *map(shown, parts)])}")
     print(f"evaluate       {command('evaluate', shown(run_dir))}")
-    print(f"film           {command('render', shown(run_dir))}")
+    if can_be_filmed(experiment.env.id):
+        print(f"film           {command('render', shown(run_dir))}")
+
+
+def can_be_filmed(env_id: str) -> bool:
+    """Whether the family has a single environment."""
+    try:
+        check_can_be_filmed(env_id)
+    except UserError:
+        return False
+    return True

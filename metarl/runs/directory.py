@@ -79,10 +79,20 @@ def create(path: Path, experiment: Any) -> None:
 
 
 def new_dir(name: str) -> Path:
-    """A folder for a new run below `runs`, named after it and the time; another one where that is taken."""
+    """Make a folder for a new run below `runs`, named after it and the time; another one where that is taken.
+
+    Of several processes that start at once, each gets one of its own.
+    """
     stamped = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     others = (stamped.with_name(f"{stamped.name}-{n}") for n in itertools.count(2))
-    return next(path for path in itertools.chain([stamped], others) if not path.exists())
+    stamped.parent.mkdir(parents=True, exist_ok=True)
+    for path in itertools.chain([stamped], others):
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            continue
+    raise AssertionError("there are endless names")
 
 
 def refuse_used(path: Path) -> None:

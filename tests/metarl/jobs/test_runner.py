@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,15 +13,19 @@ from metarl.jobs.runner import MARK, Job, run_all
 
 SCRIPT = """
 import sys
+import time
 from pathlib import Path
 args = sys.argv[1:]
 run_dir = Path(args[args.index("--run-dir") + 1])
 run_dir.mkdir(parents=True, exist_ok=True)
-with (run_dir / "calls").open("a") as file:
+(run_dir / "run.json").touch()
+with (run_dir / "metrics.jsonl").open("a") as file:
     print(*args, file=file)
 if "--fail" in args and not (run_dir / "checkpoint.pt").exists():
     (run_dir / "checkpoint.pt").write_text("half done")
     sys.exit(3)
+if "--slow" in args:
+    time.sleep(1)
 print("said something")
 """
 AFTER = """
@@ -38,7 +44,7 @@ def scripts(tmp_path: Path) -> tuple[str, str]:
 
 
 def calls(job: Job) -> list[str]:
-    return (job.run_dir / "calls").read_text().splitlines()
+    return (job.run_dir / "metrics.jsonl").read_text().splitlines()
 
 
 def test_a_job_runs_its_commands_once(scripts, tmp_path):
@@ -93,3 +99,49 @@ def test_a_config_that_has_changed_since_is_noticed(scripts, tmp_path):
 def test_jobs_share_the_terminal_with_a_bar(scripts, tmp_path, capfd):
     assert run_all([Job(tmp_path / "a", (scripts[0],))], workers=os.cpu_count() or 1) == []
     assert "1/1" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("foreign", ["thesis.tex", "notes/today.txt"])
+def test_what_no_run_has_made_is_left_alone(scripts, tmp_path, foreign):
+    job = Job(tmp_path / "a", (scripts[0],))
+    (tmp_path / "a" / foreign).parent.mkdir(parents=True)
+    (tmp_path / "a" / foreign).write_text("mine")
+    for marker in (False, True):
+        if marker:
+            (tmp_path / "a" / "run.json").touch()
+        with pytest.raises(UserError, match=r"which no run of this program has made. It is left as it is"):
+            run_all([job], workers=1)
+        assert (tmp_path / "a" / foreign).read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["{torn", "[1]", "[" * 100_000])
+def test_a_damaged_mark_is_one_message(scripts, tmp_path, content):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / MARK).write_text(content)
+    with pytest.raises(UserError, match=r"finished.json cannot be read .*Remove it to run the job again"):
+        run_all([Job(tmp_path / "a", (scripts[0],))], workers=1)
+
+
+def test_two_processes_run_each_job_once(scripts, tmp_path):
+    """The second waits for what the first is doing, and finds it done."""
+    jobs = [Job(tmp_path / name, (scripts[0], "--slow")) for name in ("0.1_1", "0.1_2", "0.1_3")]
+    code = "import sys; from pathlib import Path; from metarl.jobs.runner import Job, run_all\n"
+    code += (
+        f"jobs = [Job(Path(name), ({scripts[0]!r}, '--slow')) for name in sys.argv[1:]]\nassert run_all(jobs, 2) == []"
+    )
+    words = [sys.executable, "-c", code, *(str(job.run_dir) for job in jobs)]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    for process in both:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+    for job in jobs:
+        assert len(calls(job)) == 1
+        assert "said something" in job.log.read_text()
+
+
+def test_a_script_that_is_not_there_is_a_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = Job(Path("run"), ("scripts/configs.py", "demo"), then=(("scripts/configs.py",),))
+    train, then = job.commands()
+    assert train[:4] == ["-m", "metarl", "configs", "demo"]
+    assert then == ["-m", "metarl", "configs", "run"]

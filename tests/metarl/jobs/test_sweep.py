@@ -17,7 +17,7 @@ parameters:
   algorithm.inner.step_size: {values: [0.1, 0.2]}
   algorithm.outer.step_size: {values: [1, 2, 3]}
   seed: {values: [4, 5]}
-command: ["${env}", "${interpreter}", "${program}", configs/x.yaml, --a=b, "${args}"]
+command: ["${env}", "${interpreter}", "${program}", configs/demo.yaml, --a=b, "${args}"]
 """
 
 
@@ -31,7 +31,7 @@ def test_a_run_for_every_cell_and_seed(sweep, tmp_path):
     jobs = sweep.jobs(tmp_path, ["--iterations=9"])
     assert len(jobs) == 2 * 3 * 2
     cell = ("--algorithm.inner.step_size=0.2", "--algorithm.outer.step_size=1", "--seed=5")
-    assert jobs[7].train == ("scripts/train.py", "configs/x.yaml", "--a=b", *cell, "--threads=1", "--iterations=9")
+    assert jobs[7].train == ("scripts/train.py", "configs/demo.yaml", "--a=b", *cell, "--threads=1", "--iterations=9")
     assert jobs[7].run_dir == tmp_path / "0.2_1_5"
     assert jobs[7].resumable
     assert sweep.short_axes == ("inner.step_size (α)", "outer.step_size")
