@@ -88,7 +88,7 @@ class Tracking:
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
     """auto: online where a login exists, else offline. It never asks."""
-    project: str = "metarl"
+    project: str = Field("metarl", min_length=1)
     group: str | None = None
     """Runs that belong together; by default environment and algorithm."""
     tags: tuple[str, ...] = ()

@@ -162,6 +162,7 @@ def test_interrupting_says_how_to_go_on(tiny, tmp_path):
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130
     assert "--run-dir run --resume" in output
+    assert "error" not in output
     assert "Traceback" not in output
 
 
@@ -294,7 +295,37 @@ def test_a_run_without_a_checkpoint(script, tiny, tmp_path, capsys):
     assert "metrics but no checkpoint.pt" in capsys.readouterr().err
     assert (run / "metrics.jsonl").read_bytes() == logged
     (run / "metrics.jsonl").unlink()  # as after a kill before the first iteration
-    assert script("train.py", "--run-dir", run, "--resume") == 0
+    before = (run / "config.yaml").read_bytes()
+    assert script("train.py", "--run-dir", run, "--resume", "--seed", 5) == 2
+    assert "seed: the run has 0, you ask for 5" in capsys.readouterr().err
+    assert (run / "config.yaml").read_bytes() == before
+    assert script("train.py", "--run-dir", run, "--resume", "--iterations", 2) == 0
+    assert runs.read_experiment(run).iterations == 2
+    assert script("evaluate.py", run, "--tasks", 2) == 0
+
+
+def test_a_run_is_named_after_what_it_trains(script, tiny, tmp_path, monkeypatch, capsys):
+    """After its config, or after its family and algorithm where these are others."""
+    monkeypatch.chdir(tmp_path)
+    for flags, name in (
+        ((), f"{tmp_path.name}-tiny-seed0"),
+        (("--algorithm", "promp"), "PointNav-v0-promp-seed0"),
+        (("--env.id", "HalfCheetahVel", "--seed", 3), "HalfCheetahVel-v0-maml_trpo-seed3"),
+    ):
+        assert script("train.py", tiny, "--iterations", 0, *flags) == 0
+        (run,) = (tmp_path / "runs").glob(f"{name}-*")
+        output = capsys.readouterr().out
+        assert f"metarl evaluate {run.relative_to(tmp_path)}" in output
+        assert "learning.png" not in output or (run / "learning.png").exists()
+    assert runs.read_experiment(run).env.id == "envs:metarl/HalfCheetahVel-v0"
+
+
+def test_each_of_several_starts_at_once_has_a_folder(tiny, tmp_path):
+    words = command("train.py", tiny, "--iterations", 0)
+    alone = {**os.environ, "PYTHONPATH": str(ROOT)}
+    starts = [subprocess.Popen(words, cwd=tmp_path, env=alone, stdout=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in starts] == [0, 0, 0]
+    assert len(list((tmp_path / "runs").glob("*/checkpoint.pt"))) == 3
 
 
 def test_a_mistake_leaves_no_run_behind(script, tiny, tmp_path, monkeypatch):
@@ -360,6 +391,9 @@ def test_two_processes_do_not_train_one_run(script, tiny, tmp_path, capsys):
         (["--env.id", "HalfCheetahVle"], "Did you mean 'HalfCheetahVel'?"),
         (["--env.id", "metarl/HalfCheetahVle-v0"], "Did you mean 'HalfCheetahVel'?"),
         (["--seed", "１"], "'１' is no whole number"),
+        (["--seed", "1_0"], "'1_0' is no whole number"),
+        (["--threads", "1000000000"], "threads = 1000000000"),
+        (["--tracking.project", ""], "tracking.project = ''"),
     ],
 )
 def test_a_wrong_setting_ends_in_one_message(script, tiny, tmp_path, capsys, flags, message):
