@@ -48,7 +48,7 @@ class Sphere:
 
 @dataclass(frozen=True)
 class Arrow:
-    """A marker in the picture: from start to end [m], with a text beside it."""
+    """A marker in the picture: from start to end [m], in the viewer with a text beside it."""
 
     start: tuple[float, float, float]
     end: tuple[float, float, float]

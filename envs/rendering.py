@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import mujoco
 import numpy as np
@@ -41,10 +42,10 @@ class Picture:
         return self._renderer.model
 
     def draw(self, data: mujoco.MjData, markers: Sequence[Marker]) -> np.ndarray:
-        """The picture (SIZE, SIZE, 3), uint8."""
+        """The picture (SIZE, SIZE, 3), uint8. Arrows have no label: it would cover short ones, and titles say it."""
         self._renderer.update_scene(data, self._camera)
         for marker in markers:
-            add(self._renderer.scene, marker)
+            add(self._renderer.scene, replace(marker, label="") if isinstance(marker, Arrow) else marker)
         return self._renderer.render()
 
     def close(self) -> None:

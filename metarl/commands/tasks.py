@@ -12,6 +12,7 @@ import importlib
 import inspect
 import math
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -36,6 +37,7 @@ from metarl.sampling.registry import find, full_id, import_module_of
 STEPS = 10  # random steps into an episode a task is drawn
 COLUMNS = 3
 CELL = 3.2  # [inch] of one picture
+TITLE = 40  # letters in a line above it
 
 
 @settings
@@ -118,7 +120,7 @@ def contact_sheet(spec: EnvSpec, count: int, path: Path) -> None:
     for place, task in enumerate(tasks, start=1):
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(picture_of(env, task))
-        axes.set_title(task.label, fontsize=9)
+        axes.set_title(textwrap.fill(task.label, TITLE), fontsize=9)
         axes.set_axis_off()
     env.close()
     figure.savefig(path, dpi=110)

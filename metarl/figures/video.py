@@ -57,7 +57,7 @@ class Episode:
 
     def captions(self, *lines: str) -> list[str]:
         """One caption for each frame: `lines`, the return so far, and velocities as means of the last few steps."""
-        columns = [[f"return {value:z.1f}" for value in self.running_return]]
+        columns = [[f"now: return {value:z.1f}" for value in self.running_return]]
         for name, values in self.velocities.items():
             words = ("–", *map(_in_words, trailing_mean(values)))
             columns.append([f"{name.replace('_', ' ')} {value}" for value in words])

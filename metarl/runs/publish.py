@@ -193,8 +193,8 @@ def record_video(
     frames = side_by_side(
         before.frames,
         after.frames,
-        before.captions("before adaptation", task.label),
-        after.captions(f"after {steps} step{'s' * (steps != 1)}", task.label),
+        before.captions("before adaptation", f"task: {task.label}"),
+        after.captions(f"after {steps} step{'s' * (steps != 1)}", f"task: {task.label}"),
     )
     write_mp4(file, frames, fps, coarseness)
 

@@ -85,9 +85,9 @@ def test_an_episode_stops_after_max_steps():
 def test_captions_follow_the_return():
     episode = Episode(grey(3), np.array([1.0, -2.5]))
     assert episode.captions("before", "goal 1 m/s") == [
-        "before\ngoal 1 m/s\nreturn 0.0",
-        "before\ngoal 1 m/s\nreturn 1.0",
-        "before\ngoal 1 m/s\nreturn -1.5",
+        "before\ngoal 1 m/s\nnow: return 0.0",
+        "before\ngoal 1 m/s\nnow: return 1.0",
+        "before\ngoal 1 m/s\nnow: return -1.5",
     ]
 
 
@@ -95,9 +95,9 @@ def test_captions_show_velocities_as_means_of_the_last_steps():
     steps = np.arange(12.0)
     episode = Episode(grey(13), np.zeros(12), {"x_velocity": steps, "velocity": np.stack([steps, -steps], -1)})
     lines = [caption.splitlines()[-1] for caption in episode.captions("before")]
-    assert lines[0] == "return 0.0, x velocity –, velocity –"
-    assert lines[2] == "return 0.0, x velocity 0.50 m/s, velocity (0.50, -0.50) m/s"
-    assert lines[-1] == "return 0.0, x velocity 6.50 m/s, velocity (6.50, -6.50) m/s"  # of 2, 3, …, 11
+    assert lines[0] == "now: return 0.0, x velocity –, velocity –"
+    assert lines[2] == "now: return 0.0, x velocity 0.50 m/s, velocity (0.50, -0.50) m/s"
+    assert lines[-1] == "now: return 0.0, x velocity 6.50 m/s, velocity (6.50, -6.50) m/s"  # of 2, 3, …, 11
 
 
 def test_there_is_a_velocity_for_each_step():

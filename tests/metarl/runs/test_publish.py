@@ -120,8 +120,11 @@ def test_captions_say_how_many_steps(film, monkeypatch):
     monkeypatch.setattr(publish, "side_by_side", panels)
     film(1)
     left, right = panels.call_args.args[2:]
-    assert (left[0], left[-1]) == ("before adaptation\ntask 0\nreturn 0.0", f"before adaptation\ntask 0\nreturn {T}.0")
-    assert right[0] == "after 2 steps\ntask 0\nreturn 0.0"
+    assert (left[0], left[-1]) == (
+        "before adaptation\ntask: task 0\nnow: return 0.0",
+        f"before adaptation\ntask: task 0\nnow: return {T}.0",
+    )
+    assert right[0] == "after 2 steps\ntask: task 0\nnow: return 0.0"
 
 
 @pytest.fixture
