@@ -128,7 +128,7 @@ def test_what_is_done_is_not_done_again(folders, tmp_path, capsys):
     few = ("--tasks", 2, "--steps", 1, "--rollouts", 2, "--workers", 1)
     assert script("baseline.py", run, *few) == 0
     output = capsys.readouterr().out
-    assert "Without --pretrained, its curve is left out: configs/point_nav/pretrained.yaml trains one" in output
+    assert "Without --pretrained, its curve is left out: metarl train point_nav/pretrained trains one" in output
     assert "Without --oracle" in output
     content, done, told = (run / "baseline.json").read_bytes(), times(run), (run / "metrics.jsonl").read_bytes()
     assert len(done) == 2 * 2

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from metarl import config, runs
 from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
+from metarl.config import shipped
 from metarl.errors import UserError
 from metarl.evaluation import evaluate
 from metarl.experiment import Experiment
@@ -29,7 +30,6 @@ TASKS = 20
 """Test tasks, where so many different ones exist."""
 POINTS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 VISIBLE = "goal_visible"
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ def advice(experiment: Experiment, name: str) -> str:
     """Which config trains what to compare with, `pretrained` or `oracle`."""
     family = family_name(experiment.env.id).rsplit("-v", 1)[0]
     folder = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9]d)(?=[A-Z])", "_", family).lower()
-    own = f"configs/{folder}/{name}.yaml"
-    if (ROOT / own).is_file():
-        return f"{own} trains one; env and policy have to be those of the run"
-    return f"configs/point_nav/{name}.yaml is an example; env and policy have to be those of the run"
+    own = f"{folder}/{name}"
+    if own in shipped.names():
+        return f"metarl train {own} trains one; env and policy have to be those of the run"
+    return f"the config point_nav/{name} is an example; env and policy have to be those of the run"

@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+TIMED = 3  # iterations, after which it is said how long the others will take
 PATIENCE = 3.0  # [s] without a bar
 
 
@@ -87,6 +88,12 @@ class TrainingProgress:
             f"  {metrics['time/environment_steps_per_s'] / 1000:.0f}k steps/s"
         )
         self._bar.update(self._task, completed=iteration, description=text)
+        if iteration - self._first == TIMED < self._iterations - self._first:
+            minutes = (time.monotonic() - self._began) / TIMED * (self._iterations - iteration) / 60
+            self.note(
+                f"each iteration is episodes, adaptation and one outer step: about "
+                f"{minutes:.1f} min more on this machine"
+            )
         if not self._console.is_terminal:
             per_iteration = (time.monotonic() - self._began) / max(iteration - self._first, 1)
             left = per_iteration * (self._iterations - iteration)

@@ -253,7 +253,7 @@ def test_twenty_tasks_or_as_many_as_there_are(adapts, tmp_path):
         ("pretrained", SEES, "(?s)cannot be compared.*env.options.goal_visible is True"),
         ("pretrained", replace(JOINT, env=replace(JOINT.env, horizon=6)), "env.horizon is 6, in .*adapts 5"),
         ("pretrained", replace(JOINT, policy=Policy(hidden_sizes=(5,))), "policy.hidden_sizes is"),
-        ("oracle", JOINT, "does not see its goal: env.options.goal_visible is False. configs/point_nav/oracle.yaml"),
+        ("oracle", JOINT, "does not see its goal: env.options.goal_visible is False. metarl train point_nav/oracle"),
         ("oracle", replace(SEES, algorithm=ADAPTS.algorithm), "was trained to adapt"),
         ("oracle", replace(SEES, env=replace(SEES.env, id="envs:metarl/ReacherGoal-v0")), "env.id is 'envs:metarl/Re"),
     ],
@@ -286,6 +286,6 @@ def test_what_does_not_adapt_takes_part_by_another_flag(tmp_path, experiment, fl
 
 def test_advice_names_the_config_of_the_family():
     cheetah = replace(ADAPTS, env=Environment(id="envs:metarl/HalfCheetahVel-v0"))
-    assert advice(cheetah, "oracle").startswith("configs/half_cheetah_vel/oracle.yaml trains one")
+    assert advice(cheetah, "oracle").startswith("metarl train half_cheetah_vel/oracle trains one")
     other = replace(ADAPTS, env=Environment(id="envs:metarl/Walker2dVel-v0"))
-    assert advice(other, "pretrained").startswith("configs/point_nav/pretrained.yaml is an example")
+    assert advice(other, "pretrained").startswith("the config point_nav/pretrained is an example")
