@@ -1,10 +1,16 @@
-"""Files: written so that a crash or a full disk never leaves half of one; JSON read so that nothing in it can crash."""
+"""Files: written so that a crash or a full disk never leaves half of one; JSON and archives read within bounds."""
 
 import json
 import math
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
+
+UNPACKED = 2**30
+"""Bytes that an archive may unpack to; one that is larger itself, as many as it has."""
+DESCRIBED = 2**24
+"""The same for a member that becomes Python objects, a pickle or JSON, which take many times the memory."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -36,6 +42,25 @@ def _discard(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError:
         return
+
+
+def check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse, before anything is read, an archive of `size` bytes that declares to unpack to far more.
+
+    What torch and this suite write is not compressed, so that it is never refused, however large.
+
+    Errors: ValueError, in one line, with the size and the limit.
+    """
+    members = archive.infolist()
+    _check_size("it unpacks", sum(member.file_size for member in members), max(UNPACKED, size))
+    for member in members:
+        if member.filename.rpartition("/")[-1] in ("data.pkl", "data"):
+            _check_size(f"its part {member.filename[:60]!r} unpacks", member.file_size, max(DESCRIBED, size))
+
+
+def _check_size(what: str, size: int, most: int) -> None:
+    if size > most:
+        raise ValueError(f"{what} to {size:,} bytes, and at most {most:,} are read")
 
 
 def parse_json(content: bytes | str) -> Any:

@@ -26,6 +26,9 @@ COMMAND_LINE = "the command line"
 ABSENT = "(absent)"
 """Stands in a difference for the value of a key that one side does not have."""
 
+LINES = 18
+"""Problems that are told: with a title and the number of the others, a message of 20 lines."""
+
 _EXPECTED = {
     "missing": "missing, and it has no default",
     "union_tag_not_found": "missing: which kind of section this is",
@@ -49,7 +52,7 @@ def load(path: Path | str, cls: type[T]) -> T:
     path = Path(path)
     if not path.is_file():
         raise no_such_file("config", path, "*.yaml")
-    return from_dict(strict_yaml.parse(path.read_bytes(), str(path)), cls, source=str(path))
+    return from_dict(strict_yaml.read(path), cls, source=str(path))
 
 
 def override(
@@ -170,8 +173,10 @@ def _checked(data: Mapping[str, Any], cls: type[T], base: T | None, source: str)
     try:
         return _adapter(cls).validate_json(json.dumps(full))
     except ValidationError as error:
-        lines = [_line(detail, full, cls) for detail in error.errors(include_url=False)]
-    raise UserError(_refused(source, lines))
+        details = error.errors(include_url=False)
+    lines = [_line(detail, full, cls) for detail in details[:LINES]]
+    more = [f"… and {len(details) - LINES:,} lines more"] if len(details) > LINES else []
+    raise UserError(_refused(source, [*lines, *more]))
 
 
 def _refused(source: str, lines: Sequence[str]) -> str:
@@ -190,7 +195,7 @@ def _line(detail: ErrorDetails, data: Mapping[str, Any], cls: type) -> str:
     keys = _keys(detail, data)
     match detail["type"]:
         case "unexpected_keyword_argument":
-            return f"{shortened(_dotted(keys))}: no such setting.{nearest(str(keys[-1]), _siblings(keys, data, cls))}"
+            return f"{_dotted(keys)}: no such setting.{nearest(str(keys[-1]), _siblings(keys, data, cls))}"
         case "union_tag_invalid":
             tag, known = detail["ctx"]["tag"], detail["ctx"]["expected_tags"].replace("'", "").split(", ")
             return f"{_dotted([*keys, NAME])} = {shortened(repr(tag))}: no such name.{nearest(str(tag), known)}"
@@ -222,7 +227,7 @@ def _siblings(keys: Sequence[str | int], data: Any, cls: type | None) -> list[st
 
 
 def _dotted(keys: Sequence[str | int]) -> str:
-    return ".".join(map(str, keys))
+    return shortened(".".join(map(str, keys)))
 
 
 def _in_short(message: str) -> str:

@@ -1,17 +1,25 @@
 """YAML without its surprises: `1e-3` is a number, `on` is a word, and a key stands once.
 
 Scalars are read by the core schema of YAML 1.2, apart from `1_000_000`, which is a number too. Only plain
-data exists: tags that build other objects are refused.
+data exists: tags that build other objects are refused. So are aliases, by which a few hundred bytes can stand for
+gigabytes.
 """
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml import MappingNode, SafeDumper, SafeLoader, SequenceNode
+from yaml import AliasEvent, MappingNode, Node, SafeDumper, SafeLoader, ScalarNode, SequenceNode
 
-from metarl.errors import UserError
+from metarl.errors import UserError, shortened
+
+LARGEST = 2**20
+"""Bytes of a file that is read."""
+
+PROBLEM = 200
+"""Letters of a message of the YAML parser, which may quote the file."""
 
 _TAG = "tag:yaml.org,2002:"
 
@@ -35,19 +43,28 @@ _CONSTRUCTORS = {
 def parse(content: bytes, source: str) -> dict[str, Any]:
     """The mapping that a YAML document holds; an empty document is an empty mapping.
 
-    Errors: `UserError`, with the line in `source`, when it is not YAML, repeats a key or is no mapping.
+    Errors: `UserError`, with the line in `source`, when it is not YAML, repeats a key, has an alias or is no mapping,
+    and when it is larger than `LARGEST`.
     """
+    if len(content) > LARGEST:
+        raise UserError(f"{source} has more than {LARGEST:,} bytes: no config is as large as that.")
     try:
         data = yaml.load(content, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{source}{line}: not valid YAML: {error.problem}.") from error
+        raise UserError(f"{source}{line}: not valid YAML: {shortened(str(error.problem), PROBLEM)}.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{source}: not valid YAML: {error}.") from error
+        raise UserError(f"{source}: not valid YAML: {shortened(str(error), PROBLEM)}.") from error
     if data is not None and not isinstance(data, dict):
         found = type(data).__name__
         raise UserError(f"{source} holds a {found}; a config is a mapping, one 'key: value' per line.")
     return data or {}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The mapping in the file at `path`, of which no more than `LARGEST` bytes are read. Errors: those of `parse`."""
+    with path.open("rb") as file:
+        return parse(file.read(LARGEST + 1), str(path))
 
 
 def text(data: Mapping[str, Any]) -> str:
@@ -64,6 +81,24 @@ class _Loader(SafeLoader):
     yaml_implicit_resolvers = _RESOLVERS
     yaml_constructors = _CONSTRUCTORS
 
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """The next node; an alias is refused."""
+        if self.check_event(AliasEvent):
+            event = self.peek_event()
+            problem = f"the alias *{event.anchor} is not read: write out what it stands for"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_object(self, node: Node, deep: bool = False) -> Any:
+        """The value of a node; one that its tag does not fit, such as `!!bool maybe`, is refused."""
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            kind = node.tag.removeprefix(_TAG)
+            found = shortened(repr(node.value)) if isinstance(node, ScalarNode) else "the list or mapping"
+            problem = f"{found} is no {kind}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
 
 class _Dumper(SafeDumper):
     yaml_implicit_resolvers = _RESOLVERS
@@ -78,7 +113,7 @@ def _mapping(loader: _Loader, node: MappingNode) -> dict[str, Any]:
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str) or key in data:
-            problem = f"the key {key!r} {'stands twice' if isinstance(key, str) else 'is no word'}"
+            problem = f"the key {shortened(repr(key))} {'stands twice' if isinstance(key, str) else 'is no word'}"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
         data[key] = loader.construct_object(value_node, deep=True)
     return data

@@ -47,7 +47,7 @@ class Sweep:
         """
         if not path.is_file():
             raise no_such_file("sweep", path, "*.yaml")
-        data = strict_yaml.parse(path.read_bytes(), str(path))
+        data = strict_yaml.read(path)
         if missing := [key for key in ("program", "metric", "parameters") if key not in data]:
             raise UserError(f"{path} lacks {', '.join(missing)}. The shipped sweeps/point_nav is an example.")
         if data.get("method") != "grid":

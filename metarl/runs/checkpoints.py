@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,15 @@ import torch
 from torch import Tensor
 
 from metarl.errors import UserError, no_such_file
-from metarl.files import write_atomically
+from metarl.files import UNPACKED, check_unpacked, write_atomically
 
 FORMAT = "metarl-checkpoint"
 VERSION = 1
+
+ENTRY = 64
+"""Bytes that an entry of plain data counts for, about what it takes in memory."""
+DEEPEST = 100
+"""Levels of lists and mappings in each other."""
 
 _SCALARS = (str, int, float, bool, type(None))
 
@@ -23,8 +29,8 @@ def save(path: Path | str, state: dict[str, Any]) -> None:
     `state` holds tensors, dicts, lists, tuples, str, int, float, bool and None. Tensors are stored as values:
     on the CPU, detached from any graph and from the memory they share.
 
-    Errors: `TypeError` names the entry that holds anything else; `OSError` names `path`, and the file that
-    was there before survives.
+    Errors: `TypeError` names the entry that holds anything else, `ValueError` that of an integer beyond 64 bits, which
+    `load` could not read; `OSError` names `path`, and the file that was there before survives.
     """
     content = {"format": FORMAT, "version": VERSION, "state": _portable(state, "state")}
     buffer = io.BytesIO()
@@ -35,20 +41,24 @@ def save(path: Path | str, state: dict[str, Any]) -> None:
 def load(path: Path | str) -> dict[str, Any]:
     """The state that `save` wrote to `path`; its tensors are on the CPU.
 
-    Errors: `UserError` when the file is missing, damaged, of another program or of another version. No code
-    in the file is ever run.
+    Errors: `UserError` when the file is missing, damaged, of another program or of another version, or would take far
+    more memory than its size. No code in the file is ever run.
     """
     path = Path(path)
     if not path.is_file():
         raise no_such_file("checkpoint", path, f"*{path.suffix}")
     _check_archive(path)
-    return _state(_read(path), path)
+    content = _read(path)
+    _check_content(content, path)
+    return _state(content, path)
 
 
 def _portable(value: Any, where: str) -> Any:
     """`value` with its tensors detached; refuses what `load` could not read back."""
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{where} is an integer of {value.bit_length()} bits; a checkpoint holds those of 64 bits")
     if type(value) in _SCALARS:
         return value
     if type(value) in (list, tuple):
@@ -68,12 +78,13 @@ def _plain_key(key: Any, where: str) -> str | int:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse a file that is no zip archive, or whose members do not match their checksums."""
+    """Refuse a file that is no zip archive, unpacks to too much, or whose members do not match their checksums."""
     try:
         whole = zipfile.is_zipfile(path)
         damaged = None
         if whole:
             with zipfile.ZipFile(path) as archive:
+                check_unpacked(archive, path.stat().st_size)
                 damaged = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise _unreadable(path, f"its contents are damaged ({error})") from error
@@ -91,6 +102,40 @@ def _read(path: Path) -> Any:
         raise _unreadable(path, reason) from error
 
 
+def _check_content(content: Any, path: Path) -> None:
+    """Refuse what `save` does not write, and references to one entry from many places that stand for endless data."""
+    room, level = max(UNPACKED, ENTRY * path.stat().st_size), [content]
+    for _ in range(DEEPEST):
+        inside: list[Any] = []
+        for item in level:
+            held = _held(item, path)
+            room -= ENTRY * (1 + len(held)) + _size(item)
+            if room < 0:
+                raise _unreadable(path, f"what it describes takes more than {UNPACKED:,} bytes")
+            inside += held
+        level = inside
+    if level:
+        raise _unreadable(path, f"it is nested more than {DEEPEST} levels deep")
+
+
+def _held(item: Any, path: Path) -> Collection[Any]:
+    """What a list, tuple or mapping holds, keys included."""
+    if isinstance(item, dict):
+        return [*item, *item.values()]
+    if isinstance(item, list | tuple):
+        return item
+    if isinstance(item, Tensor) or type(item) in _SCALARS:
+        return ()
+    raise _unreadable(path, f"it holds more than tensors and plain data: a {type(item).__name__}")
+
+
+def _size(item: Any) -> int:
+    """Bytes of a tensor, as if it shared no memory, and letters of a text."""
+    if isinstance(item, Tensor):
+        return item.numel() * item.element_size()
+    return len(item) if isinstance(item, str) else 0
+
+
 def _state(content: Any, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _unreadable(path, "it is a torch file of another program")
@@ -100,6 +145,8 @@ def _state(content: Any, path: Path) -> dict[str, Any]:
             f"{path} is a checkpoint of version {version}; this metarl-suite reads version {VERSION}. "
             "Use the release that wrote it, or a newer one."
         )
+    if not isinstance(content.get("state"), dict):
+        raise _unreadable(path, "it holds no state")
     return content["state"]
 
 

@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import Tensor, nn
 
 from metarl.errors import UserError, nearest, no_such_file
-from metarl.files import write_atomically
+from metarl.files import check_unpacked, write_atomically
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sb3.conversion import (
     actor_params,
@@ -168,11 +168,11 @@ def _of_model(model: BaseAlgorithm) -> _Found:
 def _of_file(path: Path) -> _Found:
     if not path.is_file():
         raise no_such_file("model of Stable-Baselines3", path, "*.zip")
-    content = io.BytesIO(path.read_bytes())
     try:
-        with zipfile.ZipFile(content) as archive:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            check_unpacked(archive, path.stat().st_size)
             settings = json.loads(archive.read("data"))
-            state = torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
+            state = _tensors(archive.read("policy.pth"))
         return _Found(
             where=str(path),
             state=dict(state),
@@ -187,6 +187,13 @@ def _of_file(path: Path) -> _Found:
             f"{path} cannot be read as a model of Stable-Baselines3 ({type(error).__name__}: {error}). "
             "Use a file that model.save() wrote."
         ) from error
+
+
+def _tensors(content: bytes) -> Mapping[str, Tensor]:
+    """The parameters in a file of torch, which is an archive too."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        check_unpacked(archive, len(content))
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def _action_space(described: Mapping[str, Any]) -> object:

@@ -18,6 +18,11 @@ from metarl.config import strict_yaml
 from metarl.config.settings import settings
 from metarl.errors import RunFailed, UserError, exits_cleanly, nearest
 
+LAUGHS = "a: &a [ha, ha, ha, ha, ha, ha, ha, ha]\n" + "".join(
+    f"{key}: &{key} [{', '.join([f'*{before}'] * 8)}]\n" for before, key in zip("abcdefghi", "bcdefghij", strict=True)
+)
+"""Four hundred bytes that stand for a billion words."""
+
 
 @settings
 class Trust:
@@ -227,6 +232,16 @@ def test_a_default_counts_below_a_section_too():
         ("seed", "holds a str; a config is a mapping"),
         ("env: &a [*a]", "line 1: not valid YAML"),
         ("env: &a {b: *a}", "line 1: not valid YAML"),
+        (LAUGHS, r"line 2: not valid YAML: the alias \*a is not read: write out what it stands for"),
+        ("env: !!map [1]", "line 1: not valid YAML: the list or mapping is no map"),
+        ("env: !!map a", "line 1: not valid YAML: 'a' is no map"),
+        ("seed: !!bool maybe", "line 1: not valid YAML: 'maybe' is no bool"),
+        ("seed: !!int ''", "line 1: not valid YAML: '' is no int"),
+        ("seed: !!float ''", "line 1: not valid YAML: '' is no float"),
+        (f"seed: !!int {'9' * 5000}", "line 1: not valid YAML: '9{98}… is no int"),
+        ("env: !!python/object/apply:os.system ['id']", "line 1: not valid YAML: .*python/object/apply:os.system"),
+        (f"{'k' * 900}: 1\n{'k' * 900}: 1\n", "line 2: not valid YAML: the key 'k{98}… stands twice"),
+        ("#" * (2**20 + 1), "has more than 1,048,576 bytes: no config is as large as that"),
         ("env: !!python/name:os.system", "line 1: not valid YAML"),
         ("env: !!timestamp 2026-01-01", "line 1: not valid YAML"),
         ("seed: !!int x", "not valid YAML"),
@@ -237,6 +252,21 @@ def test_a_default_counts_below_a_section_too():
 def test_what_is_no_yaml_is_told_with_its_line(tmp_path, text, message):
     with pytest.raises(UserError, match=f"run.yaml.*{message}"):
         load(tmp_path, text)
+
+
+def test_twenty_thousand_mistakes_are_told_in_twenty_lines(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, "".join(f"setting_{i}: 1\n" for i in range(20_000)))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 20
+    assert lines[1].startswith("  setting_0: no such setting")
+    assert lines[-1] == "  … and 19,982 lines more"
+
+
+def test_long_keys_and_values_are_cut_to_a_line(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, f"seed: {'x' * 9000}\n? {'k' * 900}\n: 1\n")
+    assert all(len(line) < 250 for line in str(caught.value).splitlines()[1:])
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pickle
 import re
+import struct
 import subprocess
 import sys
 import zipfile
@@ -91,6 +92,17 @@ def test_what_could_not_be_read_back_is_refused_by_name(path, state, where):
     with pytest.raises(TypeError, match=re.escape(where)):
         checkpoints.save(path, state)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("number", [10**620, 2**63, -(2**63) - 1])
+def test_an_integer_beyond_64_bits_is_refused_by_name(path, number):
+    with pytest.raises(
+        ValueError, match=r"state\['a'\]\[0\] is an integer of \d+ bits; a checkpoint holds those of 64"
+    ):
+        checkpoints.save(path, {"a": [number]})
+    assert not path.exists()
+    checkpoints.save(path, {"most": 2**63 - 1, "least": -(2**63)})
+    assert checkpoints.load(path) == {"most": 2**63 - 1, "least": -(2**63)}
 
 
 def test_missing_folders_are_made_and_nothing_else_is_left(tmp_path):
@@ -226,4 +238,60 @@ def test_a_zip_archive_that_is_no_torch_file_is_refused(path):
 def test_a_newer_version_asks_for_an_update(path):
     torch.save({"format": checkpoints.FORMAT, "version": 2, "state": {}}, path)
     with pytest.raises(UserError, match="version 2; this metarl-suite reads version 1"):
+        checkpoints.load(path)
+
+
+def declares(content, size):
+    """An archive whose last member says that it unpacks to so many bytes."""
+    at = content.rindex(b"PK\x01\x02") + 24
+    return content[:at] + struct.pack("<I", size) + content[at + 4 :]
+
+
+def test_an_archive_that_unpacks_to_gigabytes_is_refused_before_it_is_read(path):
+    checkpoints.save(path, {"theta": torch.zeros(3)})
+    path.write_bytes(declares(path.read_bytes(), 3 * 2**30))
+    with pytest.raises(UserError, match=r"it unpacks to 3,221,\d{3},\d{3} bytes, and at most 1,073,741,824 are read"):
+        checkpoints.load(path)
+
+
+def test_a_pickle_that_unpacks_to_many_megabytes_is_refused(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("last/data.pkl", b"]" * (2**24 + 1))
+    assert path.stat().st_size < 50_000
+    with pytest.raises(
+        UserError, match=r"'last/data.pkl' unpacks to 16,777,217 bytes, and at most 16,777,216 are read"
+    ):
+        checkpoints.load(path)
+
+
+def laughing():
+    """Ten to the power of ten words, in a list of ten references to one list of ten references …"""
+    words = ["ha"] * 10
+    for _ in range(9):
+        words = [words] * 10
+    return words
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"experiment": laughing()}, "what it describes takes more than 1,073,741,824 bytes"),
+        ({"text": ["ha" * 10_000] * 10**6}, "what it describes takes more"),
+        ({"w": torch.zeros(1).expand(10**10)}, "what it describes takes more"),
+        ({"a": {1, 2}}, "more than tensors and plain data: a set"),
+        (3, "it holds no state"),
+    ],
+)
+def test_what_save_would_not_write_is_refused(path, state, message):
+    torch.save({"format": checkpoints.FORMAT, "version": checkpoints.VERSION, "state": state}, path)
+    with pytest.raises(UserError, match=message):
+        checkpoints.load(path)
+
+
+def test_what_is_nested_too_deeply_is_refused(path):
+    state = {"a": 1}
+    for _ in range(120):
+        state = {"a": state}
+    torch.save({"format": checkpoints.FORMAT, "version": checkpoints.VERSION, "state": state}, path)
+    with pytest.raises(UserError, match="nested more than 100 levels deep"):
         checkpoints.load(path)

@@ -1,15 +1,18 @@
 """The bridge to Stable-Baselines3, on its own algorithms and on robots of the suite."""
 
 import base64
+import io
 import json
 import math
 import pickle
 import shutil
+import struct
 import subprocess
 import sys
 import warnings
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium
@@ -828,3 +831,27 @@ def test_settings_that_make_no_sense_are_refused():
         learner(policy=replace(POINT, action_size=3))
     with pytest.raises(UserError, match=r"lack those of a critic: learner.initial"):
         learn(learner(), parameters(POINT))
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_refused_before_it_is_read():
+    export("policy.zip", POINT, parameters(POINT))
+    content = Path("policy.zip").read_bytes()
+    at = content.rindex(b"policy.pth") - 22  # the size in the directory at the end
+    Path("bomb.zip").write_bytes(content[:at] + struct.pack("<I", 3 * 2**30) + content[at + 4 :])
+    with pytest.raises(UserError, match=r"it unpacks to 3,22\d,\d{3},\d{3} bytes, and at most 1,073,741,824 are read"):
+        read("bomb.zip", POINT)
+
+
+def test_settings_and_parameters_that_unpack_to_many_megabytes_are_refused():
+    with zipfile.ZipFile("settings.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data", b"[" * (2**24 + 1))
+    with pytest.raises(UserError, match=r"its part 'data' unpacks to 16,777,217 bytes"):
+        read("settings.zip", POINT)
+    torch_file = io.BytesIO()
+    with zipfile.ZipFile(torch_file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("policy/data.pkl", b"]" * (2**24 + 1))
+    with zipfile.ZipFile("policy.zip", "w") as archive:
+        archive.writestr("data", "{}")
+        archive.writestr("policy.pth", torch_file.getvalue())
+    with pytest.raises(UserError, match=r"its part 'policy/data.pkl' unpacks to 16,777,217 bytes"):
+        read("policy.zip", POINT)
