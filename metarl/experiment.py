@@ -10,6 +10,7 @@ from metarl.algorithms import Algorithm
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.config.settings import LARGEST, settings
 from metarl.inner.sgd import SGD
+from metarl.seeding import SEEDS
 
 
 @settings
@@ -110,7 +111,7 @@ class Experiment:
     start_from: str | None = None
     """A model of Stable-Baselines3 (.zip) whose actor is theta before any training; by default theta is random. It must
     have learned without VecNormalize's scaling of observations, which is not in the file."""
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=SEEDS)
     """Everything random in the run follows from it."""
     threads: int = Field(0, ge=0, le=4096)
     """Threads for simulation and for gradients; 0 uses all available cores. The results do not depend on it."""

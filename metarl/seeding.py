@@ -10,6 +10,9 @@ from enum import IntEnum
 
 import numpy as np
 
+SEEDS = 2**63
+"""Seeds of runs and measurements lie in [0, SEEDS): those that every file of a run can hold."""
+
 
 class Purpose(IntEnum):
     """What random numbers are drawn for. The values are part of what makes a run repeatable: never renumber."""
@@ -28,7 +31,7 @@ def stream(seed: int, purpose: Purpose, iteration: int = 0, phase: int = 0, task
     """The random stream of one address.
 
     Args:
-        seed: the run's seed, non-negative.
+        seed: the run's seed, in [0, SEEDS).
         purpose: what the numbers are for.
         iteration: outer iteration.
         phase: adaptation step within the iteration, 0..K.

@@ -30,6 +30,7 @@ from metarl.machine import available_cores
 from metarl.report import baseline_record
 from metarl.runs.console import counting, show, shown
 from metarl.runs.tracking import requested_mode
+from metarl.seeding import SEEDS
 from metarl.threads import set_threads
 
 WIDTH = 100
@@ -58,7 +59,7 @@ class Options:
     """E, per step and rollout (default: the run's, 20 as a rule)."""
     workers: int | None = Field(None, ge=1)
     """Tasks at a time (default: as many as cores)."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=SEEDS)
     """Of starts and exploration"""
     learning_rate: float = 1e-3
     """Of PPO"""

@@ -30,6 +30,7 @@ from metarl.report import records
 from metarl.report.evaluation import draw_evaluation, evaluation_table
 from metarl.report.records import META, RANDOM, Checkpoint, Record, Training
 from metarl.runs.directory import State
+from metarl.seeding import SEEDS
 from metarl.threads import set_threads
 
 FILES = {"latest": runs.CHECKPOINT, "best": runs.BEST}
@@ -54,7 +55,7 @@ class Options:
     """Per task and step (default: the run's, 20 as a rule)."""
     later_steps: float | None = Field(None, gt=0)
     """Step size after the trained steps, as a share of it (default: the run's, half as a rule)."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=SEEDS)
     """Of starts and exploration"""
     json: Path | None = None
     """Where the numbers go, the picture beside them (default: RUN_DIR/evaluation-SPLIT.json)."""

@@ -29,6 +29,7 @@ from metarl.meta_policy import MetaPolicy, load
 from metarl.runs.publish import VIDEOS, record_video, spread
 from metarl.runs.tracking import requested_mode
 from metarl.sampling.protocols import TaskSpace, TaskVectorEnv
+from metarl.seeding import SEEDS
 
 FEW = 3
 """Tasks that are filmed where none is named."""
@@ -49,7 +50,7 @@ class Options:
     """Adaptation steps (default: those of the run's test)."""
     episodes: int | None = Field(None, ge=1)
     """Per adaptation step (default: the run's, 20 as a rule)."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=SEEDS)
     """Of the adaptation"""
     out: Path | None = None
     """An mp4 file (default: RUN_DIR/videos/TASK.mp4)."""

@@ -7,7 +7,7 @@ to 10 gradient steps on sinusoids that neither has seen. `--no-pretrained` leave
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Train both networks, test them, tell and draw."""
     arguments, flags = config.known_options(Options, args)
     experiment = settings_of(arguments, flags)
+    runs.check_tracking(experiment.tracking)
     set_threads(1)  # the networks are small
     run_dir = arguments.run_dir or runs.new_dir(f"sinusoid-{arguments.algorithm}-seed{experiment.seed}")
     runs.refuse_used(run_dir)
@@ -95,17 +96,14 @@ def open_tracker(experiment: FewShot, run_dir: Path) -> Tracker:
     """W&B and metrics.jsonl in a new run directory."""
     runs.create(run_dir, experiment)
     tracking, algorithm = experiment.tracking, in_short(experiment.algorithm)
-    return Tracker.open(
-        run_dir,
-        config.to_dict(experiment),
-        mode=tracking.mode,
-        project=tracking.project,
-        group=tracking.group or f"sinusoid/{algorithm}",
+    names = runs.names(
+        tracking,
+        group=f"sinusoid/{algorithm}",
         name=runs.named(run_dir, experiment.seed),
-        run_id=runs.read_id(run_dir),
-        tags=("sinusoid", *algorithm.split(", "), *tracking.tags),
-        axis="iteration",
+        tags=("sinusoid", *algorithm.split(", ")),
     )
+    about, run_id = config.to_dict(experiment), runs.read_id(run_dir)
+    return Tracker.open(run_dir, about, mode=tracking.mode, run_id=run_id, axis="iteration", **asdict(names))
 
 
 def trained(

@@ -26,7 +26,7 @@ from metarl.experiment import Experiment
 from metarl.runs.console import TrainingProgress, command, shown
 from metarl.runs.directory import State
 from metarl.runs.publish import LEARNING, VIDEOS
-from metarl.runs.tracking import Tracker, requested_mode, truncate_metrics
+from metarl.runs.tracking import Tracker, truncate_metrics
 from metarl.sampling.protocols import family_name
 from metarl.sampling.registry import full_id, import_module_of
 from metarl.training import Setup, prepare, train
@@ -73,7 +73,7 @@ def main(args: Sequence[str] | None = None) -> None:
     experiment, name = chosen(arguments, flags)
     given = arguments.run_dir
     setup = prepare(experiment, resumes=arguments.resume and given is not None and runs.has_checkpoint(given))
-    requested_mode(experiment.tracking.mode)
+    runs.check_tracking(experiment.tracking)
     run_dir = given or runs.new_dir(f"{name}-seed{experiment.seed}")
     with runs.locked(run_dir):
         if arguments.resume:

@@ -19,7 +19,7 @@ from metarl.experiment import Tracking
 from metarl.few_shot.regression import DOMAIN, Examples, RegressionMLP, Sinusoids
 from metarl.inner.sgd import SGD
 from metarl.parameters import expand, require_finite
-from metarl.seeding import Purpose, stream
+from metarl.seeding import SEEDS, Purpose, stream
 from metarl.types import AlgorithmState, Experience, Params
 
 TEST_TASKS = 200
@@ -42,7 +42,7 @@ class FewShot:
     """Outer iterations."""
     test_every: int = Field(1000, ge=1)
     """Iterations between tests."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=SEEDS)
     """Everything random follows from it; the test is the same for every seed."""
     tracking: Tracking = Field(default_factory=Tracking)
 

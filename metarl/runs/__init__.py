@@ -7,7 +7,6 @@ from metarl.runs.directory import (
     CHECKPOINT,
     CONFIG,
     LOCK,
-    LONGEST_GROUP,
     MAY_CHANGE,
     METRICS,
     PACKAGES,
@@ -21,7 +20,6 @@ from metarl.runs.directory import (
     keep_best,
     load,
     locked,
-    named,
     new_dir,
     open_tracker,
     read_experiment,
@@ -31,6 +29,7 @@ from metarl.runs.directory import (
     save,
     versions,
 )
+from metarl.runs.naming import check_tracking, named, names
 
 __all__ = [
     "ABOUT",
@@ -39,7 +38,6 @@ __all__ = [
     "CHECKPOINT",
     "CONFIG",
     "LOCK",
-    "LONGEST_GROUP",
     "MAY_CHANGE",
     "METRICS",
     "PACKAGES",
@@ -47,6 +45,7 @@ __all__ = [
     "best_return",
     "check_fits",
     "check_shapes",
+    "check_tracking",
     "create",
     "has_checkpoint",
     "has_metrics",
@@ -54,6 +53,7 @@ __all__ = [
     "load",
     "locked",
     "named",
+    "names",
     "new_dir",
     "open_tracker",
     "read_experiment",

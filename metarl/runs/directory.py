@@ -17,13 +17,12 @@ import json
 import math
 import os
 import platform
-import re
 import subprocess
 import time
 import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from metarl.errors import UserError
 from metarl.experiment import Experiment
 from metarl.few_shot.training import FewShot
 from metarl.files import parse_json, write_atomically
-from metarl.runs import checkpoints
+from metarl.runs import checkpoints, naming
 from metarl.runs.tracking import Tracker
 from metarl.sampling.protocols import family_name
 from metarl.types import AlgorithmState, Params
@@ -44,8 +43,6 @@ CONFIG, METRICS, ABOUT, LOCK = "config.yaml", "metrics.jsonl", "run.json", ".loc
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 BEST_RETURN = "return_after_adaptation"
 """What best.pt holds besides the state."""
-LONGEST_GROUP = 128
-"""Letters that W&B takes in the name of a group."""
 PACKAGES = ("metarl-suite", "torch", "mujoco", "gymnasium", "numpy", "wandb")
 MAY_CHANGE = ("iterations", "threads", "tracking.", "evaluation.videos", "evaluation.film")
 """Settings that may differ when a run is continued: they do not change what an iteration computes."""
@@ -126,22 +123,13 @@ def open_tracker(path: Path, experiment: Experiment) -> Tracker:
     """W&B and metrics.jsonl, under the run's own id; a group in W&B is a family, with its options, and an algorithm."""
     tracking, family, algorithm = experiment.tracking, family_name(experiment.env.id), in_short(experiment.algorithm)
     options = "".join(f" {name}={value}" for name, value in experiment.env.options.items())
-    return Tracker.open(
-        path,
-        config.to_dict(experiment),
-        mode=tracking.mode,
-        project=tracking.project,
-        group=tracking.group or f"{family}{options}/{algorithm}"[:LONGEST_GROUP],
-        name=named(path, experiment.seed),
-        run_id=read_id(path),
-        tags=(family, *algorithm.split(", "), experiment.evaluation.split, *tracking.tags),
+    names = naming.names(
+        tracking,
+        group=f"{family}{options}/{algorithm}",
+        name=naming.named(path, experiment.seed),
+        tags=(family, *algorithm.split(", "), experiment.evaluation.split),
     )
-
-
-def named(path: Path, seed: int) -> str:
-    """The run in W&B: its folder's name, with the seed where that does not tell it."""
-    name = path.resolve().name
-    return name if re.search(rf"seed{seed}(?!\d)", name) else f"{name}-seed{seed}"
+    return Tracker.open(path, config.to_dict(experiment), mode=tracking.mode, run_id=read_id(path), **asdict(names))
 
 
 def has_checkpoint(path: Path) -> bool:

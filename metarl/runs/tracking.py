@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     import wandb
 
 Mode = Literal["auto", "online", "offline", "disabled"]
+OLD_MODES = {"dryrun": "offline", "run": "online"}
+"""What W&B's own modes were called before, and still are in WANDB_MODE."""
 Axis = Literal["environment_steps", "iteration"]
 Cell = str | float | int | bool | None
 """What a table holds besides videos, and a summary."""
@@ -82,6 +84,7 @@ class Tracker:
         name: str | None,
         run_id: str,
         tags: Sequence[str] = (),
+        job_type: str = "train",
         axis: Axis = "environment_steps",
     ) -> Self:
         """Start tracking into `run_dir`, which is created if missing; nothing here ever prompts.
@@ -107,7 +110,7 @@ class Tracker:
             "name": name,
             "id": os.environ.get("WANDB_RUN_ID") or run_id,
             "tags": tuple(dict.fromkeys(tags)),
-            "job_type": "train",
+            "job_type": job_type,
         }
         return cls(run_dir, None if wanted == "disabled" else _start(wanted, arguments, axis))
 
@@ -301,6 +304,7 @@ def requested_mode(mode: str) -> Mode:
         del os.environ["WANDB_MODE"]
     if mode == "auto" and os.environ.get("WANDB_MODE"):
         source, wanted = "WANDB_MODE", os.environ["WANDB_MODE"]
+        wanted = OLD_MODES.get(wanted, wanted)
     if wanted not in get_args(Mode):
         raise UserError(f"{source} is {wanted!r}.{nearest(wanted, get_args(Mode))}")
     return cast(Mode, wanted)

@@ -2,7 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metarl.seeding import Purpose, stream, streams
+from metarl import config
+from metarl.errors import UserError
+from metarl.experiment import Experiment
+from metarl.few_shot.training import FewShot
+from metarl.seeding import SEEDS, Purpose, stream, streams
 
 coordinate = st.integers(0, 5)
 address = st.tuples(st.integers(0, 2**40), st.sampled_from(Purpose), coordinate, coordinate, coordinate)
@@ -52,3 +56,10 @@ def test_purposes_keep_their_numbers():
         ("BOOTSTRAP", 4),
         ("VIDEO", 5),
     ]
+
+
+@pytest.mark.parametrize("settings", [Experiment, FewShot])
+def test_a_seed_that_no_file_could_hold_is_refused(settings):
+    with pytest.raises(UserError, match="seed = 9+…: should be less than 9223372036854775808"):
+        config.from_dict({"seed": int("9" * 620)}, settings)
+    assert config.from_dict({"seed": SEEDS - 1}, settings).seed == SEEDS - 1

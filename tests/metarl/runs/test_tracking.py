@@ -188,7 +188,7 @@ def test_auto_without_login_is_offline_and_silent(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("value", "recorded"), [("disabled", False), ("offline", True)])
+@pytest.mark.parametrize(("value", "recorded"), [("disabled", False), ("offline", True), ("dryrun", True)])
 def test_auto_follows_wandb_mode(tmp_path, monkeypatch, value, recorded):
     monkeypatch.setenv("WANDB_MODE", value)
     with start(tmp_path, mode="auto") as tracker:
