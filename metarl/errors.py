@@ -3,6 +3,7 @@
 import difflib
 import errno
 import functools
+import io
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TextIO, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,6 +77,7 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+        _write_anything(sys.stdout)
         try:
             return main(*args, **kwargs)
         except UserError as error:
@@ -106,6 +108,12 @@ def warns_only(what: str) -> Generator[None]:
         yield
     except Exception as error:
         warnings.warn(f"{what}: {type(error).__name__}: {error}", stacklevel=3)
+
+
+def _write_anything(stream: TextIO) -> None:
+    """Let a stream write letters that it has no code for, such as an arrow in ASCII, as an escape, not as an error."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _names(folder: Path, pattern: str) -> list[str]:

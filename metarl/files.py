@@ -1,8 +1,10 @@
 """Files: written so that a crash or a full disk never leaves half of one; JSON and archives read within bounds."""
 
+import contextlib
 import json
 import math
 import os
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -13,14 +15,15 @@ DESCRIBED = 2**24
 """The same for a member that becomes Python objects, a pickle or JSON, which take many times the memory."""
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, all or nothing; missing folders are made.
+def write_atomically(path: Path, content: bytes, *, make_folders: bool = True) -> None:
+    """Put `content` at `path`, all or nothing; missing folders are made, unless they are known to have been there.
 
     Errors: `OSError` that names `path` (disk full, permission, …); the file that was there before survives.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = draft_of(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
         _write_durably(temporary, content)
         os.replace(temporary, path)
     except OSError as error:
@@ -34,6 +37,45 @@ def _write_durably(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def draft_of(path: Path) -> Path:
+    """Where this process writes what is to become the file at `path`."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def remove_drafts(folder: Path) -> None:
+    """Remove drafts that processes left in a folder, and in those in it, when they were killed."""
+    for path in [*folder.glob(".*"), *folder.glob("*/.*")]:
+        draft = re.fullmatch(r"\..+\.(\d{1,9})\.(tmp|mp4)", path.name)
+        if draft and not _is_running(int(draft[1])):
+            _discard(path)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to somebody else
+        return True
+    return True
+
+
+def append_whole(path: Path, content: bytes) -> None:
+    """Add `content` to the end of the file at `path`, all or nothing; a part that was written is cut off again.
+
+    Errors: `OSError` where it cannot be added.
+    """
+    with path.open("ab", buffering=0) as file:
+        end, rest = file.seek(0, os.SEEK_END), memoryview(content)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(end)
+            raise
 
 
 def _discard(path: Path) -> None:

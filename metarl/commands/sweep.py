@@ -15,6 +15,7 @@ import tyro
 from numpy.typing import NDArray
 from pydantic import Field
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from metarl import config
@@ -77,9 +78,13 @@ def table(sweep: Sweep, title: str, values: NDArray[np.floating]) -> Table:
     """A number for each pair of settings."""
     rows, columns = sweep.values
     made = Table(
-        title=f"{title}; columns: {sweep.short_axes[1]}", title_justify="left", box=None, pad_edge=False, min_width=60
+        title=escape(f"{title}; columns: {sweep.short_axes[1]}"),
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        min_width=60,
     )
-    made.add_column(sweep.short_axes[0], no_wrap=True)
+    made.add_column(escape(sweep.short_axes[0]), no_wrap=True)
     for column in columns:
         made.add_column(f"{column:g}", justify="right", no_wrap=True)
     for row, cells in zip(rows, values, strict=True):

@@ -174,9 +174,19 @@ def _checked(data: Mapping[str, Any], cls: type[T], base: T | None, source: str)
         return _adapter(cls).validate_json(json.dumps(full))
     except ValidationError as error:
         details = error.errors(include_url=False)
-    lines = [_line(detail, full, cls) for detail in details[:LINES]]
+    unreadable = [line for key, value in _leaves(full) if (line := _no_text(key, value))]
+    lines = unreadable or [_line(detail, full, cls) for detail in details[:LINES]]
     more = [f"… and {len(details) - LINES:,} lines more"] if len(details) > LINES else []
     raise UserError(_refused(source, [*lines, *more]))
+
+
+def _no_text(key: str, value: Any) -> str:
+    """The problem of a word that is no text, such as the name of a folder that is not UTF-8; empty for others."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return f"{shortened(key)} = {shortened(ascii(value))}: is not UTF-8. Give the file or folder another name"
+    return ""
 
 
 def _refused(source: str, lines: Sequence[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.ImageFont import FreeTypeFont
+
+from metarl.files import draft_of
 
 MARGIN = 6  # [px] around a caption
 SMALLEST = 8  # [px] font size of a caption in a tiny frame
@@ -170,9 +171,9 @@ def write_mp4(path: Path, frames: np.ndarray, fps: float, coarseness: int = 20) 
     height, width = frames.shape[1:3]
     frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.{os.getpid()}.mp4")
+    draft = draft_of(path)
     try:
-        with _ffmpeg(f"encode H.264 to {path.parent}"):
+        with _ffmpeg(f"encode H.264 to {path}"):
             _encode(draft, np.ascontiguousarray(frames), fps, coarseness)
         draft.replace(path)
     finally:
@@ -194,7 +195,7 @@ def _encode(path: Path, frames: np.ndarray, fps: float, coarseness: int) -> None
     Errors: OSError or RuntimeError where not all frames can be read again.
     """
     height, width = frames.shape[1:3]
-    options = ["-preset", "fast", "-crf", str(coarseness), "-movflags", "+faststart"]
+    options = ["-preset", "fast", "-crf", str(coarseness), "-movflags", "+faststart", "-f", "mp4"]
     writer = imageio_ffmpeg.write_frames(
         path, (width, height), fps=fps, codec="libx264", macro_block_size=2, ffmpeg_log_level="error",
         output_params=options,

@@ -152,7 +152,7 @@ def run_all(jobs: Sequence[Job], workers: int) -> list[Job]:
                     print(f"{job.run_dir} {'done' if succeeded else 'failed'}", flush=True)
                 if not succeeded:
                     failed.append(job)
-                    progress.console.print(f"failed: {job.run_dir}, see {job.log}", highlight=False)
+                    progress.console.print(f"failed: {job.run_dir}, see {job.log}", highlight=False, markup=False)
         except KeyboardInterrupt:
             stop.set()
             pool.shutdown(cancel_futures=True)

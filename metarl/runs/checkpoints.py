@@ -23,11 +23,11 @@ DEEPEST = 100
 _SCALARS = (str, int, float, bool, type(None))
 
 
-def save(path: Path | str, state: dict[str, Any]) -> None:
+def save(path: Path | str, state: dict[str, Any], *, make_folders: bool = True) -> None:
     """Write `state` to `path`, atomically and with an integrity check inside.
 
     `state` holds tensors, dicts, lists, tuples, str, int, float, bool and None. Tensors are stored as values:
-    on the CPU, detached from any graph and from the memory they share.
+    on the CPU, detached from any graph and from the memory they share. Missing folders are made, unless told not to.
 
     Errors: `TypeError` names the entry that holds anything else, `ValueError` that of an integer beyond 64 bits, which
     `load` could not read; `OSError` names `path`, and the file that was there before survives.
@@ -35,7 +35,7 @@ def save(path: Path | str, state: dict[str, Any]) -> None:
     content = {"format": FORMAT, "version": VERSION, "state": _portable(state, "state")}
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_atomically(Path(path), buffer.getvalue())
+    write_atomically(Path(path), buffer.getvalue(), make_folders=make_folders)
 
 
 def load(path: Path | str) -> dict[str, Any]:

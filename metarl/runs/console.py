@@ -31,7 +31,11 @@ class PatientProgress:
         console = console or Console()
         self._shows = console.is_terminal or console.is_jupyter
         self._bar = Progress(
-            TextColumn(what), BarColumn(bar_width=20), TimeRemainingColumn(), console=console, transient=True
+            TextColumn(what, markup=False),
+            BarColumn(bar_width=20),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
         )
         self._task = self._bar.add_task("", total=total)
         self._began = time.monotonic()
@@ -66,7 +70,7 @@ class TrainingProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=self._console,
             disable=not self._console.is_terminal,
         )
@@ -98,7 +102,9 @@ class TrainingProgress:
             per_iteration = (time.monotonic() - self._began) / max(iteration - self._first, 1)
             left = per_iteration * (self._iterations - iteration)
             self._console.print(
-                f"iteration {iteration}/{self._iterations}  {text}  left {left / 60:.1f} min", highlight=False
+                f"iteration {iteration}/{self._iterations}  {text}  left {left / 60:.1f} min",
+                highlight=False,
+                markup=False,
             )
 
     def note(self, text: str) -> None:
@@ -109,7 +115,7 @@ class TrainingProgress:
 def counting(what: str) -> Progress:
     """A bar that counts `what`, with the time since the start and the time left."""
     return Progress(
-        TextColumn(what),
+        TextColumn(what, markup=False),
         MofNCompleteColumn(),
         BarColumn(bar_width=20),
         TimeElapsedColumn(),

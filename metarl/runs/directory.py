@@ -10,6 +10,7 @@ RUN_DIR/wandb/            the W&B run
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.metadata
 import itertools
@@ -20,6 +21,7 @@ import platform
 import subprocess
 import time
 import uuid
+import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,12 +32,12 @@ from torch import Tensor
 
 from metarl import config
 from metarl.algorithms import in_short
-from metarl.errors import UserError
+from metarl.config import strict_yaml
+from metarl.errors import UserError, shortened
 from metarl.experiment import Experiment
-from metarl.few_shot.training import FewShot
-from metarl.files import parse_json, write_atomically
+from metarl.files import parse_json, remove_drafts, write_atomically
 from metarl.runs import checkpoints, naming
-from metarl.runs.tracking import Tracker
+from metarl.runs.tracking import Tracker, gone
 from metarl.sampling.protocols import family_name
 from metarl.types import AlgorithmState, Params
 
@@ -44,6 +46,8 @@ CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 BEST_RETURN = "return_after_adaptation"
 """What best.pt holds besides the state."""
 PACKAGES = ("metarl-suite", "torch", "mujoco", "gymnasium", "numpy", "wandb")
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What network file systems say that have no locks."""
 MAY_CHANGE = ("iterations", "threads", "tracking.", "evaluation.videos", "evaluation.film")
 """Settings that may differ when a run is continued: they do not change what an iteration computes."""
 
@@ -138,31 +142,29 @@ def has_checkpoint(path: Path) -> bool:
 
 
 def read_experiment(path: Path) -> Experiment:
-    """The settings of the run at `path`. Errors: UserError where there is none, or one of sinusoids."""
+    """The settings of the run at `path`. Errors: UserError where there is none, or one of another command."""
     if not (path / CONFIG).is_file():
         raise UserError(f"{path} holds no run: there is no {CONFIG} in it. Give the folder that train.py wrote to.")
     try:
         return config.load(path / CONFIG, Experiment)
     except UserError:
-        _refuse_few_shot(path)
+        _refuse_other_kinds(path)
         raise
 
 
-def _refuse_few_shot(path: Path) -> None:
-    """Raise UserError where the run is one of scripts/sinusoid.py."""
-    try:
-        config.load(path / CONFIG, FewShot)
-    except UserError:
-        return
-    raise UserError(
-        f"{path} holds a run of scripts/sinusoid.py, which has no robot and no policy: what came of it lies there, in "
-        f"sinusoid.png and {METRICS}. Give the folder of a run of train.py."
-    )
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise UserError where the settings are those of a run without an environment and a policy."""
+    sections = strict_yaml.read(path / CONFIG).keys()
+    if "algorithm" in sections and not {"env", "policy"} & sections:
+        raise UserError(
+            f"{path} holds a run without a robot and a policy, such as one of metarl sinusoid: what came of it lies "
+            f"there, in {METRICS} and in its pictures. Give the folder of a run of metarl train."
+        )
 
 
 def save(path: Path, experiment: Experiment, state: State) -> None:
-    """Write the checkpoint, atomically."""
-    checkpoints.save(path / CHECKPOINT, _content(experiment, state))
+    """Write the checkpoint, atomically. Errors: FileNotFoundError where the run was removed meanwhile."""
+    _save(path, CHECKPOINT, _content(experiment, state))
 
 
 def keep_best(path: Path, experiment: Experiment, state: State, tested: float) -> float:
@@ -177,8 +179,15 @@ def keep_best(path: Path, experiment: Experiment, state: State, tested: float) -
     before = best_return(path)
     if not tested >= before:  # NaN is not
         return before
-    checkpoints.save(path / BEST, {**_content(experiment, state), BEST_RETURN: tested})
+    _save(path, BEST, {**_content(experiment, state), BEST_RETURN: tested})
     return tested
+
+
+def _save(path: Path, file: str, content: dict[str, Any]) -> None:
+    try:
+        checkpoints.save(path / file, content, make_folders=False)
+    except FileNotFoundError as error:
+        raise gone(path) from error
 
 
 def best_return(path: Path) -> float:
@@ -203,7 +212,7 @@ def load(path: Path, experiment: Experiment, file: str = CHECKPOINT) -> State:
     try:
         content = checkpoints.load(path / file)
     except UserError as error:
-        if file == BEST or not (path / BEST).is_file():
+        if file == BEST or not _is_whole(path / BEST):
             raise
         raise UserError(
             f"{error} What was best in a test is whole in {path / BEST}: evaluate.py --checkpoint best reads it, and "
@@ -215,12 +224,24 @@ def load(path: Path, experiment: Experiment, file: str = CHECKPOINT) -> State:
     return State(**{name: content[name] for name in State.__dataclass_fields__})
 
 
+def _is_whole(path: Path) -> bool:
+    """Whether there is a checkpoint that can be read."""
+    try:
+        checkpoints.load(path)
+    except UserError:
+        return False
+    return True
+
+
 def _check_same(path: Path, made_with: Mapping[str, Any], experiment: Experiment) -> None:
     """Refuse a checkpoint whose settings differ in anything that changes what training computes."""
     differences = config.difference(config.from_dict(made_with, Experiment, source=str(path)), experiment)
     wrong = {key: pair for key, pair in differences.items() if not key.startswith(MAY_CHANGE)}
     if wrong:
-        lines = [f"{key}: the checkpoint has {then!r}, the config {now!r}" for key, (then, now) in wrong.items()]
+        lines = [
+            f"{key}: the checkpoint has {shortened(repr(then))}, the config {shortened(repr(now))}"
+            for key, (then, now) in wrong.items()
+        ]
         raise UserError(
             "\n  ".join(
                 [
@@ -239,13 +260,25 @@ def has_metrics(path: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Generator[None]:
-    """Keep other processes out of the run while one trains it. Errors: UserError where one does already."""
+    """Keep other processes out of the run while one trains it, and remove what killed ones have left half written.
+
+    On a file system without locks there is a warning instead. Errors: UserError where another process is at it.
+    """
     path.mkdir(parents=True, exist_ok=True)
     with (path / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{path} is being trained or measured by another process. Stop that one first.") from error
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            warnings.warn(
+                f"the file system of {path} has no locks ({error.strerror}): see to it that no second process trains "
+                "or measures this run meanwhile",
+                stacklevel=3,
+            )
+        remove_drafts(path)
         yield
 
 

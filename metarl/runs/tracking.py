@@ -28,6 +28,7 @@ a run was resumed, and `iteration` and `environment_steps`, which every row has.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -38,7 +39,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args
 
 from metarl.errors import UserError, nearest
-from metarl.files import parse_json, write_atomically
+from metarl.files import append_whole, parse_json, write_atomically
 
 if TYPE_CHECKING:
     import wandb
@@ -59,7 +60,8 @@ class Tracker:
     """Writes metrics to `metrics.jsonl` and to a W&B run; build it with `Tracker.open`.
 
     A failure of W&B or of the disk is reported once, as a RuntimeWarning, and the run goes on: without W&B
-    after its first exception, while lines for `metrics.jsonl` are tried again each time. Every row names its
+    after its first exception, while lines for `metrics.jsonl` are tried again each time. Only where the run directory
+    was removed, a row raises FileNotFoundError. Every row names its
     `iteration` and, where there is an environment, its `environment_steps` (of all tasks together, since the start).
 
     As a context manager it closes at the end, and an exception marks the run as failed.
@@ -220,12 +222,13 @@ class Tracker:
         self.close(exit_code=0 if kind is None else 1)
 
     def _append(self, row: Mapping[str, object]) -> None:
-        """Add one line to `metrics.jsonl`, on disk when this returns."""
+        """Add one line to `metrics.jsonl`, whole or not at all."""
         line = json.dumps(row, allow_nan=False) + "\n"
         try:
-            with self._metrics_path.open("a", encoding="utf-8") as file:
-                file.write(line)
+            append_whole(self._metrics_path, line.encode())
         except OSError as error:
+            if not self._metrics_path.parent.is_dir():
+                raise gone(self._metrics_path.parent) from error
             if not self._metrics_failed:
                 _warn(f"cannot write {self._metrics_path} ({error}); lines are lost until that is possible")
             self._metrics_failed = True
@@ -256,6 +259,12 @@ class Tracker:
             _warn(f"W&B stopped ({_describe(error)}); metrics go on in {self._metrics_path}")
             with contextlib.suppress(Exception):  # what was logged is kept, and the run id is free again
                 broken.finish(exit_code=1)
+
+
+def gone(run_dir: Path) -> FileNotFoundError:
+    """The error for a run directory that was there when the run began."""
+    reason = "this run directory was removed while it was written to: nothing more can be saved"
+    return FileNotFoundError(errno.ENOENT, reason, str(run_dir))
 
 
 def truncate_metrics(path: Path, iteration: int) -> int:

@@ -574,3 +574,8 @@ def test_the_nearest_name_is_offered_or_else_all():
     assert nearest("xyz", ["maml", "reptile"]) == " There are: maml, reptile."
     assert nearest("xyz", []) == ""
     assert nearest("xyz", map(str, range(20))).endswith("10, 11, ….")
+
+
+def test_a_path_that_is_not_utf_8_is_named():
+    with pytest.raises(UserError, match=r"env = 'n\\udcff': is not UTF-8. Give the file or folder another name"):
+        config.from_dict({"env": os.fsdecode(b"n\xff")}, Run)

@@ -1,5 +1,6 @@
 """Figures come out at their size, show their data, and touch no global state of Matplotlib."""
 
+import os
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -271,3 +272,43 @@ assert matplotlib.rcParams.copy() == settings
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("backend", "left"), [("module://matplotlib_inline.backend_inline", ""), ("nonsense", ""), ("svg", "svg"), ("", "")]
+)
+def test_a_backend_that_is_not_installed_does_not_end_the_import(backend, left):
+    """Figures need none; one that is there stays for those who do."""
+    script = (
+        "import importlib.abc, sys\n"
+        "class Missing(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name.startswith('matplotlib_inline'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "import os, metarl.figures.adaptation\n"
+        "print(os.environ.get('MPLBACKEND', ''))\n"
+    )
+    environment = {**os.environ, "MPLBACKEND": backend}
+    process = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert process.stdout.strip() == left
+
+
+def test_a_full_disk_names_the_picture(tmp_path):
+    script = (
+        "import resource, sys, warnings\n"
+        "from pathlib import Path\n"
+        "from matplotlib.figure import Figure\n"
+        "from metarl.errors import warns_only\n"
+        "from metarl.figures.style import save\n"
+        "path = Path(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "with warns_only(f'no picture {path}'):\n"
+        "    save(Figure(), path, 'a title')\n"
+    )
+    path = tmp_path / "learning.png"
+    process = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert f"no picture {path}: OSError: [Errno 27] cannot write this file: File too large" in process.stderr
+    assert not list(tmp_path.iterdir())

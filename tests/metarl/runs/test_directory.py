@@ -1,6 +1,12 @@
 """The run directory: which state is kept as the best one, and what a run is called."""
 
+import errno
+import fcntl
 import math
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +18,7 @@ from metarl.errors import UserError
 from metarl.experiment import Experiment
 from metarl.few_shot.training import FewShot
 from metarl.runs.directory import State
+from metarl.runs.tracking import Tracker
 
 
 def state(iteration):
@@ -52,7 +59,7 @@ def test_any_checkpoint_in_its_place_is_worse_than_the_next_test(tmp_path):
 
 def test_a_run_on_sinusoids_is_told_from_one_with_robots(tmp_path):
     runs.create(tmp_path / "run", FewShot(algorithm=Reptile()))
-    with pytest.raises(UserError, match=r"run holds a run of scripts/sinusoid\.py.* Give the folder of a run of train"):
+    with pytest.raises(UserError, match=r"run holds a run without a robot and a policy, .* one of metarl sinusoid"):
         runs.read_experiment(tmp_path / "run")
     (tmp_path / "run" / runs.CONFIG).write_text("evn: {}\npoints: 3\n")
     with pytest.raises(UserError, match="Did you mean 'env'"):
@@ -84,3 +91,53 @@ def test_the_agent_of_a_sweep_has_named_its_run(tmp_path, monkeypatch):
     ids = [runs.read_id(tmp_path / name) for name in "abc"]
     assert ids[0] == "of-the-agent"
     assert len({*ids, ""}) == 4
+
+
+def test_a_damaged_checkpoint_points_to_a_best_one_that_is_whole_and_to_no_other(tmp_path):
+    runs.keep_best(tmp_path, Experiment(), state(3), 1.0)
+    (tmp_path / runs.CHECKPOINT).write_bytes(b"torn")
+    with pytest.raises(UserError, match="What was best in a test is whole in .*best.pt"):
+        runs.load(tmp_path, Experiment())
+    (tmp_path / runs.BEST).write_bytes((tmp_path / runs.BEST).read_bytes()[:-9])
+    with pytest.raises(UserError, match="checkpoint.pt cannot be read") as caught:
+        runs.load(tmp_path, Experiment())
+    assert "whole" not in str(caught.value)
+
+
+def test_a_run_that_was_removed_is_not_made_again(tmp_path):
+    run = tmp_path / "run"
+    runs.create(run, Experiment())
+    with Tracker.open(run, {}, mode="disabled", project="", group=None, name=None, run_id="r") as tracker:
+        tracker.log({"a": 1.0}, iteration=0)
+        shutil.rmtree(run)
+        for write in (
+            lambda: tracker.log({"a": 1.0}, iteration=1),
+            lambda: runs.save(run, Experiment(), state(1)),
+            lambda: runs.keep_best(run, Experiment(), state(1), 1.0),
+        ):
+            with pytest.raises(FileNotFoundError, match="this run directory was removed while it was written to"):
+                write()
+    assert not run.exists()
+
+
+def test_what_killed_processes_left_is_removed_when_a_run_is_taken_up_again(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    draft = tmp_path / f".checkpoint.pt.{killed.pid}.tmp"
+    draft.write_bytes(b"")
+    with runs.locked(tmp_path):
+        assert not draft.exists()
+        draft.write_bytes(b"")
+        with pytest.raises(UserError, match="by another process"), runs.locked(tmp_path):
+            pass
+        assert draft.exists()  # only under the lock
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, code):
+    def flock(file, operation):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", flock)  # there is no such file system to be had in a test
+    with pytest.warns(UserWarning, match="has no locks .*: see to it that no second process"), runs.locked(tmp_path):
+        pass

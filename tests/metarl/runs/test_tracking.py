@@ -331,3 +331,19 @@ def test_the_module_imports_without_wandb():
     program = "import sys, metarl.runs.tracking; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == 0
     assert tracking.INIT_TIMEOUT <= 30
+
+
+def test_a_row_that_did_not_fit_on_the_disk_does_not_swallow_the_next(tmp_path):
+    script = (
+        "import resource, sys, warnings\n"
+        "from pathlib import Path\n"
+        "from metarl.runs.tracking import Tracker\n"
+        "warnings.simplefilter('ignore')\n"
+        "names = {'project': '', 'group': None, 'name': None, 'run_id': 'r'}\n"
+        "with Tracker.open(Path(sys.argv[1]), {}, mode='disabled', **names) as tracker:\n"
+        "    for iteration, most in enumerate((1000, 100, 100, 1000)):\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (most, -1))\n"
+        "        tracker.log({'a': 1.0, 'b' * 40: 2.0}, iteration=iteration)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=60)
+    assert [row["iteration"] for row in rows(tmp_path)] == [0, 3]
