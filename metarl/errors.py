@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TextIO, TypeVar
+from types import FrameType
+from typing import NoReturn, ParamSpec, Self, TextIO, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,6 +23,9 @@ _SCREEN = 20  # lines of a message
 _LINE = 100  # letters of a value in a message
 _LISTED = 12
 """So many alternatives are listed when none is near."""
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, the end that a scheduler asks for, and a terminal that was closed."""
+_SAME = 1.0  # [s] signals that follow so fast mean the same wish: `timeout` sends two, people press twice
 
 
 class UserError(Exception):
@@ -40,7 +45,21 @@ class NonFinite(RunFailed, ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C, where it was already said what is saved and how to go on."""
+    """Someone asks the process to end: by Ctrl-C, SIGTERM or SIGHUP.
+
+    Attributes:
+        signum: the signal; the exit status is 128 + signum.
+        told: whether it was already said what is saved and how to go on.
+    """
+
+    def __init__(self, signum: int = signal.SIGINT, *, told: bool = False) -> None:
+        super().__init__()
+        self.signum, self.told = signum, told
+
+    @classmethod
+    def after_telling(cls, error: KeyboardInterrupt) -> Self:
+        """The same wish, of which the user has been told."""
+        return cls(getattr(error, "signum", signal.SIGINT), told=True)
 
 
 def shortened(text: str, most: int = _LINE) -> str:
@@ -72,14 +91,16 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
     """Let a script's `main` end with one line on stderr where a traceback would not help.
 
     Exit status 2: a `UserError` or an error of Gymnasium, such as an unknown environment. 1: `RunFailed`, or
-    the machine refused a file (permission, full disk, …). 130: interrupted. The rest keeps its traceback.
+    the machine refused a file (permission, full disk, …). 128 + signal: ended by Ctrl-C (130), SIGTERM (143) or
+    SIGHUP (129), which all raise `Interrupted` in `main`. The rest keeps its traceback.
     """
 
     @functools.wraps(main)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
         _write_anything(sys.stdout)
         try:
-            return main(*args, **kwargs)
+            with _ending_signals_raise():
+                return main(*args, **kwargs)
         except UserError as error:
             _leave(str(error), status=2)
         except RunFailed as error:
@@ -92,7 +113,7 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
                 raise
             _leave(_refusal(error), status=1)
         except KeyboardInterrupt as error:
-            leave_interrupted(told=isinstance(error, Interrupted))
+            leave_interrupted(error)
         except Exception as error:
             if not _is_gymnasium_s(error):
                 raise
@@ -125,13 +146,60 @@ def _refusal(error: OSError) -> str:
     return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
 
 
-def leave_interrupted(*, told: bool) -> NoReturn:
-    """End an interrupted process; further Ctrl-C do not disturb its end."""
+@contextmanager
+def _ending_signals_raise() -> Generator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`; what the process was told to ignore stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    terminals = [fd for fd in (0, 1, 2) if os.isatty(fd)]
+    last = -_SAME
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        nonlocal last
+        _leave_closed(terminals)
+        if time.monotonic() - last >= _SAME:
+            last = time.monotonic()
+            raise Interrupted(signum)
+
+    before = {signum: signal.getsignal(signum) for signum in _ENDING}
+    taken = {signum: handler for signum, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    try:
+        for signum in taken:
+            signal.signal(signum, interrupt)
+        yield
+    except KeyboardInterrupt:
+        end_undisturbed()
+        raise
+    finally:
+        for signum, handler in taken.items():
+            if signal.getsignal(signum) is interrupt:
+                signal.signal(signum, handler)
+
+
+def _leave_closed(terminals: Iterable[int]) -> None:
+    """Send what is still printed nowhere where the terminal was closed: writing there would fail."""
+    for fd in terminals:
+        if not os.isatty(fd):
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nowhere, fd)
+            os.close(nowhere)
+
+
+def end_undisturbed() -> None:
+    """From here on the process ends: ignore further signals that ask for it, so that nothing is left half done."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if told:
-        sys.exit(130)
-    _leave("interrupted", status=130)
+        for signum in _ENDING:
+            signal.signal(signum, signal.SIG_IGN)
+
+
+def leave_interrupted(error: KeyboardInterrupt) -> NoReturn:
+    """End an interrupted process; further signals do not disturb its end."""
+    end_undisturbed()
+    status = 128 + getattr(error, "signum", signal.SIGINT)
+    if getattr(error, "told", False):
+        sys.exit(status)
+    _leave("interrupted", status)
 
 
 def _is_gymnasium_s(error: Exception) -> bool:

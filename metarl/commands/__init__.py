@@ -56,10 +56,10 @@ def run(name: str, args: Sequence[str] | None = None) -> None:
     try:
         _refuse_unknown(name)
         importlib.import_module(f"metarl.commands.{name}").main(args)
-    except KeyboardInterrupt:  # while modules are imported; later, `exits_cleanly` takes care
+    except KeyboardInterrupt as error:  # while modules are imported; later, `exits_cleanly` takes care
         from metarl.errors import leave_interrupted
 
-        leave_interrupted(told=False)
+        leave_interrupted(error)
 
 
 def overview() -> str:

@@ -23,7 +23,7 @@ from pydantic import Field
 from metarl import baselines, config, runs
 from metarl.baselines import PPOJob, PPOResult, SampleEfficiency, Setup
 from metarl.config.settings import settings
-from metarl.errors import Interrupted, UserError, exits_cleanly
+from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly
 from metarl.files import write_atomically
 from metarl.inner.sb3 import SB3PPO
 from metarl.machine import available_cores
@@ -126,9 +126,10 @@ def learn(jobs: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
         with counting("PPO on a task") as progress:
             bar = progress.add_task("", total=len(every), completed=len(every) - len(waiting))
             baselines.run_jobs(waiting, workers, lambda: progress.advance(bar))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        end_undisturbed()
         print("\nThe tasks that are done are kept. Call again to go on.")
-        raise Interrupted from None
+        raise Interrupted.after_telling(error) from None
 
 
 def tell(setup: Setup, results: SampleEfficiency, ppo: SB3PPO) -> None:

@@ -10,7 +10,8 @@ loop, with their own defaults. A resumed run goes on exactly as if it had never 
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,7 @@ from metarl import config, runs
 from metarl.builders import check_can_be_filmed
 from metarl.config import shipped
 from metarl.config.settings import settings
-from metarl.errors import Interrupted, UserError, exits_cleanly
+from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.runs.console import TrainingProgress, command, shown
 from metarl.runs.directory import State
@@ -81,14 +82,12 @@ def main(args: Sequence[str] | None = None) -> None:
         else:
             state = None
             runs.create(run_dir, experiment)
-        with runs.open_tracker(run_dir, experiment) as tracker:
-            try:
-                with TrainingProgress(experiment.iterations, state.iteration if state else 0) as progress:
-                    train(setup, run_dir, state, tracker, progress)
-            except KeyboardInterrupt:
-                print("\nThe last whole iteration is saved. Go on with")
-                print(f"  {command('train', '--run-dir', shown(run_dir), '--resume')}")
-                raise Interrupted from None
+        with (
+            says_how_to_go_on(run_dir),
+            runs.open_tracker(run_dir, experiment) as tracker,
+            TrainingProgress(experiment.iterations, state.iteration if state else 0) as progress,
+        ):
+            train(setup, run_dir, state, tracker, progress)
     tell(run_dir, experiment, tracker)
 
 
@@ -165,6 +164,18 @@ def check_unchanged(run_dir: Path, experiment: Experiment) -> None:
         lines = [f"{key}: the run has {then!r}, you ask for {now!r}" for key, (then, now) in wrong.items()]
         title = f"{run_dir} was begun with other settings:"
         raise UserError("\n  ".join([title, *lines, "Use its own settings, or start a new run with --run-dir."]))
+
+
+@contextmanager
+def says_how_to_go_on(run_dir: Path) -> Generator[None]:
+    """Where the run is interrupted, say how it is resumed; by then the tracker has finished."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        end_undisturbed()
+        print("\nThe last whole iteration is saved. Go on with")
+        print(f"  {command('train', '--run-dir', shown(run_dir), '--resume')}")
+        raise Interrupted.after_telling(error) from None
 
 
 def tell(run_dir: Path, experiment: Experiment, tracker: Tracker) -> None:

@@ -18,10 +18,10 @@ import sys
 import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from metarl import runs
 from metarl.config import shipped
@@ -30,7 +30,7 @@ from metarl.files import write_atomically
 from metarl.runs.console import counting
 
 MARK = "finished.json"
-WAIT = 0.5  # [s] between two looks at a lock
+WAIT = 0.5  # [s] between two looks at a lock, or at whether to stop
 OWN = {runs.CONFIG, runs.ABOUT, runs.METRICS, runs.CHECKPOINT, runs.BEST, MARK, "wandb", "videos", "figures"}
 OWN |= {"learning.png", "sinusoid.png"}
 """What runs leave in their directories."""
@@ -91,10 +91,10 @@ class Job:
         """Do it, or wait for another process that does; whether it succeeded.
 
         Args:
-            stop: ends the waiting when it is set.
+            stop: ends the waiting, and the commands, when it is set.
         """
         with _turn(self.run_dir.with_name(f".{self.run_dir.name}.lock"), stop or threading.Event()):
-            return self.finished or self._fill()
+            return self.finished or self._fill(stop or threading.Event())
 
     def check_own(self) -> None:
         """Raise UserError where the directory holds what no run has made, and would have to be emptied."""
@@ -120,13 +120,12 @@ class Job:
                     elif path.name != runs.LOCK:
                         path.unlink()
 
-    def _fill(self) -> bool:
+    def _fill(self, stop: threading.Event) -> bool:
         self._empty()
         mark = self.mark  # as the configs are now
         with self.log.open("a") as log:
             for command in self.commands():
-                process = subprocess.run([sys.executable, *command], stdout=log, stderr=subprocess.STDOUT, check=False)
-                if process.returncode:
+                if stop.is_set() or _call([sys.executable, *command], log, stop):
                     return False
         write_atomically(self.run_dir / MARK, json.dumps(mark).encode())
         return True
@@ -158,6 +157,16 @@ def run_all(jobs: Sequence[Job], workers: int) -> list[Job]:
             pool.shutdown(cancel_futures=True)
             raise
     return failed
+
+
+def _call(command: Sequence[str], log: IO[str], stop: threading.Event) -> int:
+    """Run a command to its exit status; one that `stop` meets is asked to end, which keeps what it has done."""
+    with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
+        while not stop.is_set():
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(WAIT)
+        process.terminate()
+        return process.wait()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -33,13 +33,17 @@ import json
 import math
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args
 
-from metarl.errors import UserError, nearest
+from metarl.errors import UserError, end_undisturbed, nearest
 from metarl.files import append_whole, parse_json, write_atomically
+from metarl.runs import parts
+from metarl.runs.parts import RowId, row_id
 
 if TYPE_CHECKING:
     import wandb
@@ -73,6 +77,13 @@ class Tracker:
         self._run = run
         # Kept apart from the run, so that it can still be printed after closing. `dir` is DIR/files.
         self._wandb_dir = None if run is None else Path(run.dir).parent
+        self._published: list[RowId] = []
+        self._certain = True
+        """Whether these are just the published ones: an interrupt in the midst of one leaves that open."""
+        self._held: Counter[RowId] = Counter()
+        """Rows that earlier parts hold and metrics.jsonl no longer does: those that a resumed run computes again."""
+        if run is not None and run.offline:
+            self._replay()
 
     @classmethod
     def open(
@@ -128,8 +139,9 @@ class Tracker:
         """
         scalars = {key: float(value) for key, value in metrics.items()}
         at = _at(iteration, environment_steps)
-        self._append({**at, **{key: _finite(value) for key, value in scalars.items()}})
-        self._publish(lambda run: run.log({**at, **scalars}))
+        row = {**at, **{key: _finite(value) for key, value in scalars.items()}}
+        self._append(row)
+        self._publish_row(row_id(row), lambda wandb: {**at, **scalars})
 
     def table(
         self,
@@ -146,13 +158,14 @@ class Tracker:
         """
         at = _at(iteration, environment_steps)
         written = [[self._named(cell) if isinstance(cell, Path) else _plain(cell) for cell in row] for row in rows]
-        self._append({**at, key: {"columns": list(columns), "rows": written}})
+        row = {**at, key: {"columns": list(columns), "rows": written}}
+        self._append(row)
 
-        def shown(wandb: Any) -> object:
+        def shown(wandb: Any) -> dict[str, Any]:
             cells = [[_video(wandb, cell) if isinstance(cell, Path) else _plain(cell) for cell in row] for row in rows]
-            return wandb.Table(columns=list(columns), data=cells)
+            return {**at, key: wandb.Table(columns=list(columns), data=cells)}
 
-        self._show(key, shown, at)
+        self._publish_row(row_id(row), shown)
 
     def image(
         self,
@@ -211,6 +224,8 @@ class Tracker:
     def close(self, exit_code: int = 0) -> None:
         """Finish the W&B run; a non-zero `exit_code` marks it as failed. Closing twice does nothing."""
         self._publish(lambda run: run.finish(exit_code=exit_code))
+        if self._run is not None and self._wandb_dir is not None and self._certain:
+            parts.add(self._wandb_dir.parent, self._wandb_dir.name, self._published)
         self._run = None
 
     def __enter__(self) -> Self:
@@ -219,6 +234,8 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            end_undisturbed()
         self.close(exit_code=0 if kind is None else 1)
 
     def _append(self, row: Mapping[str, object]) -> None:
@@ -248,6 +265,36 @@ class Tracker:
 
         self._publish(publish)
 
+    def _replay(self) -> None:
+        """Publish the rows of metrics.jsonl that no earlier part holds, so that all parts hold each row once."""
+        assert self._wandb_dir is not None
+        rows = read_metrics(self._metrics_path)
+        self._held = parts.held(self._wandb_dir.parent, besides=self._wandb_dir.name)
+        missing = []
+        for row in rows:
+            if self._held[row_id(row)]:
+                self._held[row_id(row)] -= 1
+            else:
+                missing.append(row)
+        for row in missing:
+            self._publish_row(row_id(row), partial(_replayed, row), again=True)
+
+    def _publish_row(self, name: RowId, make: Callable[[Any], dict[str, Any]], *, again: bool = False) -> None:
+        """Log what `make` builds from the wandb module, unless an earlier part holds it."""
+        if self._held[name] and not again:
+            self._held[name] -= 1
+            return
+
+        def publish(run: wandb.Run) -> None:
+            import wandb
+
+            run.log(make(wandb))
+
+        self._certain, certain = False, self._certain
+        self._publish(publish)
+        self._published.append(name)
+        self._certain = certain
+
     def _publish(self, action: Callable[[wandb.Run], object]) -> None:
         """Do `action` with the W&B run, if there is one; its first exception ends W&B and nothing else."""
         if self._run is None:
@@ -265,6 +312,24 @@ def gone(run_dir: Path) -> FileNotFoundError:
     """The error for a run directory that was there when the run began."""
     reason = "this run directory was removed while it was written to: nothing more can be saved"
     return FileNotFoundError(errno.ENOENT, reason, str(run_dir))
+
+
+def _replayed(row: Mapping[str, Any], wandb: Any) -> dict[str, Any]:
+    """A row of metrics.jsonl as it was logged; videos in tables by their paths, as later tests replace the files."""
+    return {key: shown for key, value in row.items() if (shown := _replayed_value(value, wandb)) is not None}
+
+
+def _replayed_value(value: Any, wandb: Any) -> Any:
+    """A number or a table; None for anything else, which no tracker has written."""
+    match value:
+        case None:
+            return math.nan
+        case int() | float():
+            return value
+        case {"columns": list(columns), "rows": list(rows)}:
+            with contextlib.suppress(Exception):  # it may have been edited by hand
+                return wandb.Table(columns=columns, data=rows)
+    return None
 
 
 def truncate_metrics(path: Path, iteration: int) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -177,6 +178,72 @@ def test_a_run_continues_in_the_same_files_under_the_same_id(tmp_path):
             tracker.log({"a": 1.0}, iteration=iteration, environment_steps=iteration)
         assert records(tracker.wandb_dir, "run")[0]["run_id"] == "same"
     assert [row["iteration"] for row in rows(tmp_path)] == [0, 1]
+
+
+def history(tracker: Tracker) -> list[int]:
+    return [record["item"]["iteration"] for record in records(tracker.wandb_dir, "history")]
+
+
+def resumed(run_dir: Path) -> Tracker:
+    """A second part of a run, in which the last of three iterations and one more are computed."""
+    truncate_metrics(run_dir / "metrics.jsonl", 1)
+    time.sleep(1.1)  # W&B names a part after the second
+    with start(run_dir) as tracker:
+        for iteration in (2, 3):
+            tracker.log({"a": 1.0}, iteration=iteration, environment_steps=iteration)
+    return tracker
+
+
+def test_a_row_that_an_earlier_part_holds_is_not_recorded_again(tmp_path):
+    with start(tmp_path) as tracker:
+        log_three(tracker)
+    shutil.rmtree(tracker.wandb_dir)  # after a proper end it is not read; `wandb sync --clean` removes it
+    assert history(resumed(tmp_path)) == [3]
+    assert [row["iteration"] for row in rows(tmp_path)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("known", [None, b"", b"[]", b'{"offline-run-1": [{"names": 3, "at": [[1]]}]}', b"\xff"])
+def test_a_part_of_which_nothing_is_known_is_read(tmp_path, known):
+    with start(tmp_path) as tracker:
+        log_three(tracker)
+        tracker.table("t", ["x"], [[1.0]], iteration=2, environment_steps=2)
+    ledger = tmp_path / "wandb" / "held.json"
+    ledger.write_bytes(known) if known is not None else ledger.unlink()
+    assert history(resumed(tmp_path)) == [3]
+
+
+@pytest.mark.parametrize("left", [0, 7])
+def test_rows_that_no_part_holds_are_recorded_by_the_next(tmp_path, left):
+    with start(tmp_path) as tracker:
+        tracker.log({"a": float("nan"), "b": 2.0}, iteration=0, environment_steps=0)
+        tracker.table("t", ["x", "y"], [["goal", float("nan")]], iteration=0, environment_steps=0)
+        log_three(tracker)
+    (tmp_path / "wandb" / "held.json").unlink()
+    part = next(tracker.wandb_dir.glob("*.wandb"))  # as a kill leaves it: a header, or not even that
+    part.write_bytes(part.read_bytes()[:left])
+    tracker = resumed(tmp_path)
+    assert history(tracker) == [0, 0, 0, 1, 2, 3]
+    first, table, *_ = [record["item"] for record in records(tracker.wandb_dir, "history")]
+    assert (first["b"], table["t._type"], table["t.nrows"]) == (2.0, "table-file", 1)
+
+
+def test_rows_that_no_tracker_wrote_stop_nothing(tmp_path):
+    odd = [{"a": "text"}, {"a": {"columns": 3}}, {"a": {"columns": ["x"], "rows": [[1, 2]]}}, {"environment_steps": []}]
+    content = "".join(json.dumps({"iteration": n, **row}) + "\n" for n, row in enumerate(odd))
+    (tmp_path / "metrics.jsonl").write_text(content)
+    with start(tmp_path) as tracker:
+        tracker.log({"a": 1.0}, iteration=9, environment_steps=1)
+    assert history(tracker)[-1] == 9
+
+
+def test_a_picture_is_recorded_as_often_as_it_is_shown(tmp_path):
+    png = tmp_path / "a.png"
+    png.write_bytes(PIXEL_PNG)
+    for _ in range(2):
+        with start(tmp_path / "run") as tracker:
+            tracker.image("figure", png, iteration=1, environment_steps=1)
+        (tmp_path / "run/wandb/held.json").unlink()
+        assert history(tracker) == [1]
 
 
 def test_auto_without_login_is_offline_and_silent(tmp_path, capfd):

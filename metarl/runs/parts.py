@@ -1,0 +1,123 @@
+"""Which rows of metrics.jsonl stand in W&B's files.
+
+Each start and each resume of a run records a part, a folder in RUN_DIR/wandb. A process that is killed takes the rows
+with it that W&B had not written yet, so the parts are read before a resumed run adds another one. What a part holds is
+kept in RUN_DIR/wandb/held.json once it is known: after a proper end nothing needs to be read.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metarl.files import parse_json, write_atomically
+
+HELD = "held.json"
+READING = 60.0  # [s] a part that takes longer counts as unreadable
+PARTS = ("offline-run-*", "run-*")
+
+
+class RowId(NamedTuple):
+    """What tells rows apart: a row that is computed again has the same numbers, but for the times."""
+
+    iteration: int
+    environment_steps: int | None
+    names: frozenset[str]
+    """Of its numbers and tables."""
+
+
+def row_id(row: Mapping[str, Any]) -> RowId:
+    """Of a row as metrics.jsonl has it."""
+    return _of(row, frozenset(row))
+
+
+def _of(row: Mapping[str, Any], names: Iterable[str]) -> RowId:
+    steps = row.get("environment_steps")
+    names = frozenset(names) - {"iteration", "environment_steps"}
+    return RowId(row["iteration"], steps if isinstance(steps, int) else None, names)
+
+
+def held(wandb_dir: Path, besides: str) -> Counter[RowId]:
+    """How often each row stands in the parts in `wandb_dir`, without the part named `besides`.
+
+    A part that cannot be read counts as empty. Parts that were removed, as `wandb sync --clean` does, still count.
+    """
+    known = _known(wandb_dir)
+    folders = {path.name: path for pattern in PARTS for path in wandb_dir.glob(pattern)}
+    unknown = {name: _read(path) for name, path in folders.items() if name not in known and name != besides}
+    if found := {name: rows for name, rows in unknown.items() if rows is not None}:
+        known |= found
+        _write(wandb_dir, known)
+    return Counter(row for name, rows in known.items() if name != besides for row in rows)
+
+
+def add(wandb_dir: Path, part: str, rows: Iterable[RowId]) -> None:
+    """Note what a part holds that has come to its proper end."""
+    _write(wandb_dir, _known(wandb_dir) | {part: [*rows]})
+
+
+def _known(wandb_dir: Path) -> dict[str, list[RowId]]:
+    """What was noted of each part; nothing where that is damaged, and the parts are read again."""
+    try:
+        content = parse_json((wandb_dir / HELD).read_bytes())
+        return {
+            str(part): [
+                RowId(int(iteration), None if steps is None else int(steps), frozenset(kind["names"]))
+                for kind in kinds
+                for iteration, steps in kind["at"]
+            ]
+            for part, kinds in content.items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def _write(wandb_dir: Path, known: Mapping[str, Iterable[RowId]]) -> None:
+    """Grouped by names, which many rows share. Where it cannot be written, the parts are read the next time."""
+    if not wandb_dir.is_dir():  # the run directory was removed, and stays so
+        return
+    content = {}
+    for part, rows in known.items():
+        kinds = defaultdict(list)
+        for row in rows:
+            kinds[row.names].append([row.iteration, row.environment_steps])
+        content[part] = [{"names": sorted(names), "at": at} for names, at in kinds.items()]
+    with suppress(OSError):
+        write_atomically(wandb_dir / HELD, json.dumps(content).encode())
+
+
+def _read(part: Path) -> list[RowId] | None:
+    """The rows in a part, by W&B's own reader; those before the place where it breaks off. None: it cannot be read."""
+    reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(part)]
+    try:
+        lines = subprocess.run(reader, capture_output=True, timeout=READING, check=False).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    items = [item for line in lines if (item := _history(line)) is not None]
+    return [row for item in items if (row := _recorded(item)) is not None] if lines else None
+
+
+def _history(line: bytes) -> dict[str, Any] | None:
+    """What was logged at once, where the record is of that kind."""
+    try:
+        record = json.loads(line)
+        return dict(record["history"]["item"]) if record["type"] == "history" else None
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _recorded(item: Mapping[str, Any]) -> RowId | None:
+    """Of a row as W&B has it; None for pictures and videos by themselves, which are not in metrics.jsonl."""
+    kinds = {name.removesuffix("._type"): kind for name, kind in item.items() if name.endswith("._type")}
+    tables = {name for name, kind in kinds.items() if kind == "table-file"}
+    media = tuple(f"{name}." for name in kinds)
+    names = tables | {name for name in item if not name.startswith(("_", *media))}
+    if not isinstance(item.get("iteration"), int) or names <= {"iteration", "environment_steps"}:
+        return None
+    return _of(item, names)
