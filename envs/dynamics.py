@@ -39,6 +39,7 @@ LIMIT = 3.0  # exponents of training tasks lie in [-LIMIT, LIMIT]
 REACH = 5 / 4  # the largest exponent out of range, in limits
 GAP = 1 / 25  # between training tasks and all others, in limits
 HELD_OUT_CELLS = ((0, 1), (1, 3), (2, 0), (3, 2))  # column, row of a 4 x 4 grid
+VALIDATION_CELLS = ((0, 2), (1, 0), (2, 3), (3, 1))  # of these the middle, half as wide
 
 _ELEMENTS = {  # the numbers of a model that can be scaled, and what they belong to
     "body_mass": "body",
@@ -138,7 +139,8 @@ def multiplier_space(task_type: type[DynamicsTask], plane: tuple[str, str], limi
 
     In many dimensions any two draws are far apart, so that every fresh task is a new one; what can be kept out
     of training is a combination. Four of the sixteen cells of a 4 × 4 grid over the plane are held out, one in
-    each row and column and none at its centre (the nominal robot), whatever the other multipliers are. Out of
+    each row and column and none at its centre (the nominal robot), whatever the other multipliers are; the middle of
+    four other cells is for validation. Out of
     range has a point of the plane in the ring between `limit` and 5/4 of it, and the other exponents in their
     range. Training keeps 1/25 of the limit away from both, in the largest exponent.
     """
@@ -147,17 +149,24 @@ def multiplier_space(task_type: type[DynamicsTask], plane: tuple[str, str], limi
     columns, dimension = [_column(task_type, name) for name in plane], sum(_sizes(task_type))
     whole, beyond = np.full(dimension, limit), np.full(dimension, limit)
     beyond[columns] *= REACH
-    corners = np.full((len(HELD_OUT_CELLS), dimension), -limit)
-    corners[:, columns] += np.array(HELD_OUT_CELLS) * limit / 2
-    opposite = -corners.copy()
-    opposite[:, columns] = corners[:, columns] + limit / 2
     return held_out_space(
         task_type,
         whole=Boxes(-whole[None], whole[None]),
-        held_out=Boxes(corners, opposite),
+        held_out=_plane_cells(HELD_OUT_CELLS, columns, dimension, limit, margin=0.0),
+        validation=_plane_cells(VALIDATION_CELLS, columns, dimension, limit, margin=limit / 8),
         beyond=Boxes(-beyond[None], beyond[None]),
         gap=GAP * limit,
     )
+
+
+def _plane_cells(
+    cells: Sequence[tuple[int, int]], columns: Sequence[int], dimension: int, limit: float, margin: float
+) -> Boxes:
+    """Cells of a 4 × 4 grid over the plane of two exponents, smaller by a margin on each side; the others are free."""
+    low, high = np.full((len(cells), dimension), -limit), np.full((len(cells), dimension), limit)
+    corners = np.array(cells) * limit / 2 - limit
+    low[:, columns], high[:, columns] = corners + margin, corners + limit / 2 - margin
+    return Boxes(low, high)
 
 
 def _column(task_type: type[Task], name: str) -> int:

@@ -4,7 +4,8 @@ Directions are drawn by their angle, points by (r², angle), in which a uniform 
 charts end at ±π, where arcs wrap around.
 
 Four arcs are held out, each 1/16 of the circle, centred at 30°, 135°, -75° and 180°: up to the symmetry of a
-robot with four equal legs these are four different directions. In a disk they are sectors that begin at a third
+robot with four equal legs these are four different directions. Four more, half as wide, are for validation, at 75°,
+100°, -30° and -120°. In a disk they are sectors that begin at a third
 of its radius, so that held-out and training goals do not meet at the centre. Distances between tasks, and hence
 the gaps, are straight lines: between unit vectors (the chord of their angle), and between goals [m].
 """
@@ -20,13 +21,30 @@ import numpy as np
 
 from envs.errors import FamilyError, TaskError
 from envs.family import Arrow
-from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, Boxes, Points, Region, Task, TaskSpace, carve, quantity
+from envs.tasks import (
+    HELD_OUT,
+    IID,
+    OUT_OF_RANGE,
+    TRAIN,
+    VALIDATION,
+    Boxes,
+    Points,
+    Region,
+    Task,
+    TaskSpace,
+    carve,
+    quantity,
+    union,
+)
 
 HELD_OUT_CENTRES = np.deg2rad([30.0, 135.0, -75.0, 180.0])
 HELD_OUT_WIDTH = math.tau / 16  # [rad]
 MOST_DIRECTIONS = 3600  # a tenth of a degree apart
 DIRECTION_GAP = 0.05  # chord between training directions and held-out ones
+VALIDATION_CENTRES = np.deg2rad([75.0, 100.0, -30.0, -120.0])
+VALIDATION_WIDTH = math.tau / 32  # [rad]
 HELD_OUT_CELLS = ((0, 1), (1, 3), (2, 0), (3, 2))  # column, row of a 4 x 4 grid
+VALIDATION_CELLS = ((0, 2), (1, 0), (2, 3), (3, 1))  # of these the middle, half as wide
 SECTOR_START = 1 / 3  # of the radius
 GOAL_GAP = 1 / 40  # of the radius
 
@@ -71,6 +89,12 @@ def _held_out_arcs(margin: float = 0.0) -> Boxes:
     """The held-out arcs, wider by `margin` [rad] on either side."""
     half = HELD_OUT_WIDTH / 2 + margin
     return arcs(HELD_OUT_CENTRES - half, HELD_OUT_CENTRES + half)
+
+
+def _validation_arcs(margin: float = 0.0) -> Boxes:
+    """The arcs for validation, wider by `margin` [rad] on either side."""
+    half = VALIDATION_WIDTH / 2 + margin
+    return arcs(VALIDATION_CENTRES - half, VALIDATION_CENTRES + half)
 
 
 def times(radial: tuple[float, float], angles: Boxes) -> Boxes:
@@ -132,8 +156,10 @@ def direction_space(directions: int | None = None) -> TaskSpace:
     """
     if directions is not None:
         return _finite_directions(directions)
+    margin = chord_angle(DIRECTION_GAP)
     regions: dict[str, Region] = {
-        TRAIN: carve(whole_circle(), _held_out_arcs(chord_angle(DIRECTION_GAP)), gap=0.0),
+        TRAIN: carve(whole_circle(), union(_held_out_arcs(margin), _validation_arcs(margin)), gap=0.0),
+        VALIDATION: _validation_arcs(),
         HELD_OUT: _held_out_arcs(),
         IID: whole_circle(),
     }
@@ -153,7 +179,7 @@ def _finite_directions(n: int) -> TaskSpace:
     return TaskSpace(
         DirectionTask,
         {TRAIN: points, IID: points},
-        absent={HELD_OUT: reason, OUT_OF_RANGE: reason},
+        absent=dict.fromkeys((VALIDATION, HELD_OUT, OUT_OF_RANGE), reason),
         spans={"direction": (-1.0, 1.0)},
     )
 
@@ -189,9 +215,11 @@ def disk_space(radius: float, reach: float | None = None, no_ring: str = "") -> 
     gap, start = GOAL_GAP * radius, SECTOR_START * radius
     disk = times((0.0, radius**2), whole_circle())
     margin = math.asin(gap / start)  # a ray at this angle stays `gap` away from all that is outside `start`
-    grown = times(((start - gap) ** 2, radius**2), _held_out_arcs(margin))
+    sectors = union(_held_out_arcs(margin), _validation_arcs(margin))
+    grown = times(((start - gap) ** 2, radius**2), sectors)
     regions: dict[str, Region] = {
         TRAIN: carve(disk, grown, gap=0.0),
+        VALIDATION: times((start**2, radius**2), _validation_arcs()),
         HELD_OUT: times((start**2, radius**2), _held_out_arcs()),
         IID: disk,
     }
@@ -205,10 +233,21 @@ def disk_space(radius: float, reach: float | None = None, no_ring: str = "") -> 
 # ------------------------------------------------------------------------------------------------- cells
 def held_out_cells(whole: Boxes) -> Boxes:
     """Four cells of a 4 × 4 grid over the one rectangle, one in each row and column."""
-    (low,), (high,) = whole.low, whole.high
-    cell = (high - low) / 4
-    corners = low + np.array(HELD_OUT_CELLS) * cell
+    corners, cell = _cells(whole, HELD_OUT_CELLS)
     return Boxes(corners, corners + cell)
+
+
+def validation_cells(whole: Boxes) -> Boxes:
+    """The middle of four other cells, half as wide."""
+    corners, cell = _cells(whole, VALIDATION_CELLS)
+    return Boxes(corners + cell / 4, corners + 3 * cell / 4)
+
+
+def _cells(whole: Boxes, cells: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Low corners (4, 2) of cells of a 4 × 4 grid over the one rectangle, and the size of a cell (2,)."""
+    (low,), (high,) = whole.low, whole.high
+    size = (high - low) / 4
+    return low + np.array(cells) * size, size
 
 
 # ------------------------------------------------------------------------------------------------ markers

@@ -57,6 +57,7 @@ from envs.tasks import (
     IID,
     OUT_OF_RANGE,
     TRAIN,
+    VALIDATION,
     Points,
     Task,
     TaskSpace,
@@ -132,7 +133,9 @@ def direction_space() -> TaskSpace:
     """Forward and backward."""
     both = Points(np.array([[1.0], [-1.0]]))
     reason = "only two tasks exist: forward and backward"
-    return TaskSpace(DirectionTask, {TRAIN: both, IID: both}, absent={HELD_OUT: reason, OUT_OF_RANGE: reason})
+    return TaskSpace(
+        DirectionTask, {TRAIN: both, IID: both}, absent=dict.fromkeys((VALIDATION, HELD_OUT, OUT_OF_RANGE), reason)
+    )
 
 
 def direction_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:

@@ -42,13 +42,14 @@ import numpy as np
 
 from envs.errors import FamilyError
 from envs.family import Arrays, Family, Sphere, State
-from envs.goals_2d import angle_of, arcs, chord_angle, held_out_cells, on_circle, refuse_off_circle
+from envs.goals_2d import angle_of, arcs, chord_angle, held_out_cells, on_circle, refuse_off_circle, validation_cells
 from envs.robots import Camera, Robot
 from envs.tasks import (
     HELD_OUT,
     IID,
     OUT_OF_RANGE,
     TRAIN,
+    VALIDATION,
     Boxes,
     Region,
     Task,
@@ -56,6 +57,7 @@ from envs.tasks import (
     carve,
     held_out_space,
     quantity,
+    union,
 )
 
 HALF_WIDTH = 0.5  # [m] of the square that training goals lie in
@@ -65,6 +67,8 @@ GAP = 0.02  # [m] between training goals and all others
 GOAL_RADIUS = 0.2  # [m] around a sparse goal where there is a reward
 ARC_CENTRES = math.pi * np.array([1, 3, 5, 7]) / 8  # [rad] of the half circle's held-out arcs
 ARC_WIDTH = math.pi / 16  # [rad]
+VALIDATION_ARC_CENTRES = math.pi * np.array([1, 2, 3]) / 4  # [rad]
+VALIDATION_ARC_WIDTH = math.pi / 32  # [rad]
 ARC_REACH = math.pi / 4  # [rad] of the out-of-range arcs behind either end
 ARC_GAP = 0.05  # [m]
 
@@ -128,6 +132,7 @@ def goal_space() -> TaskSpace:
         GoalTask,
         whole=whole,
         held_out=held_out_cells(whole),
+        validation=validation_cells(whole),
         beyond=square(REACH),
         gap=GAP,
     )
@@ -169,9 +174,12 @@ def half_circle_space() -> TaskSpace:
     """Goals on the upper unit half circle, with held-out arcs and arcs behind its ends."""
     whole, margin = arcs(np.array([0.0]), np.array([math.pi])), chord_angle(ARC_GAP)
     held_out = arcs(ARC_CENTRES - ARC_WIDTH / 2, ARC_CENTRES + ARC_WIDTH / 2)
+    half = VALIDATION_ARC_WIDTH / 2
+    validation = arcs(VALIDATION_ARC_CENTRES - half, VALIDATION_ARC_CENTRES + half)
     beyond = arcs(np.array([-ARC_REACH, math.pi + margin]), np.array([-margin, math.pi + ARC_REACH]))
     regions: dict[str, Region] = {
-        TRAIN: carve(whole, held_out, margin),
+        TRAIN: carve(whole, union(held_out, validation), margin),
+        VALIDATION: validation,
         HELD_OUT: held_out,
         OUT_OF_RANGE: beyond,
         IID: whole,

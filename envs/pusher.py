@@ -43,7 +43,7 @@ import numpy as np
 
 from envs.errors import FamilyError
 from envs.family import Arrays, Family, Marker, State, span
-from envs.goals_2d import held_out_cells
+from envs.goals_2d import held_out_cells, validation_cells
 from envs.robots import Camera, Robot, body_ids
 from envs.tasks import Boxes, Task, TaskSpace, held_out_space, quantity
 
@@ -115,7 +115,8 @@ def goal_space(x_range: Sequence[float] = (0.25, 0.45), y_range: Sequence[float]
             raise FamilyError(f"{name} = {bounds}: expected (low, high) in meters with low < high")
     low, high = np.array([x_range, y_range], dtype=np.float64).T[:, None]
     whole = Boxes(low, high)
-    return held_out_space(PuckTask, whole, held_out_cells(whole), beyond=Boxes(low - REACH, high + REACH), gap=GAP)
+    beyond = Boxes(low - REACH, high + REACH)
+    return held_out_space(PuckTask, whole, held_out_cells(whole), beyond, GAP, validation_cells(whole))
 
 
 # ------------------------------------------------------------------------------------------------- reward

@@ -18,9 +18,10 @@ import numpy as np
 
 from envs.errors import TaskError, unknown
 
-TRAIN, HELD_OUT, OUT_OF_RANGE, IID = "train", "held-out", "out-of-range", "iid"
+TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
+OUT_OF_RANGE, IID = "out-of-range", "iid"
 _ROUNDING = 1e-9
-_LISTED_BOXES = 6
+_LONGEST_LIST = 200  # letters of a union of boxes that is written out
 _RECURRENT = 3  # dimensions in which few points of the additive recurrence already lie evenly
 _REPEATED = 3  # equal sides of a box from which on they are written as a power
 
@@ -118,6 +119,10 @@ class Region(Protocol):
         """`n` independent uniform draws, (n, D)."""
         ...
 
+    def stratified(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """`n` uniform draws that together cover the set evenly, in random order, (n, D)."""
+        ...
+
     def grid(self, n: int) -> np.ndarray:
         """Exactly `n` evenly spread points, the same at every call, (n, D)."""
         ...
@@ -161,6 +166,15 @@ class Boxes:
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return self._place(rng.random((n, self.low.shape[1])))
 
+    def stratified(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """`grid` made random: a draw from each of n equal lengths, a sequence shifted at random, or random layers."""
+        dimension = self.low.shape[1]
+        if 1 < dimension <= _RECURRENT:
+            points = (additive_recurrence(n, dimension) + rng.random(dimension)) % 1.0
+            return self._place(rng.permutation(points))
+        layers = rng.permuted(np.tile(np.arange(n), (dimension, 1)), axis=1).T
+        return self._place((layers + rng.random((n, dimension))) / n)
+
     def grid(self, n: int) -> np.ndarray:
         """Midpoints of n equal lengths in one dimension, a low-discrepancy sequence in a few, layers in many."""
         dimension = self.low.shape[1]
@@ -180,8 +194,8 @@ class Boxes:
 
     def describe(self, unit: str) -> str:
         boxes = [_box_in_words(low, high) for low, high in zip(self.low, self.high, strict=True)]
-        if len(boxes) <= _LISTED_BOXES:
-            return f"{' ∪ '.join(boxes)} {unit}".rstrip()
+        if len(listed := " ∪ ".join(boxes)) <= _LONGEST_LIST:
+            return f"{listed} {unit}".rstrip()
         low, high = self.hull()
         share = self._volumes().sum() / np.prod(high - low)
         return f"{len(boxes)} boxes within {_box_in_words(low, high)} {unit} that fill {share:.0%} of it"
@@ -221,6 +235,12 @@ class Points:
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         return self.points[rng.integers(len(self.points), size=n)]
+
+    def stratified(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Each point as often as the others, but for the remainder of n, which is drawn."""
+        whole, rest = divmod(n, len(self.points))
+        chosen = np.concatenate([np.tile(np.arange(len(self.points)), whole), rng.permutation(len(self.points))[:rest]])
+        return self.points[rng.permutation(chosen)]
 
     def grid(self, n: int) -> np.ndarray:
         """The points in turn, over and over."""
@@ -266,6 +286,11 @@ def latin_hypercube(n: int, dimension: int) -> np.ndarray:
     return (layers.T + 0.5) / n
 
 
+def union(*parts: Boxes) -> Boxes:
+    """All boxes of disjoint unions of boxes."""
+    return Boxes(np.concatenate([part.low for part in parts]), np.concatenate([part.high for part in parts]))
+
+
 def carve(whole: Boxes, holes: Boxes, gap: float) -> Boxes:
     """The single box `whole` without `holes` and without a margin of `gap` around each of them."""
     (floor,), (ceiling,) = whole.low, whole.high
@@ -284,12 +309,13 @@ def carve(whole: Boxes, holes: Boxes, gap: float) -> Boxes:
 class TaskSpace:
     """A distribution of tasks with its splits.
 
-    `train` is at least `gap` away from `held-out` and `out-of-range`; `iid` is the whole training range, for
-    comparison with work that trains and tests on one distribution.
+    `train` is at least `gap` away from `validation`, `held-out` and `out-of-range`, which are disjoint. What is chosen
+    (settings, the best checkpoint) is chosen on `validation`; `held-out` is for what is reported. `iid` is the whole
+    training range, for comparison with work that trains and tests on one distribution.
 
     task_type: the dataclass of every task.
     regions: split name -> where its tasks lie, in chart coordinates.
-    gap: least distance of a training task from a held-out or out-of-range one, between their `embedding`s.
+    gap: least distance of a training task from one of the splits that test, between their `embedding`s.
     absent: split name -> why this family has none.
     spans: field -> (low, high), the interval that `normalised` makes [-1, 1]; by default what the field spans
         between the corners of `iid` in chart coordinates.
@@ -329,6 +355,10 @@ class TaskSpace:
     def sample(self, n: int, rng: np.random.Generator) -> list[Task]:
         """`n` independent uniform tasks of the current split."""
         return self._tasks(self.region.sample(_count(n), rng))
+
+    def stratified(self, n: int, rng: np.random.Generator) -> list[Task]:
+        """`n` tasks of the current split that cover it evenly; each of them alone is uniformly distributed."""
+        return self._tasks(self.region.stratified(_count(n), rng))
 
     def grid(self, n: int) -> list[Task]:
         """Exactly `n` evenly spread tasks of the current split, the same at every call."""
@@ -450,15 +480,27 @@ def _count(n: int) -> int:
     return n
 
 
-def held_out_space(task_type: type[Task], whole: Boxes, held_out: Boxes, beyond: Boxes, gap: float) -> TaskSpace:
+def held_out_space(
+    task_type: type[Task],
+    whole: Boxes,
+    held_out: Boxes,
+    beyond: Boxes,
+    gap: float,
+    validation: Boxes | None = None,
+) -> TaskSpace:
     """The space over the box `whole` that trains away from `held_out` and is also tested `beyond` it.
 
-    `beyond` is the larger box around `whole`; out of range is what it has in addition.
+    `beyond` is the larger box around `whole`; out of range is what it has in addition. `validation`, disjoint from
+    `held_out`, is kept out of training as well; None for a space without one.
     """
+    kept_out = held_out if validation is None else union(held_out, validation)
+    chosen_on = {} if validation is None else {VALIDATION: validation}
     regions = {
-        TRAIN: carve(whole, held_out, gap),
+        TRAIN: carve(whole, kept_out, gap),
+        **chosen_on,
         HELD_OUT: held_out,
         OUT_OF_RANGE: carve(beyond, whole, gap),
         IID: whole,
     }
-    return TaskSpace(task_type, regions, gap)
+    absent = {VALIDATION: "its task space declares none"} if validation is None else {}
+    return TaskSpace(task_type, regions, gap, absent)

@@ -1,7 +1,8 @@
 """Tasks of several robots: run along x at a hidden velocity.
 
-Splits, on a range of width w: four held-out intervals of width w/16 centred at 1/8, 3/8, 5/8 and 7/8 of it; training
-keeps w/100 away from them. Out of range reaches from w/100 to w/2 above the range. `iid` is the whole range.
+Splits, on a range of width w: four held-out intervals of width w/16 centred at 1/8, 3/8, 5/8 and 7/8 of it, and three
+for validation of width w/32 at 1/4, 1/2 and 3/4; training keeps w/100 away from them. Out of range reaches from w/100
+to w/2 above the range. `iid` is the whole range.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from envs.tasks import Boxes, Task, TaskSpace, held_out_space, quantity
 
 HELD_OUT_CENTRES = np.array([[1.0], [3.0], [5.0], [7.0]]) / 8  # as parts of the range
 HELD_OUT_WIDTH = 1 / 16
+VALIDATION_CENTRES = np.array([[1.0], [2.0], [3.0]]) / 4
+VALIDATION_WIDTH = 1 / 32
 GAP = 1 / 100
 REACH = 1 / 2
 
@@ -28,17 +31,22 @@ class VelocityTask(Task):
 
 
 def velocity_space(velocity_range: Sequence[float] = (0.0, 2.0)) -> TaskSpace:
-    """Target velocities in the range [m/s], with four held-out intervals and as much again half above it."""
+    """Target velocities in the range [m/s], with held-out and validation intervals, and as much again half above it."""
     low, high = _checked_range(velocity_range)
     width = high - low
-    centres, half = low + width * HELD_OUT_CENTRES, width * HELD_OUT_WIDTH / 2
     return held_out_space(
         VelocityTask,
         whole=Boxes.interval(low, high),
-        held_out=Boxes(centres - half, centres + half),
+        held_out=_intervals(low + width * HELD_OUT_CENTRES, width * HELD_OUT_WIDTH),
+        validation=_intervals(low + width * VALIDATION_CENTRES, width * VALIDATION_WIDTH),
         beyond=Boxes.interval(low, high + REACH * width),
         gap=GAP * width,
     )
+
+
+def _intervals(centres: np.ndarray, width: float) -> Boxes:
+    """Intervals of one width around the centres (B, 1)."""
+    return Boxes(centres - width / 2, centres + width / 2)
 
 
 def _checked_range(velocity_range: Sequence[float]) -> tuple[float, float]:

@@ -115,6 +115,7 @@ def policy_of_sizes(settings: Policy, observation_size: int, action_size: int) -
         action_scale=settings.action_scale,
         initial_std=settings.initial_std,
         min_std=settings.min_std,
+        normalize_observations=settings.normalize_observations,
     )
 
 
@@ -156,9 +157,9 @@ def read_actor(file: str, policy: GaussianMLP) -> Params:
 
 
 def training_tasks(env: TaskVectorEnv, experiment: Experiment, iteration: int) -> Sequence[Any]:
-    """The M tasks of one iteration; a function of (seed, iteration)."""
+    """The M tasks of one iteration, spread evenly over the split; a function of (seed, iteration)."""
     space = env.task_space.restrict(experiment.sampling.split)
-    return space.sample(experiment.sampling.tasks, stream(experiment.seed, Purpose.TASKS, iteration))
+    return space.stratified(experiment.sampling.tasks, stream(experiment.seed, Purpose.TASKS, iteration))
 
 
 def fixed_tasks(env: TaskVectorEnv, split: str, count: int) -> Sequence[Any]:

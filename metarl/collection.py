@@ -11,6 +11,7 @@ from metarl.builders import simulations_of_one_task
 from metarl.experiment import Experiment
 from metarl.parameters import expand, require_finite_tasks
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.policy_gradient.normalizer import Moments
 from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.sampling.rollout import rollout
@@ -28,6 +29,8 @@ class Collected:
     returns: list[float]
     """Mean returns after 0, 1, … adaptation steps; after all K where the algorithm uses a query."""
     environment_steps: int
+    observed: list[Moments]
+    """Of the normalized observations of each phase."""
     seconds: dict[str, float]
     """What sampling, advantages and adaptation took."""
 
@@ -51,13 +54,14 @@ def collect(
         require_finite_tasks(adapted, f"adaptation step {k + 1}")
     support = tuple(step.support for step in taken if step.support is not None)
     returns = [step.mean_return for step in taken]
-    steps = sum(step.environment_steps for step in taken)
+    steps, observed = sum(step.environment_steps for step in taken), [step.observed for step in taken]
     if not experiment.algorithm.uses_query:
-        return Collected(Experience(support, adapted), returns, steps, stopwatch.metrics())
+        return Collected(Experience(support, adapted), returns, steps, observed, stopwatch.metrics())
     last = rollout_of_step(K, adapted)
     experience = Experience(support, adapted, last.batch)
     steps += last.trajectories.environment_steps
-    return Collected(experience, [*returns, last.mean_return], steps, stopwatch.metrics())
+    observed.append(last.observed)
+    return Collected(experience, [*returns, last.mean_return], steps, observed, stopwatch.metrics())
 
 
 def step_rollout(

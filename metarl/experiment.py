@@ -38,6 +38,9 @@ class Policy:
     min_std: float = Field(1e-3, ge=0)
     """Its smooth floor."""
 
+    normalize_observations: bool = True
+    """Give it observations minus their mean over all of training so far, divided by their standard deviation."""
+
     def __post_init__(self) -> None:
         if self.initial_std <= self.min_std:
             raise ValueError(f"initial_std = {self.initial_std} must be above min_std = {self.min_std}")
@@ -65,8 +68,9 @@ class Evaluation:
 
     every: int = Field(10, ge=1)
     """Iterations between evaluations; there is always one at the start and one at the end."""
-    split: str = "held-out"
-    """The split of the task space that test tasks come from."""
+    split: str = "validation"
+    """The split of the task space that test tasks come from. What is chosen by this test (settings, the best
+    checkpoint) is chosen on its tasks, so that those that are reported have no part in it."""
     tasks: int = Field(40, ge=1)
     """Number of test tasks, spread evenly over the split; the same ones every time."""
     steps: int = Field(1, ge=0, le=1_000)
@@ -81,6 +85,11 @@ class Evaluation:
     film: Literal["end", "always"] = "end"
     """When: at the end of training, or always, which is in every test. Three tasks of 100 steps take 10 s (PointNav) to
     17 s (Ant) of one core, and W&B's copies of them up to 5 MB."""
+
+    @property
+    def reported(self) -> str:
+        """The split that is reported: held-out where this test is on validation tasks, or else the same."""
+        return "held-out" if self.split == "validation" else self.split
 
 
 @settings
@@ -110,16 +119,17 @@ class Experiment:
     """Outer iterations."""
     start_from: str | None = None
     """A model of Stable-Baselines3 (.zip) whose actor is theta before any training; by default theta is random. It must
-    have learned without VecNormalize's scaling of observations, which is not in the file."""
+    have learned without VecNormalize's scaling of observations, which is not in the file, and goes on without any."""
     seed: int = Field(0, ge=0, lt=SEEDS)
     """Everything random in the run follows from it."""
     threads: int = Field(0, ge=0, le=4096)
     """Threads for simulation and for gradients; 0 uses all available cores. The results do not depend on it."""
 
     def __post_init__(self) -> None:
-        if self.evaluation.split == "held-out" and self.sampling.split in ("held-out", "iid"):
+        test = self.evaluation.split
+        if test in ("validation", "held-out") and self.sampling.split in (test, "held-out", "iid"):
             raise ValueError(
-                f"sampling.split = {self.sampling.split!r} with evaluation.split = 'held-out': training would see the "
+                f"sampling.split = {self.sampling.split!r} with evaluation.split = {test!r}: training would see the "
                 f"tasks that are to test it. Choose sampling.split train, or evaluation.split {self.sampling.split}"
             )
         inner = self.algorithm.inner

@@ -220,8 +220,8 @@ class _Deterministic(nn.Module):
     def __init__(self, policy: GaussianMLP, params: Params) -> None:
         super().__init__()
         self._policy = policy
-        for name in policy.names:
-            self.register_buffer(name, params[name])
+        for name, p in policy.acting(params).items():
+            self.register_buffer(name, p)
 
     def forward(self, observations: Tensor) -> Tensor:
         return self._policy.command(dict(self.named_buffers()), observations.unsqueeze(0)).squeeze(0)

@@ -29,6 +29,7 @@ from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.experiment import Experiment
 from metarl.machine import available_memory
 from metarl.parameters import require_finite
+from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.directory import State
 from metarl.runs.publish import publish_test, section_of
@@ -88,7 +89,7 @@ def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
     warn_of_memory(experiment, policy)
     first_params = initial_params(policy, experiment)
     if experiment.start_from and not resumes:
-        first_params |= read_actor(experiment.start_from, policy)
+        first_params = normalizer.without(first_params) | read_actor(experiment.start_from, policy)
     for episodes in (experiment.sampling.episodes, experiment.evaluation.episodes):
         experiment.algorithm.inner.check(episodes, experiment.env.horizon)
     return Setup(experiment, env, policy, FixedTest(experiment, policy), first_params)
@@ -137,6 +138,7 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
                 policy, state.params, state.algorithm_state, collected.experience
             )
             require_finite(params, "the outer step")
+            params = normalizer.updated(params, collected.observed)
 
         metrics = describe(collected, metrics, time.perf_counter() - began)
         tracker.log(metrics, iteration=iteration, environment_steps=state.environment_steps)

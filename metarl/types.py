@@ -85,7 +85,7 @@ class Trajectories:
     """What E episodes of each of M tasks looked like."""
 
     observations: Tensor
-    """(M, E, T+1, O): the last one is what the final action led to."""
+    """(M, E, T+1, O), normalized where the policy does so: the last one is what the final action led to."""
     actions: Tensor
     """(M, E, T, A): policy outputs, before scaling and clipping to the environment's range."""
     rewards: Tensor

@@ -128,7 +128,7 @@ def test_a_family_of_ones_own_trains(tmp_path):
     assert f"\n{evaluate}\n" in TEXTS["envs/README.md"]
     small = [*SMALL, "--evaluation.videos", 1, "--run-dir", "runs/NAME"]
     output = run("-m", *train.split()[1:], *small, folder=tmp_path)
-    assert "held-out tasks at iteration 1" in output
+    assert "validation tasks at iteration 1" in output
     assert list((tmp_path / "runs" / "NAME" / "videos").glob("*.mp4"))
     output = run("-m", *evaluate.split()[2:], *SMALLER["evaluate"], folder=tmp_path, METARL_ALLOW_IMPORT="cart")
     assert "held-out" in output
@@ -147,7 +147,7 @@ def test_an_algorithm_of_ones_own_trains(tmp_path):
     (tmp_path / "own.yaml").write_text("env: {id: 'envs:metarl/PointNav-v0'}\nalgorithm: maml_sign\n")
     own = ("--algorithm.step_size", 0.01, "--run-dir", "run")
     output = run("-m", "metarl", "train", "own.yaml", *own, *SMALL, folder=tmp_path)
-    assert "held-out tasks at iteration 1" in output
+    assert "validation tasks at iteration 1" in output
 
 
 # ------------------------------------------------------------------------------------------------- shell
@@ -159,7 +159,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(path)
         for name, seed in (("NAME", 0), ("A-seed0", 0), ("A-seed1", 1)):
             call("train", "demo", *SMALL, "--run-dir", f"runs/{name}", "--seed", str(seed))
-        call("train", "half_cheetah_vel/promp", *SMALL, "--run-dir", "runs/B-seed0")
+        call("train", "half_cheetah_vel/maml_trpo", *SMALL, "--run-dir", "runs/B-seed0")
         for name in ("A-seed0", "A-seed1", "B-seed0"):
             call("evaluate", f"runs/{name}", *SMALLER["evaluate"])
         metarl.load("runs/NAME").export_sb3("ppo.zip")

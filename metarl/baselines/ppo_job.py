@@ -125,8 +125,7 @@ class PPOJob:
         """Mean return of E episodes on the streams of an evaluation after as many adaptation steps."""
         env.set_tasks([self.task])
         own = stream(self.seed, Purpose.EVALUATION, phase=rollouts, task=self.index)
-        actor = {name: params[name] for name in self.policy.names}
-        played = rollout(env, self.policy, expand(actor, 1), [own], self.env.horizon)
+        played = rollout(env, self.policy, expand(self.policy.acting(params), 1), [own], self.env.horizon)
         return played.returns.nanmean().item()
 
 

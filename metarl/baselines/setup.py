@@ -117,8 +117,7 @@ class Setup:
 
     def _with_critic(self, params: Params) -> Params:
         """Without what else is meta-learned, such as step sizes; a new critic is the same for all."""
-        actor = {name: params[name] for name in self.policy.names}
-        new = with_critic(self.policy, actor, torch.Generator().manual_seed(self.seed))
+        new = with_critic(self.policy, self.policy.acting(params), torch.Generator().manual_seed(self.seed))
         return {name: params.get(name, p) for name, p in new.items()}
 
     def adapt(self) -> dict[str, NDArray[np.floating]]:
@@ -175,7 +174,7 @@ def prepare(
     run = _read(folder)
     _check_adapts(run)
     experiment = run.experiment
-    split, episodes = split or experiment.evaluation.split, episodes or experiment.evaluation.episodes
+    split, episodes = split or experiment.evaluation.reported, episodes or experiment.evaluation.episodes
     space = make_vector_env(experiment.env, 1, 1).task_space.restrict(split)
     count = tasks or min(TASKS, len(set(space.grid(TASKS))))
     env = make_vector_env(experiment.env, count * episodes, experiment.threads)

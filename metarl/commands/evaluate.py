@@ -46,7 +46,7 @@ class Options:
     """latest, or best: the one whose return after adaptation was highest in the test repeated during training, and so
     too high to be expected on other tasks"""
     split: str | None = None
-    """held-out, out-of-range, train or iid (default: the run's)"""
+    """held-out, validation, out-of-range, train or iid (default: held-out, where the family has it)"""
     tasks: int | None = Field(None, ge=1)
     """Number of test tasks (default: the run's, 40 as a rule)."""
     steps: int = Field(3, ge=0)
@@ -85,7 +85,8 @@ def requested(arguments: Options, own: Evaluation) -> Evaluation:
     """The run's own evaluation, changed by what the command line names."""
     names = ("split", "tasks", "steps", "episodes", "later_steps")
     named = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    return config.from_dict(config.to_dict(own) | named, Evaluation, source="the command line")
+    data = config.to_dict(own) | {"split": own.reported} | named
+    return config.from_dict(data, Evaluation, source="the command line")
 
 
 def measure(arguments: Options, experiment: Experiment, state: State) -> Record:

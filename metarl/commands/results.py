@@ -100,7 +100,7 @@ def experiment_of(family: str, algorithm: str) -> Experiment:
 
 def split_of(family: str, algorithm: str) -> str:
     """Where the family's test tasks come from."""
-    return experiment_of(family, algorithm).evaluation.split
+    return experiment_of(family, algorithm).evaluation.reported
 
 
 def job(arguments: Options, family: str, algorithm: str, seed: int) -> Job:

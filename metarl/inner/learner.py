@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.policy_gradient.normalizer import Moments
 from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.types import Batch, Params
 
@@ -22,13 +23,21 @@ class Adapted:
     """Mean undiscounted return of the episodes that were learned from, all with the parameters before the step."""
     environment_steps: int
     """How many were learned from."""
+    observed: Moments
+    """Of the observations in them, as the policy normalized them."""
     support: Batch | None = None
     """The episodes that were learned from; None from a learner that keeps them to itself."""
 
     @classmethod
     def on(cls, rollout: LazyRollout, params: Params) -> Adapted:
         """From a learner that made `params` of the episodes of `rollout`."""
-        return cls(params, rollout.mean_return, rollout.trajectories.environment_steps, rollout.batch)
+        return cls(
+            params,
+            rollout.mean_return,
+            rollout.trajectories.environment_steps,
+            rollout.observed,
+            rollout.batch,
+        )
 
 
 class InnerLearner(Protocol):

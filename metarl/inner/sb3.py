@@ -5,6 +5,7 @@ Their settings stand here, without Stable-Baselines3, whose import takes seconds
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from metarl.config.settings import LARGEST, settings
 from metarl.errors import UserError
 from metarl.inner.learner import Adapted
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.policy_gradient.normalizer import Moments
 from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.seeding import Purpose
@@ -132,4 +134,5 @@ def adapt_task_by_task(inner: SB3PPO | SB3A2C, policy: GaussianMLP, params: Para
         params={name: torch.cat([each.params[0][name] for each in learned]) for name in params},
         mean_return=float(np.nanmean([each.returns[0] for each in learned])),
         environment_steps=sum(each.environment_steps for each in learned),
+        observed=functools.reduce(Moments.joined, (each.observed for each in learned)),
     )

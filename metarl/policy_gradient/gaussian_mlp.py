@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.losses import INNER_LOSSES, clipped
 from metarl.policy_gradient.mlp import init_mlp, layer_names, mlp
 from metarl.types import Batch, Gaussian, Params
@@ -37,6 +38,9 @@ class GaussianMLP:
     min_std: float = 1e-3
     """Floor of the standard deviation, approached smoothly so that its gradient never vanishes at once. 0: none."""
 
+    normalize_observations: bool = False
+    """Begin with statistics of observations, which training then keeps: see `metarl.policy_gradient.normalizer`."""
+
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         return (self.observation_size, *self.hidden_sizes, self.action_size)
@@ -54,10 +58,15 @@ class GaussianMLP:
     def init(self, rng: torch.Generator) -> Params:
         """Xavier-uniform weights, zero biases."""
         initial = torch.full((self.action_size,), math.log(self.initial_std), dtype=torch.float64)
-        return init_mlp(self.layer_sizes, rng) | {"log_std": self.raw_log_std(initial).float()}
+        params = init_mlp(self.layer_sizes, rng) | {"log_std": self.raw_log_std(initial).float()}
+        return params | (normalizer.initial(self.observation_size) if self.normalize_observations else {})
+
+    def acting(self, params: Params) -> Params:
+        """What `command` depends on: the parameters of `names`, and the statistics of observations where there are."""
+        return {name: params[name] for name in (*self.names, *normalizer.NAMES) if name in params}
 
     def mean(self, params: Params, observations: Tensor) -> Tensor:
-        """(M, B, A) from observations (M, B, O)."""
+        """(M, B, A) from normalized observations (M, B, O)."""
         return mlp(params, observations, len(self.hidden_sizes) + 1, torch.tanh)
 
     def log_std(self, params: Params) -> Tensor:
@@ -80,17 +89,17 @@ class GaussianMLP:
         return floor + above + torch.log(-torch.expm1(-above))
 
     def command(self, params: Params, observations: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Actions of the environment in [-1, 1], (M, B, A), from observations (M, B, O).
+        """Actions of the environment in [-1, 1], (M, B, A), from its observations (M, B, O).
 
         noise: standard normal, (M, B, A); None for the deterministic action clip(action_scale * mean).
         """
-        output = self.mean(params, observations)
+        output = self.mean(params, normalizer.normalized(params, observations))
         if noise is not None:
             output = output + self.log_std(params).exp().unsqueeze(-2) * noise
         return to_command(output, self.action_scale)
 
     def distribution(self, params: Params, observations: Tensor) -> Gaussian:
-        """The distribution over outputs at observations (M, E, T, O)."""
+        """The distribution over outputs at normalized observations (M, E, T, O)."""
         M, E, T, _ = observations.shape
         mean = self.mean(params, observations.flatten(1, 2)).unflatten(1, (E, T))
         return Gaussian(mean, self.log_std(params).expand(M, self.action_size))

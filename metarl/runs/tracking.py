@@ -4,7 +4,7 @@ Every row of numbers goes to `RUN_DIR/metrics.jsonl` and, unless switched off, t
 `RUN_DIR/wandb`. Without a W&B login the run is recorded offline: look at it with `wandb leet DIR`, upload it
 with `wandb sync DIR`.
 
-What runs log, by the sections that W&B makes of the part before the slash. SPLIT is that of the test, such as held_out.
+What runs log, by the sections that W&B makes of the part before the slash. SPLIT is that of the test: `validation`.
 
     train/return_before, train/return_after    mean return of an iteration's episodes before and after adaptation
     SPLIT/return_k_steps                       mean return on the test tasks after k = 0, 1, … adaptation steps

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from metarl.policy_gradient.advantages import policy_gradient_batch
+from metarl.policy_gradient.normalizer import Moments
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.seeding import Purpose
 from metarl.timing import Stopwatch
@@ -53,6 +54,11 @@ class LazyRollout:
         trajectories = self.trajectories
         with self.stopwatch("advantages"):
             return policy_gradient_batch(trajectories, self.gamma, self.gae_lambda)
+
+    @property
+    def observed(self) -> Moments:
+        """Of the normalized observations that were acted on."""
+        return Moments.of(self.trajectories.observations[:, :, :-1], self.trajectories.valid)
 
     @property
     def mean_return(self) -> float:

@@ -36,6 +36,10 @@ class TaskSpace(Protocol):
         """`n` independent tasks of the current split."""
         ...
 
+    def stratified(self, n: int, rng: np.random.Generator) -> Sequence[Any]:
+        """`n` tasks of the current split that cover it evenly; each of them alone is distributed as by `sample`."""
+        ...
+
     def grid(self, n: int) -> Sequence[Any]:
         """Exactly `n` evenly spread tasks of the current split, the same at every call."""
         ...

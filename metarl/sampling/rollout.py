@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.errors import NonFinite, SimulationDiverged, UserError
+from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, to_command
 from metarl.sampling.protocols import Simulations
 from metarl.types import Gaussian, Params, Trajectories
@@ -64,13 +65,20 @@ def rollout(
     with torch.no_grad():
         std = policy.log_std(params).exp().unsqueeze(1) * (not deterministic)  # (M, 1, A)
         observation, _ = env.reset(options={"generators": list(generators)})
-        recording = Recording(as_array("observation", observation, (N, policy.observation_size)), horizon, A)
+
+        def normalized(observation: Any) -> Tensor:
+            """(N, O)"""
+            rows = as_array("observation", observation, (N, policy.observation_size))
+            return normalizer.normalized(params, torch.from_numpy(rows).float().unflatten(0, (M, -1))).flatten(0, 1)
+
+        recording = Recording(normalized(observation), horizon, A)
         for t in range(horizon):
             mean = policy.mean(params, recording.observations[:, t].unflatten(0, (M, -1)))  # (M, E, A)
             action = torch.addcmul(mean, std, noise[:, :, t])
             _require_finite(action, f"actions at step {t}, and so the policy's parameters or its observations,")
             command = to_command(action.flatten(0, 1), policy.action_scale).numpy()
-            recording.write(t, mean.flatten(0, 1), action.flatten(0, 1), env.step(command))
+            observation, *outcome = env.step(command)
+            recording.write(t, mean.flatten(0, 1), action.flatten(0, 1), normalized(observation), *outcome)
             if not recording.live.any():
                 break
     _report_divergence(env.tasks, recording.diverged, generators)
@@ -80,10 +88,10 @@ def rollout(
 class Recording:
     """What N simulations do in T steps, written step by step."""
 
-    def __init__(self, observation: NDArray[np.floating], horizon: int, action_size: int) -> None:
+    def __init__(self, observation: Tensor, horizon: int, action_size: int) -> None:
         N, T = len(observation), horizon
         self.observations = torch.zeros(N, T + 1, observation.shape[1])
-        self.observations[:, 0] = torch.from_numpy(observation)
+        self.observations[:, 0] = observation
         self._means, self._actions = torch.zeros(N, T, action_size), torch.zeros(N, T, action_size)
         self._rewards, self._discounts, self._valid = np.zeros((N, T)), np.ones((N, T)), np.zeros((N, T), bool)
         self.live = np.ones(N, bool)
@@ -91,13 +99,22 @@ class Recording:
         self.diverged = np.zeros(N, bool)
         """(N,): whose simulation blew up."""
 
-    def write(self, t: int, mean: Tensor, action: Tensor, outcome: tuple[Any, Any, Any, Any, dict[str, Any]]) -> None:
-        """Step t: the policy's mean and its action (N, A), and what the environment's `step` returned."""
-        observation, reward, terminated, truncated, info = outcome
-        N, _, size = self.observations.shape
+    def write(
+        self,
+        t: int,
+        mean: Tensor,
+        action: Tensor,
+        observation: Tensor,
+        reward: Any,
+        terminated: Any,
+        truncated: Any,
+        info: dict[str, Any],
+    ) -> None:
+        """Step t: the policy's mean and its action (N, A), the normalized observation that it led to (N, O), and what
+        else the environment's `step` returned."""
         self._means[:, t], self._actions[:, t] = mean, action
-        self.observations[:, t + 1] = torch.from_numpy(as_array("observation", observation, (N, size)))
-        self._rewards[:, t] = as_array("reward", reward, (N,))
+        self.observations[:, t + 1] = observation
+        self._rewards[:, t] = as_array("reward", reward, (len(self.live),))
         self._discounts[:, t], self._valid[:, t] = ~terminated, self.live
         self.diverged |= info["diverged"] & self.live
         self.live &= ~(terminated | truncated)

@@ -24,6 +24,7 @@ from gymnasium.spaces import Box
 from torch import Tensor, nn
 
 from metarl.errors import UserError
+from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.types import Params
 
@@ -66,7 +67,7 @@ def _symmetric(space: Box) -> bool:
 
 def actor_state(policy: GaussianMLP, params: Params, unit: Tensor) -> dict[str, Tensor]:
     """The policy's own entries of Stable-Baselines3's state. params: without a task axis; unit: (A,)."""
-    state = _state(params, "", actor_modules(policy))
+    state = _state(folded(params), "", actor_modules(policy))
     state["action_net.weight"] *= unit[:, None]
     state["action_net.bias"] *= unit
     state["log_std"] = policy.log_std({"log_std": params["log_std"].double()}) + unit.log()
@@ -75,7 +76,7 @@ def actor_state(policy: GaussianMLP, params: Params, unit: Tensor) -> dict[str, 
 
 def critic_state(policy: GaussianMLP, params: Params) -> dict[str, Tensor]:
     """The critic's entries."""
-    return _state(params, CRITIC, critic_modules(policy))
+    return _state(folded(params, CRITIC), CRITIC, critic_modules(policy))
 
 
 def actor_params(policy: GaussianMLP, state: Mapping[str, Tensor], unit: Tensor) -> Params:
@@ -91,6 +92,19 @@ def actor_params(policy: GaussianMLP, state: Mapping[str, Tensor], unit: Tensor)
 def critic_params(policy: GaussianMLP, state: Mapping[str, Tensor]) -> Params:
     """The inverse of `critic_state`."""
     return _params(state, CRITIC, critic_modules(policy))
+
+
+def folded(params: Params, prefix: str = "") -> Params:
+    """A network of raw observations: w (o - mean) / std + b = (w / std) o + b - (w / std) mean in its first layer.
+
+    Where there are no statistics of observations, the parameters as they are.
+    """
+    if normalizer.MEAN not in params:
+        return params
+    w, b = (params[f"{prefix}{name}"].double() for name in ("w0", "b0"))
+    mean, std = (params[name].double() for name in (normalizer.MEAN, normalizer.STD))
+    w = w / std.unsqueeze(-1)
+    return params | {f"{prefix}w0": w.float(), f"{prefix}b0": (b - mean @ w).float()}
 
 
 def initial_critic(policy: GaussianMLP, rng: torch.Generator) -> Params:
@@ -131,7 +145,7 @@ def _check_shapes(policy: GaussianMLP, params: Params) -> None:
     expected = _shapes("", policy.layer_sizes) | {"log_std": (policy.action_size,)}
     if has_critic(params):
         expected |= _shapes(CRITIC, (*policy.layer_sizes[:-1], 1))
-    found = {name: tuple(p.shape) for name, p in params.items()}
+    found = {name: tuple(p.shape) for name, p in normalizer.without(params).items()}
     for name in expected.keys() | found.keys():
         if found.get(name) != expected.get(name):
             raise UserError(

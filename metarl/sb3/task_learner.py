@@ -13,7 +13,9 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 from metarl.errors import NonFinite, SimulationDiverged, UserError
+from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.policy_gradient.normalizer import Moments
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.sampling.rollout import MAX_DIVERGED_FRACTION
 from metarl.sb3.conversion import (
@@ -41,6 +43,8 @@ class Learned:
     returns: list[float]
     """Of each rollout the mean undiscounted return of the episodes that ended in it; NaN where none did."""
     environment_steps: int
+    observed: Moments
+    """Of the observations, as they were normalized."""
 
 
 class TaskLearner:
@@ -125,14 +129,17 @@ class TaskLearner:
         learned: list[Params] = []
         returns: list[float] = []
         with _randomness(stream), on_one_thread():
-            self._restart(own, seed=int(stream.integers(2**62)))
+            self._env.statistics = statistics = {name: own[name] for name in normalizer.NAMES if name in own}
+            self._env.observed = []
+            self._restart(normalizer.without(own), seed=int(stream.integers(2**62)))
             for rollout in range(rollouts):
                 returns.append(self._rollout_and_update(first=rollout == 0))
-                learned.append(self._learned())
+                learned.append(self._learned() | statistics)
                 self._check_divergence(task, (rollout + 1) * self._env.num_envs)
         if has_task_axis(params):
             learned = [_with_task_axis(each) for each in learned]
-        return Learned(learned, returns, rollouts * self.steps)
+        observed = torch.from_numpy(np.stack(self._env.observed))
+        return Learned(learned, returns, rollouts * self.steps, Moments.of(observed, torch.ones(observed.shape[:-1])))
 
     def _restart(self, params: Params, seed: int) -> None:
         """Take `params`, forget the optimizer's moments, and seed the environments for the next reset."""

@@ -17,8 +17,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvStepReturn
 
 from metarl.errors import UserError
+from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.gaussian_mlp import to_command
 from metarl.sampling.protocols import TaskVectorEnv
+from metarl.types import Params
 
 
 class TaskVecEnv(VecEnv):
@@ -57,6 +59,10 @@ class TaskVecEnv(VecEnv):
         assert single.shape is not None
         actions = gymnasium.spaces.Box(-1 / action_scale, 1 / action_scale, single.shape, np.float32)
         super().__init__(env.num_envs, env.single_observation_space, actions)
+        self.statistics: Params = {}
+        """What observations are normalized by, as `metarl.policy_gradient.normalizer` does it; {}: by nothing."""
+        self.observed: list[NDArray[np.floating]] | None = None
+        """Where this is a list, the observations (N, O) that were acted on are added to it."""
         self._started = time.perf_counter()  # [s]
         self._actions = np.zeros((self.num_envs, *single.shape), np.float32)
         self._returns = np.zeros(self.num_envs)
@@ -67,7 +73,13 @@ class TaskVecEnv(VecEnv):
         observation, _ = self.env.reset(seed=self._seeds[0])
         self._reset_seeds()
         self._returns[:], self._lengths[:], self.diverged = 0, 0, 0
-        return observation
+        return self._normalized(observation)
+
+    def _normalized(self, observation: NDArray[np.floating]) -> NDArray[np.floating]:
+        """What the algorithm is given for observations (N, O) of the batch."""
+        if not self.statistics:
+            return observation
+        return normalizer.normalized(self.statistics, torch.from_numpy(observation).float()).numpy()
 
     def step_async(self, actions: NDArray[np.floating]) -> None:
         self._actions = actions
@@ -75,6 +87,7 @@ class TaskVecEnv(VecEnv):
     def step_wait(self) -> VecEnvStepReturn:
         command = to_command(torch.as_tensor(self._actions), self.action_scale).numpy()
         observation, reward, terminated, truncated, info = self.env.step(command)
+        observation = self._normalized(observation)
         self._returns += reward
         self._lengths += 1
         done = terminated | truncated
@@ -82,7 +95,9 @@ class TaskVecEnv(VecEnv):
         if done.any():
             self._count_diverged(info["diverged"])
             self._finish(np.flatnonzero(done), observation, truncated & ~terminated, infos)
-            observation, _ = self.env.reset(options={"reset_mask": done})
+            observation = self._normalized(self.env.reset(options={"reset_mask": done})[0])
+        if self.observed is not None:
+            self.observed.append(observation)
         return observation, (self.reward_scale * reward).astype(np.float32), done, infos
 
     def _finish(

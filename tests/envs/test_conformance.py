@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import envs  # noqa: F401  (registers the ids)
 from envs import pusher
 from envs.dynamics import DynamicsTask
-from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN
+from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, VALIDATION
 
 IDS = sorted(name for name in gymnasium.registry if name.startswith("metarl/"))
 STEPS = 40
@@ -352,7 +352,7 @@ def test_no_test_task_is_within_the_gap_of_a_training_task(name, seed):
     space = SPACES[name]
     rng = np.random.default_rng(seed)
     train = embeddings(space.sample(300, rng))
-    for split in {HELD_OUT, OUT_OF_RANGE} & set(space.regions):
+    for split in {VALIDATION, HELD_OUT, OUT_OF_RANGE} & set(space.regions):
         tests = embeddings(space.restrict(split).sample(300, rng))
         assert space.gap > 0
         assert np.linalg.norm(train[:, None] - tests, axis=-1).min() >= space.gap * (1 - 1e-6)
@@ -363,7 +363,7 @@ def test_no_test_task_is_within_the_gap_of_a_training_task(name, seed):
 def test_splits_contain_their_tasks_and_no_others(name, seed):
     space = SPACES[name]
     rng = np.random.default_rng(seed)
-    disjoint = [split for split in (TRAIN, HELD_OUT, OUT_OF_RANGE) if split in space.regions]
+    disjoint = [split for split in (TRAIN, VALIDATION, HELD_OUT, OUT_OF_RANGE) if split in space.regions]
     for split in disjoint:
         tasks = space.restrict(split).sample(50, rng)
         space.validate(tasks)
@@ -444,7 +444,7 @@ def test_the_picture_shows_the_goal(name):
 
 def test_splits_are_declared_or_their_absence_explained(name, make):
     space = make(1).task_space
-    for split in (TRAIN, HELD_OUT, OUT_OF_RANGE, IID):
+    for split in (TRAIN, VALIDATION, HELD_OUT, OUT_OF_RANGE, IID):
         assert (split in space.regions) != (split in space.absent)
         assert f"{split}: " in space.describe()
 

@@ -15,7 +15,7 @@ from envs import half_cheetah, hopper, walker2d
 from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
 from envs.errors import FamilyError, TaskError
 from envs.robots import Robot
-from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, Boxes, TaskSpace, latin_hypercube, quantity
+from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, VALIDATION, Boxes, TaskSpace, latin_hypercube, quantity
 from envs.vector import RobotVectorEnv
 
 FAMILIES = {"cheetah": half_cheetah.params, "walker": walker2d.params, "hopper": hopper.params}
@@ -60,7 +60,7 @@ def edited_by_hand(model, family, task):
 
 # ------------------------------------------------------------------------------------------------ physics
 @by_family
-@given(seed=SEEDS, split=st.sampled_from([TRAIN, HELD_OUT, OUT_OF_RANGE, IID]))
+@given(seed=SEEDS, split=st.sampled_from([TRAIN, VALIDATION, HELD_OUT, OUT_OF_RANGE, IID]))
 @settings(max_examples=5, deadline=None)
 def test_each_simulation_is_the_robot_edited_by_hand(family, seed, split):
     env = robots(family)
@@ -194,7 +194,7 @@ def test_multipliers_are_within_their_ranges_and_splits_apart(family, seed):
     limit = np.abs(space.regions[IID].low).max()
     train = np.stack([task.coordinates() for task in space.sample(100, rng)])
     assert np.abs(train).max() <= limit
-    for split in (HELD_OUT, OUT_OF_RANGE):
+    for split in (VALIDATION, HELD_OUT, OUT_OF_RANGE):
         tests = np.stack([task.coordinates() for task in space.restrict(split).sample(100, rng)])
         assert np.abs(train[:, None] - tests).max(axis=-1).min() >= space.gap * (1 - 1e-6)
         assert np.abs(tests).max() <= limit * 5 / 4 + 1e-9

@@ -18,7 +18,7 @@ from envs.goals_2d import (
     disk_space,
 )
 from envs.point import CircleGoalTask, half_circle_space
-from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN
+from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, VALIDATION
 
 
 def at(degrees):
@@ -77,7 +77,7 @@ def test_a_chord_and_its_angle():
 def test_two_directions_are_forward_and_backward_and_have_no_other_split():
     space = direction_space(2)
     np.testing.assert_allclose(space.array(space.grid(2))["direction"], [[1, 0], [-1, 0]], atol=1e-15)
-    for split in (HELD_OUT, OUT_OF_RANGE):
+    for split in (VALIDATION, HELD_OUT, OUT_OF_RANGE):
         with pytest.raises(TaskError, match="only 2 directions exist"):
             space.restrict(split)
     with pytest.raises(TaskError, match="lies in no split"):
@@ -112,7 +112,7 @@ def test_labels_are_short():
 def test_no_test_goal_of_any_disk_is_within_the_gap_of_a_training_goal(radius, seed):
     space, rng = disk_space(radius, reach=1.5 * radius), np.random.default_rng(seed)
     train = space.array(space.sample(400, rng))["goal"]
-    for split in (HELD_OUT, OUT_OF_RANGE):
+    for split in (VALIDATION, HELD_OUT, OUT_OF_RANGE):
         tests = space.array(space.restrict(split).sample(400, rng))["goal"]
         assert np.linalg.norm(train[:, None] - tests, axis=-1).min() >= space.gap * (1 - 1e-6)
 
@@ -156,7 +156,8 @@ def test_a_disk_is_described_in_its_own_coordinates():
 def test_goals_behind_the_half_circles_ends_are_out_of_range():
     space = half_circle_space()
     for degrees, splits in {
-        90: {TRAIN, IID},
+        100: {TRAIN, IID},
+        90: {VALIDATION, IID},
         22.5: {HELD_OUT, IID},
         -10: {OUT_OF_RANGE},
         -170: {OUT_OF_RANGE},

@@ -14,10 +14,10 @@ from envs.goals_2d import direction_space as all_directions
 from envs.half_cheetah import DirectionTask, direction_space
 from envs.hopper import params
 from envs.point import GoalTask, goal_space, half_circle_space
-from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, Boxes, Points, additive_recurrence, carve
+from envs.tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, VALIDATION, Boxes, Points, additive_recurrence, carve
 from envs.velocity import VelocityTask, velocity_space
 
-SPLITS = (TRAIN, HELD_OUT, OUT_OF_RANGE, IID)
+SPLITS = (TRAIN, VALIDATION, HELD_OUT, OUT_OF_RANGE, IID)
 RANGES = st.tuples(st.floats(-5, 5), st.floats(0.1, 10)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 SPACES = st.one_of(RANGES.map(velocity_space), st.builds(goal_space))
 SEEDS = st.integers(0, 2**32 - 1)
@@ -28,12 +28,46 @@ def coordinates(tasks):
 
 
 # --------------------------------------------------------------------------------------------- properties
+@given(space=SPACES, n=st.integers(1, 40), seed=SEEDS)
+@settings(max_examples=40, deadline=None)
+def test_stratified_tasks_cover_the_split_evenly(space, n, seed):
+    """In one dimension: one task in each of n parts of equal length, whatever gaps lie between the intervals."""
+    tasks = space.stratified(n, np.random.default_rng(seed))
+    assert len(tasks) == n
+    assert all(space.contains(task) for task in tasks)
+    region = space.region
+    if region.low.shape[1] == 1:
+        (x,) = coordinates(tasks).T
+        lengths = np.concatenate([[0], np.cumsum(region.high - region.low)])
+        box = np.searchsorted(region.low[:, 0], x, side="right") - 1
+        place = (lengths[box] + x - region.low[box, 0]) / lengths[-1]
+        assert sorted(np.floor(place * n - 1e-9).clip(0, n - 1).tolist()) == list(range(n))
+
+
+@pytest.mark.parametrize("space", [velocity_space(), goal_space(), params().task_space], ids=["1-D", "2-D", "16-D"])
+def test_each_stratified_task_alone_is_distributed_as_an_independent_one(space):
+    """The first of n: its mean and spread in every coordinate are those of `sample`."""
+    draws = [coordinates(space.stratified(4, np.random.default_rng(seed)))[0] for seed in range(3000)]
+    independent = coordinates(space.sample(3000, np.random.default_rng(0)))
+    error = independent.std(axis=0) / np.sqrt(3000)
+    assert (np.abs(np.mean(draws, axis=0) - independent.mean(axis=0)) < 6 * error).all()
+    np.testing.assert_allclose(np.std(draws, axis=0), independent.std(axis=0), rtol=0.06)
+
+
+def test_stratified_draws_of_a_finite_set_are_balanced():
+    directions = [task.direction for task in direction_space().stratified(10, np.random.default_rng(0))]
+    assert sorted(directions) == [-1.0] * 5 + [1.0] * 5
+    odd = [sum(t.direction for t in direction_space().stratified(3, np.random.default_rng(s))) for s in range(200)]
+    assert set(odd) == {-1.0, 1.0}
+    assert abs(np.mean(odd)) < 0.3
+
+
 @given(space=SPACES, seed=SEEDS)
 @settings(max_examples=40, deadline=None)
 def test_no_test_task_is_within_the_gap_of_a_training_task(space, seed):
     rng = np.random.default_rng(seed)
     train = coordinates(space.sample(200, rng))
-    for split in (HELD_OUT, OUT_OF_RANGE):
+    for split in (VALIDATION, HELD_OUT, OUT_OF_RANGE):
         tests = coordinates(space.restrict(split).sample(200, rng))
         distances = np.abs(train[:, None] - tests).max(axis=-1)
         assert distances.min() >= space.gap * (1 - 1e-6)
@@ -155,7 +189,9 @@ def test_a_task_refuses_a_vector_of_another_shape(value):
 
 
 def test_an_unknown_split_names_the_nearest():
-    with pytest.raises(TaskError, match=r"'heldout'.*held-out, iid, out-of-range, train\. Did you mean 'held-out'"):
+    with pytest.raises(
+        TaskError, match=r"'heldout'.*held-out, iid, out-of-range, train, validation\. Did you mean 'held-out'"
+    ):
         velocity_space().restrict("heldout")
 
 

@@ -23,7 +23,7 @@ class Space:
     def restrict(self, split):
         return replace(self, split=split)
 
-    def sample(self, n, rng):
+    def stratified(self, n, rng):
         return [(self.split, tuple(rng.bit_generator.seed_seq.entropy), i) for i in range(n)]
 
     def grid(self, n):
@@ -57,6 +57,7 @@ def test_a_test_task_is_not_counted_twice():
 
 def test_the_policy_has_all_its_settings():
     settings = {"hidden_sizes": (5, 4), "action_scale": 0.3, "initial_std": 0.6, "min_std": 0.2}
+    settings |= {"normalize_observations": False}
     expected = GaussianMLP(observation_size=3, action_size=2, **settings)
     assert make_policy(Experiment(policy=Policy(**settings)), ENV) == expected
 

@@ -28,6 +28,7 @@ from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampl
 from metarl.inner.sb3 import SB3A2C, SB3PPO
 from metarl.inner.sgd import SGD
 from metarl.meta_policy import MetaPolicy, commands_of, load
+from metarl.policy_gradient.normalizer import normalized
 from metarl.runs import checkpoints
 from metarl.runs.directory import State
 
@@ -264,7 +265,7 @@ def test_actions_are_the_policys_spread_over_the_range(policy, low):
     bound = replace(policy, action_space=space, params=policy.params | {"b1": torch.tensor([0.4, 99.0])})
     observations = np.random.default_rng(0).normal(size=(4, 3, 2))
     rows = torch.from_numpy(observations).float().reshape(1, 12, 2)
-    means = policy.policy.mean(bound.params, rows)[0].reshape(4, 3, 2).numpy()
+    means = policy.policy.mean(bound.params, normalized(bound.params, rows))[0].reshape(4, 3, 2).numpy()
     expected = (low + 5) / 2 + (5 - low) / 2 * (0.1 * means).clip(-1, 1)
     actions = bound.act(observations, deterministic=True)
     np.testing.assert_allclose(actions, expected, rtol=1e-6)

@@ -19,6 +19,7 @@ from metarl.builders import training_tasks
 from metarl.errors import NonFinite, SimulationDiverged
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
 from metarl.inner.sgd import SGD
+from metarl.policy_gradient import normalizer
 from metarl.runs import checkpoints
 from metarl.runs.tracking import Tracker, truncate_metrics
 from metarl.seeding import Purpose
@@ -44,7 +45,7 @@ class Goals:
     def restrict(self, split):
         return self
 
-    def sample(self, n, rng):
+    def stratified(self, n, rng):
         return [Goal(x) for x in rng.random(n)]
 
     def grid(self, n):
@@ -190,7 +191,8 @@ def trained(tmp_path, monkeypatch):
             seed=7,
         )
         setup = prepare(experiment)
-        zero = {name: p if name == "log_std" else 0 * p for name, p in setup.first_params.items()}
+        kept = ("log_std", *normalizer.NAMES)
+        zero = {name: p if name in kept else 0 * p for name, p in setup.first_params.items()}
         setup = replace(setup, first_params=zero)
         run_dir = tmp_path / "run"
         if goes_on := run_dir.exists():
@@ -246,20 +248,20 @@ def test_what_is_logged_of_the_test(trained):
         return [(i, i * STEPS, pytest.approx(value + slope * i, abs=1e-3)) for i in (0, 2, 3)]
 
     for k, mean in enumerate((1.5, 3, 4.5, 5.25)):
-        assert run.logged(f"held_out/return_{k}_steps") == rows(mean)
-    assert run.logged("held_out/return_3_steps_low") == rows(3.5)
-    assert run.logged("held_out/return_3_steps_high") == rows(7)
-    assert run.logged("held_out/gain") == rows(3.75, slope=0)
-    assert run.logged("held_out/gain_low") == rows(2.5, slope=0)
-    assert run.logged("held_out/gain_high") == rows(5, slope=0)
-    last = run.logged("held_out/returns")[-1][-1]
+        assert run.logged(f"validation/return_{k}_steps") == rows(mean)
+    assert run.logged("validation/return_3_steps_low") == rows(3.5)
+    assert run.logged("validation/return_3_steps_high") == rows(7)
+    assert run.logged("validation/gain") == rows(3.75, slope=0)
+    assert run.logged("validation/gain_low") == rows(2.5, slope=0)
+    assert run.logged("validation/gain_high") == rows(5, slope=0)
+    last = run.logged("validation/returns")[-1][-1]
     assert last["columns"] == ["task", "0 steps", "1 steps", "2 steps", "3 steps"]
     assert [row[0] for row in last["rows"]] == ["goal 1.0", "goal 2.0"]
     np.testing.assert_allclose([row[1:] for row in last["rows"]], [[31, 32, 33, 33.5], [32, 34, 36, 37]], atol=1e-3)
     after = {"return_before_adaptation": 31.5, "return_after_adaptation": 35.25, "gain": 3.75}
     after |= {"best_return_after_adaptation": 35.25}
     assert run.summary == pytest.approx(after, abs=1e-3)
-    assert [note.split(":")[0] for note in run.watch.notes] == [f"held-out tasks at iteration {i}" for i in (0, 2, 3)]
+    assert [note.split(":")[0] for note in run.watch.notes] == [f"validation tasks at iteration {i}" for i in (0, 2, 3)]
 
 
 def test_the_best_and_the_latest_checkpoint_are_kept_also_over_a_resume(trained, tmp_path, recorded):
@@ -310,10 +312,10 @@ def test_a_test_task_that_was_left_out_is_not_counted(trained, monkeypatch):
     with pytest.warns(UserWarning, match="diverged"):
         run = trained(episodes=4, test_tasks=11)
     rest = np.arange(2.0, 12)
-    assert run.logged("held_out/return_0_steps")[0][-1] == pytest.approx(rest.mean(), abs=1e-3)
-    assert run.logged("held_out/gain")[-1][-1] == pytest.approx(2.5 * rest.mean(), abs=1e-3)
+    assert run.logged("validation/return_0_steps")[0][-1] == pytest.approx(rest.mean(), abs=1e-3)
+    assert run.logged("validation/gain")[-1][-1] == pytest.approx(2.5 * rest.mean(), abs=1e-3)
     assert run.summary["gain"] == pytest.approx(2.5 * rest.mean(), abs=1e-3)
-    numbers = [value for row in run.rows for name, value in row.items() if name != "held_out/returns"]
+    numbers = [value for row in run.rows for name, value in row.items() if name != "validation/returns"]
     assert np.isfinite(np.array(numbers, dtype=float)).all()
 
 

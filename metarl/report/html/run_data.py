@@ -75,7 +75,7 @@ def read(folder: Path) -> RunData:
     """
     experiment = runs.read_experiment(folder)
     state = runs.load(folder, experiment)
-    own = records.file_of(folder, experiment.evaluation.split)
+    own = records.file_of(folder, experiment.evaluation.reported)
     baselines = folder / baseline_record.FILE
     files = sorted(folder.glob("evaluation-*.json"), key=lambda file: (file != own, file.name))
     return RunData(

@@ -34,7 +34,7 @@ def summary(run: RunData) -> Values:
     """Return before and after adaptation, the gain, and how far ahead of a random initialization that is."""
     record = run.record
     if record is None:
-        return {"command": in_two_lines(records.command(run.folder, run.experiment.evaluation.split))}
+        return {"command": in_two_lines(records.command(run.folder, run.experiment.evaluation.reported))}
     meta, random = record.returns[META], record.returns[RANDOM]
     ahead = estimate(meta[:, -1] - random[:, -1])
     after = f"after {format_noun(record.steps, 'step')}"

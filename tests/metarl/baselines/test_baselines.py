@@ -16,6 +16,7 @@ from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Policy
 from metarl.inner.sb3 import SB3PPO
 from metarl.inner.sgd import SGD
+from metarl.policy_gradient import normalizer
 from metarl.report import baseline_record
 from metarl.report.records import META, RANDOM
 from metarl.runs.directory import State
@@ -204,7 +205,10 @@ def test_every_learner_starts_from_parameters_of_its_own(adapts, tmp_path):
 def test_step_sizes_stay_behind_and_a_critic_comes_along(tmp_path):
     sizes = prepare(saved(tmp_path / "a", replace(ADAPTS, algorithm=MAMLTRPO(inner=SGD(learned_step_sizes=True)))))
     assert len(sizes.run.state.params) > len(sizes.policy.names)
-    assert {name for name in sizes.starts[PPO_META] if not name.startswith("value.")} == {*sizes.policy.names}
+    assert {name for name in sizes.starts[PPO_META] if not name.startswith("value.")} == {
+        *sizes.policy.names,
+        *normalizer.NAMES,
+    }
     critic = prepare(saved(tmp_path / "b", replace(ADAPTS, algorithm=Reptile(inner=SB3PPO(minibatches=1)))), seed=5)
     learned = critic.run.state.params["value.w0"]
     assert (critic.starts[PPO_META]["value.w0"] == learned).all()
@@ -249,7 +253,11 @@ def test_twenty_tasks_or_as_many_as_there_are(adapts, tmp_path):
 @pytest.mark.parametrize(
     ("flag", "experiment", "message"),
     [
-        ("pretrained", ADAPTS, "was trained to adapt: algorithm.inner.steps = 1, expected 0. configs/point_nav/pre"),
+        (
+            "pretrained",
+            ADAPTS,
+            "was trained to adapt: algorithm.inner.steps = 1, expected 0. metarl train point_nav/pre",
+        ),
         ("pretrained", SEES, "(?s)cannot be compared.*env.options.goal_visible is True"),
         ("pretrained", replace(JOINT, env=replace(JOINT.env, horizon=6)), "env.horizon is 6, in .*adapts 5"),
         ("pretrained", replace(JOINT, policy=Policy(hidden_sizes=(5,))), "policy.hidden_sizes is"),

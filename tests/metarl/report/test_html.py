@@ -105,8 +105,8 @@ def folder(tmp_path, space):
     state = State(7, 5600, {"w0": torch.zeros(1)}, algorithm_state={}, test_tasks=[])
     runs.save(folder, EXPERIMENT, state)
     rows = [
-        {"iteration": 0, "environment_steps": 0, "held_out/return_1_steps": -30, "held_out/return_1_steps_low": -32.25,
-         "held_out/return_1_steps_high": -28},
+        {"iteration": 0, "environment_steps": 0, "validation/return_1_steps": -30,
+         "validation/return_1_steps_low": -32.25, "validation/return_1_steps_high": -28},
         {"iteration": 0, "environment_steps": 0, "train/return_before": -40.0, "train/return_after": -35.0},
         {"iteration": 1, "environment_steps": 800, "train/return_before": -39.0, "train/return_after": None},
     ]  # fmt: skip
@@ -380,7 +380,7 @@ def test_a_value_that_no_file_should_have_is_one_message_that_names_the_file(fol
 
 
 @pytest.mark.parametrize("damage", [DEEP, "Infinity", "1" + "0" * 400, "[1]", '"text"', None])
-@pytest.mark.parametrize("column", ["held_out/return_1_steps_low", "train/return_before", "environment_steps"])
+@pytest.mark.parametrize("column", ["validation/return_1_steps_low", "train/return_before", "environment_steps"])
 def test_a_row_of_metrics_that_cannot_be_drawn_is_left_out(folder, space, column, damage):
     rows = [json.loads(line) for line in (folder / runs.METRICS).read_text().splitlines()]
     for row in rows[:2]:

@@ -1,0 +1,96 @@
+"""Observations in units of their own spread: z = (o - mean) / std, with statistics that travel with theta.
+
+The statistics are those of all observations of training so far. They stand beside the parameters, under names of their
+own, and take part in no gradient: old and new policy of an iteration see the same z, and every task has the same ones.
+Where parameters have no statistics, z is o.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from metarl.errors import NonFinite
+from metarl.types import Params
+
+MEAN, STD, COUNT = "observation_mean", "observation_std", "observation_count"
+NAMES = (MEAN, STD, COUNT)
+LARGEST_COUNT = 1e7
+"""Observations that the statistics remember: what came before loses weight."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and variance of a number of normalized observations."""
+
+    count: int
+    mean: Tensor
+    """(O,) float64"""
+    variance: Tensor
+    """(O,) float64"""
+
+    @classmethod
+    def of(cls, observations: Tensor, valid: Tensor) -> Moments:
+        """Of observations (..., O) where `valid` (...) is not 0."""
+        rows = observations[valid > 0].double()
+        if not len(rows):
+            nothing = torch.zeros(observations.shape[-1], dtype=torch.float64)
+            return cls(0, nothing, nothing)
+        variance, mean = torch.var_mean(rows, dim=0, correction=0)
+        return cls(len(rows), mean, variance)
+
+    def joined(self, other: Moments) -> Moments:
+        """Of both together (Chan et al. 1979)."""
+        if not (count := self.count + other.count):
+            return self
+        part, difference = other.count / count, other.mean - self.mean
+        mean = self.mean + part * difference
+        spread = (1 - part) * self.variance + part * other.variance
+        return Moments(count, mean, spread + part * (1 - part) * difference**2)
+
+
+def initial(observation_size: int) -> Params:
+    """Statistics with which z is o; they count as one observation, so that no spread is ever zero."""
+    return {MEAN: torch.zeros(observation_size), STD: torch.ones(observation_size), COUNT: torch.ones(())}
+
+
+def normalized(params: Params, observations: Tensor) -> Tensor:
+    """z of observations (..., O) by shared statistics (O,), or of (M, B, O) by one set for each task, (M, O)."""
+    if MEAN not in params:
+        return observations
+    mean, std = params[MEAN], params[STD]
+    if mean.ndim == 2:
+        mean, std = mean.unsqueeze(1), std.unsqueeze(1)
+    return (observations - mean) / std
+
+
+def without(params: Params) -> Params:
+    """The parameters alone."""
+    return {name: p for name, p in params.items() if name not in NAMES}
+
+
+def updated(params: Params, parts: Sequence[Moments]) -> Params:
+    """The shared `params` with statistics that also count observations with these moments; as they are without any.
+
+    Errors: NonFinite where an observation is infinite, undefined, or too large for a float32.
+    """
+    if MEAN not in params or not parts:
+        return params
+    seen = functools.reduce(Moments.joined, parts)
+    mean, std, count = (params[name].double() for name in NAMES)
+    before = Moments(int(count), torch.zeros_like(mean), torch.ones_like(std))  # in their own units
+    after = before.joined(seen)
+    statistics = {
+        MEAN: (mean + std * after.mean).float(),
+        STD: (std * after.variance.sqrt()).float(),
+        COUNT: count.new_tensor(min(after.count, LARGEST_COUNT)).float(),
+    }
+    usable = torch.isfinite(statistics[MEAN]) & torch.isfinite(statistics[STD])
+    if not usable.all():
+        wrong = torch.nonzero(~usable).flatten().tolist()
+        raise NonFinite(f"observations are too large or undefined to be normalized, in the entries {wrong}")
+    return params | statistics
