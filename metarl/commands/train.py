@@ -22,7 +22,7 @@ from metarl import config, runs
 from metarl.builders import check_can_be_filmed
 from metarl.config import shipped
 from metarl.config.settings import settings
-from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly
+from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly, shortened
 from metarl.experiment import Experiment
 from metarl.runs.console import TrainingProgress, command, shown
 from metarl.runs.directory import State
@@ -161,7 +161,10 @@ def check_unchanged(run_dir: Path, experiment: Experiment) -> None:
     differences = config.difference(runs.read_experiment(run_dir), experiment)
     wrong = {key: pair for key, pair in differences.items() if not key.startswith(runs.MAY_CHANGE)}
     if wrong:
-        lines = [f"{key}: the run has {then!r}, you ask for {now!r}" for key, (then, now) in wrong.items()]
+        lines = [
+            f"{key}: the run has {shortened(repr(then))}, you ask for {shortened(repr(now))}"
+            for key, (then, now) in wrong.items()
+        ]
         title = f"{run_dir} was begun with other settings:"
         raise UserError("\n  ".join([title, *lines, "Use its own settings, or start a new run with --run-dir."]))
 

@@ -84,7 +84,7 @@ def _check_archive(path: Path) -> None:
         damaged = None
         if whole:
             with zipfile.ZipFile(path) as archive:
-                check_unpacked(archive, path.stat().st_size)
+                _check_unpacked(archive, path)
                 damaged = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise _unreadable(path, f"its contents are damaged ({error})") from error
@@ -92,6 +92,13 @@ def _check_archive(path: Path) -> None:
         raise _unreadable(path, f"it is cut off or was never a checkpoint ({path.stat().st_size} bytes)")
     if damaged is not None:
         raise _unreadable(path, f"its contents are damaged (checksum of {damaged})")
+
+
+def _check_unpacked(archive: zipfile.ZipFile, path: Path) -> None:
+    try:
+        check_unpacked(archive, path.stat().st_size)
+    except ValueError as error:
+        raise _unreadable(path, str(error)) from error
 
 
 def _read(path: Path) -> Any:

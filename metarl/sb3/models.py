@@ -193,7 +193,13 @@ def _tensors(content: bytes) -> Mapping[str, Tensor]:
     """The parameters in a file of torch, which is an archive too."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         check_unpacked(archive, len(content))
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{name} is no tensor")
+        if tensor.numel() * tensor.element_size() > len(content):
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, and its numbers are not all in the file")
+    return state
 
 
 def _action_space(described: Mapping[str, Any]) -> object:

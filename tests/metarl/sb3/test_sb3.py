@@ -855,3 +855,23 @@ def test_settings_and_parameters_that_unpack_to_many_megabytes_are_refused():
         archive.writestr("policy.pth", torch_file.getvalue())
     with pytest.raises(UserError, match=r"its part 'policy/data.pkl' unpacks to 16,777,217 bytes"):
         read("policy.zip", POINT)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (torch.zeros(1).expand(10**10), r"action_net.bias has shape \(10000000000,\), and its numbers are not all in"),
+        (3, "action_net.bias is no tensor"),
+    ],
+)
+def test_parameters_that_are_none_are_refused(change, message):
+    export("policy.zip", POINT, parameters(POINT))
+    with zipfile.ZipFile("policy.zip") as archive:
+        settings, state = archive.read("data"), torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+    changed = io.BytesIO()
+    torch.save({**state, "action_net.bias": change}, changed)
+    with zipfile.ZipFile("changed.zip", "w") as archive:
+        archive.writestr("data", settings)
+        archive.writestr("policy.pth", changed.getvalue())
+    with pytest.raises(UserError, match=message):
+        read("changed.zip", POINT)
