@@ -131,7 +131,7 @@ def wait(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
 
 def test_every_row_is_recorded_once_whatever_ends_the_run(tiny, tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
-    iterations = 150
+    iterations = 110
     for signum, times in ((signal.SIGTERM, 5), (signal.SIGHUP, 2), (signal.SIGKILL, 1), (signal.SIGKILL, 1)):
         process, before = start(tiny, run, iterations, "offline"), len(rows(run))
         wait(process, lambda: len(rows(run)) > before + 20)  # noqa: B023
@@ -217,4 +217,4 @@ def test_200_kills_change_nothing(tiny, tmp_path, monkeypatch):
         if mode == "offline":
             assert_recorded_once(run)
         shutil.rmtree(run)
-    print(f"{killer.kills} kills")
+        print(f"{killer.kills} kills")
