@@ -150,7 +150,7 @@ def on_circle(given: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def direction_space(directions: int | None = None) -> TaskSpace:
-    """All directions with four held-out arcs, or so many evenly spaced ones, the first along x.
+    """All directions with four held-out arcs, or `directions` evenly spaced ones, the first along x.
 
     Two directions are the forward and backward task of the literature.
     """

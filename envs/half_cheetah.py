@@ -13,7 +13,7 @@ simulation steps of 0.01 s, dt = 0.05 s).
 | 10 | pitch rate of the torso (rooty) | rad/s |
 | 11-16 | angular velocities of back thigh, shin, foot, front thigh, shin, foot | rad/s |
 
-The position along x is hidden, as in v5: it would tell a velocity task how far the robot has come.
+The position along x is hidden, as in v5: in a velocity task it would show how far the robot has come.
 
 | | |
 |---|---|

@@ -58,7 +58,7 @@ class UniformNoise:
 
 @dataclass(frozen=True)
 class Camera:
-    """How a robot is looked at.
+    """The camera of the pictures.
 
     body: the body that is followed; None looks at the fixed point `lookat` [m].
     distance: [m]; azimuth, elevation: [deg].
@@ -78,7 +78,7 @@ class Robot:
     model: the file name of a model that Gymnasium ships ("half_cheetah.xml"), the Path of another file, or
         the text of a model ("<mujoco> …").
     frame_skip: simulation steps per action.
-    camera: how it is looked at.
+    camera: the camera of its pictures.
     reset_noise: what is added to the model's start; None starts there exactly.
     driven: what the action is written to: "ctrl" (motors; an action in [-1, 1] is stretched to each motor's
         control range) or "qvel" (a kinematic robot, commanded by velocity).

@@ -28,7 +28,7 @@ _REPEATED = 3  # equal sides of a box from which on they are written as a power
 
 # -------------------------------------------------------------------------------------------------- tasks
 def quantity(unit: str = "", size: int | None = None) -> Any:
-    """A field of a task: a number with a unit, or with `size` a vector of so many numbers."""
+    """A field of a task: a number with a unit, or a vector of `size` numbers."""
     return field(metadata={"unit": unit, "size": size})
 
 

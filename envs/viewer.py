@@ -77,7 +77,7 @@ class Viewer:
 
 
 def _require_display() -> None:
-    """Raise `RenderingError` where there is no window to be had: MuJoCo's viewer would wait for one forever."""
+    """Raise `RenderingError` where no window can be opened: MuJoCo's viewer would wait for one forever."""
     way_out = "Run this where there is a display, or write a video instead"
     if sys.platform == "linux" and not any(os.environ.get(name) for name in _LINUX_DISPLAYS):
         raise RenderingError(

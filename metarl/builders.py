@@ -107,7 +107,7 @@ def make_policy(experiment: Experiment, env: TaskVectorEnv) -> GaussianMLP:
 
 
 def policy_of_sizes(settings: Policy, observation_size: int, action_size: int) -> GaussianMLP:
-    """The policy of these settings for so many observed numbers and actions."""
+    """The policy of these settings, for these numbers of observations and actions."""
     return GaussianMLP(
         observation_size=observation_size,
         action_size=action_size,
@@ -135,7 +135,7 @@ def simulations_of_one_task(env: TaskVectorEnv, experiment: Experiment) -> TaskV
 
 
 def initial_params(policy: GaussianMLP, experiment: Experiment) -> Params:
-    """theta before any training, with what else the inner loop has to learn; a function of the seed.
+    """theta before training, with the other parameters of the inner loop; a function of the seed.
 
     Errors: UserError where it does not fit in memory.
     """

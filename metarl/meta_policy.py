@@ -107,7 +107,7 @@ class MetaPolicy:
     ) -> MetaPolicy:
         """Adapt to the task that `env` plays, as in training; this policy stays as it is.
 
-        Each step samples `episodes` whole episodes with the policy as it stands, and makes one step of the run's own
+        Each step samples `episodes` whole episodes with the current policy, and makes one step of the run's own
         inner loop on them. A time limit, and the horizon, are no end of the task: the value of what would have followed
         counts. Inner learners of Stable-Baselines3 sample by themselves, which takes a batched family of `episodes`
         simulations. The size of steps beyond those that were trained is multiplied by the run's

@@ -6,7 +6,7 @@ marks a task that was left out of a run, and is not counted. Intervals come from
 - Of several seeds, the seeds are resampled and the tasks stay: the interval says how the number would vary if the runs
   were trained again. A run is drawn with all its tasks, because one training meets them all: its luck is in each of
   them. The stratified bootstrap of Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical
-  precipice", draws seeds within each task instead, which is right where every task has trainings of its own. For runs
+  precipice", draws seeds within each task instead, which is right where each task is trained separately. For runs
   that share their luck it would be far too sure: with 5 seeds, 40 tasks, and half of the variance between the runs and
   half within them, its 95% intervals cover the truth 3 times in 10.
 - Of one seed, the tasks are resampled: the interval says how the number would vary with other tasks, and nothing about

@@ -42,7 +42,7 @@ from metarl.types import Params
 
 
 class Progress(Protocol):
-    """Where a run tells how far it is."""
+    """Shows the progress of a run."""
 
     def show(self, iteration: int, metrics: dict[str, float]) -> None:
         """An iteration is done."""
@@ -171,7 +171,7 @@ def failures_named(iteration: int) -> Generator[None]:
 
 
 def describe(collected: Collected, update: dict[str, float], seconds: float) -> dict[str, float]:
-    """The metrics of one iteration that took so many seconds, in W&B's sections; what ends in _s is a time."""
+    """The metrics of one iteration, by W&B's sections; names that end in _s are times [s]. seconds: its duration."""
     parts = {**collected.seconds, **update}
     return {
         "train/return_before": collected.returns[0],

@@ -53,7 +53,7 @@ class Model(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters that the losses depend on; what else is meta-learned may travel in the same dictionary."""
+        """The parameters that the losses depend on. The dictionary may hold others, such as learned step sizes."""
         ...
 
     @property

@@ -60,7 +60,7 @@ class MAMLTRPO:
     max_backtracks: int = Field(15, ge=1, le=1_000)
     """Trial steps of the line search; if none is accepted, theta stays as it is."""
     curvature_stride: int = Field(5, ge=1, le=10_000)
-    """Products with the KL's Hessian use one in so many steps of the episodes; the line search uses all steps."""
+    """Products with the KL's Hessian use every n-th step of the episodes; the line search uses all steps."""
 
     def __post_init__(self) -> None:
         check_combination(self.inner, self.first_order, self.exploration_credit)

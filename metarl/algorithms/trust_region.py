@@ -60,7 +60,7 @@ def trust_region_step(
         surrogate: its value at the step zero.
         stopwatch: measures the phases curvature and line_search.
         max_kl: delta, the radius of the trust region.
-        cg_iterations: at most so many products with H.
+        cg_iterations: the largest number of products with H.
         cg_damping: added to the diagonal of H.
         backtrack_ratio: see `line_search`.
         max_backtracks: see `line_search`.

@@ -130,7 +130,7 @@ class PPOJob:
 
 
 def minibatches(steps: int) -> int:
-    """Into how many parts to divide a rollout of so many steps: of at most 64, as Stable-Baselines3 has it."""
+    """The number of minibatches of a rollout: equal ones, of at most 64 steps as in Stable-Baselines3's defaults."""
     size = max((size for size in range(2, LARGEST + 1) if steps % size == 0), default=steps)
     return steps // size
 

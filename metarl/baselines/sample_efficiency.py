@@ -75,7 +75,7 @@ class SampleEfficiency:
         return int(steps[first]) if first < len(steps) else None
 
     def _at(self, label: str, steps: NDArray[np.integer]) -> NDArray[np.floating]:
-        """The learner's returns at its last test points with at most so many steps, (tasks, P)."""
+        """The learner's returns at its last test point within each number of steps, (tasks, P)."""
         own, returns = self.learners[label]
         return returns[:, np.searchsorted(own, steps, side="right") - 1]
 
@@ -170,7 +170,7 @@ def gather(
     Args:
         adapted: label -> (tasks, K+1), return after 0..K adaptation steps.
         oracle: (tasks,)
-        learned: label -> what came of each task.
+        learned: label -> the result on each task.
         rollouts: (P,), those after which it was tested.
     """
     each = setup.steps_each

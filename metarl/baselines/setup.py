@@ -27,7 +27,7 @@ from metarl.types import Params
 
 PPO_SCRATCH, PPO_META, PPO_PRETRAINED, ORACLE = "PPO from scratch", f"PPO from {META}", "PPO from pretrained", "oracle"
 TASKS = 20
-"""Test tasks, where so many different ones exist."""
+"""Number of test tasks, where the split has as many."""
 POINTS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 VISIBLE = "goal_visible"
 
@@ -116,7 +116,7 @@ class Setup:
         return {label: self._with_critic(params) for label, params in starts.items()}
 
     def _with_critic(self, params: Params) -> Params:
-        """Without what else is meta-learned, such as step sizes; a new critic is the same for all."""
+        """The policy's parameters, without learned step sizes, and its critic, or a new one that is the same for all."""
         new = with_critic(self.policy, self.policy.acting(params), torch.Generator().manual_seed(self.seed))
         return {name: params.get(name, p) for name, p in new.items()}
 

@@ -73,7 +73,7 @@ class Options:
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Parse, check, measure, tell."""
+    """Parse, check, measure, print the results."""
     arguments = config.options(Options, args, command="baseline", description=__doc__)
     named = ("pretrained", "oracle", "split", "tasks", "episodes", "steps", "seed")
     setup = baselines.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})

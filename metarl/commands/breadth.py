@@ -50,7 +50,7 @@ class Options:
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Run, tell, draw."""
+    """Run the jobs, print the table, draw the figure."""
     arguments = config.options(Options, args, command="breadth", description=__doc__)
     adapting = {name: jobs(arguments, name, joint=False) for name in RANGES}
     joint = {name: jobs(arguments, name, joint=True) for name in RANGES}

@@ -44,7 +44,7 @@ class Options:
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Read, tell, draw."""
+    """Read the evaluations, print the table, draw the figures."""
     arguments = config.options(Options, args, command="compare", description=__doc__)
     check_split(arguments.run_dirs, arguments.split)
     entries = comparison.load(arguments.run_dirs, arguments.split, arguments.labels)

@@ -63,7 +63,7 @@ class Options:
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Parse, measure, tell."""
+    """Parse, measure, print the results."""
     arguments = config.options(Options, args, command="evaluate", description=__doc__)
     experiment = runs.read_experiment(arguments.run_dir)
     state = runs.load(arguments.run_dir, experiment, FILES[arguments.checkpoint])

@@ -1,4 +1,4 @@
-"""Write what a run is and what came of it as one HTML page, RUN_DIR/report.html, that needs nothing else to be read.
+"""Write the report of a run as one HTML page, RUN_DIR/report.html, which needs no other file.
 
     metarl report RUN_DIR
 

@@ -54,7 +54,7 @@ class Options:
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Parse, run, tell."""
+    """Parse, run the jobs, print the tables."""
     arguments = config.options(Options, args, command="results", description=__doc__)
     check(arguments)
     jobs = {

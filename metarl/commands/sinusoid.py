@@ -52,7 +52,7 @@ class Options:
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Train both networks, test them, tell and draw."""
+    """Train both networks, test them, print and draw the results."""
     arguments, flags = config.known_options(Options, args)
     experiment = settings_of(arguments, flags)
     runs.check_tracking(experiment.tracking)

@@ -1,4 +1,4 @@
-"""Run a grid over two settings without a server, and draw what came out of it.
+"""Run a grid over two settings without a server, and draw the results.
 
     metarl sweep sweeps/point_nav [--out DIR] [--workers N] [--FLAG VALUE …]
 

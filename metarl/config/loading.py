@@ -27,7 +27,7 @@ ABSENT = "(absent)"
 """Stands in a difference for the value of a key that one side does not have."""
 
 LINES = 18
-"""Problems that are told: with a title and the number of the others, a message of 20 lines."""
+"""Problems that are listed; with a title and the number of the others, a message has 20 lines."""
 
 _EXPECTED = {
     "missing": "missing, and it has no default",
@@ -37,7 +37,7 @@ _EXPECTED = {
     "list_type": "should be a list",
     "dict_type": "should be a mapping, key: value",
 }
-"""pydantic's kinds of error that are told in the words of YAML."""
+"""pydantic's kinds of error, in the words of YAML."""
 
 
 def load(path: Path | str, cls: type[T]) -> T:

@@ -14,7 +14,7 @@ LARGEST = 1e6
 """Upper limit of step sizes and weights, far above any that is useful and far below the overflow of a float32."""
 
 NAME = "name"
-"""The literal field that tells the members of a union of settings apart."""
+"""The literal field that distinguishes the members of a union of settings."""
 
 _CONFIG = ConfigDict(
     extra="forbid",

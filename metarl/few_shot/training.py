@@ -98,7 +98,7 @@ class HeldOut:
 
 
 def first_params(experiment: FewShot, network: RegressionMLP) -> Params:
-    """theta before any training, with what else is meta-learned."""
+    """theta before training, with step sizes where they are learned."""
     address = stream(experiment.seed, Purpose.INITIALIZATION)
     rng = torch.Generator().manual_seed(int(address.integers(2**62)))
     return experiment.inner.start(network, network.init(rng), rng)

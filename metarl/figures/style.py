@@ -32,7 +32,7 @@ DPI = 150
 LINE_HEIGHT = 0.063
 """Of a label at a line's end, as a share of the axes' height."""
 CATEGORIES = 2
-"""Up to so many different values are drawn as categories, not on a continuous axis."""
+"""With at most this many different values, the axis has categories instead of a continuous scale."""
 
 Array = NDArray[np.floating]
 Target: TypeAlias = Path | TextIO

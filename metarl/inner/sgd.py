@@ -90,7 +90,7 @@ def gradient_step(params: Params, grad: Params, rates: Mapping[str, Tensor | flo
 
 
 def own(model: Model, params: Params) -> Params:
-    """The parameters that the model acts with, without what else is meta-learned."""
+    """The model's own parameters, without others that are meta-learned, such as step sizes."""
     return {name: params[name] for name in model.names}
 
 

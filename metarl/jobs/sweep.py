@@ -1,4 +1,4 @@
-"""Grids over two settings, in the format of W&B's sweeps, and what came out of their runs."""
+"""Grids over two settings, in the format of W&B's sweeps, and the results of their runs."""
 
 from __future__ import annotations
 

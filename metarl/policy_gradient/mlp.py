@@ -28,7 +28,7 @@ def layer_names(layer: int) -> tuple[str, str]:
 
 
 def mlp(params: Params, inputs: Tensor, layers: int, activation: Callable[[Tensor], Tensor]) -> Tensor:
-    """Outputs (M, B, out) from inputs (M, B, in); the last of so many layers is linear.
+    """Outputs (M, B, out) from inputs (M, B, in), with this number of layers, the last of which is linear.
 
     params: those of `init_mlp`, shared (...) or one set per task (M, ...).
     """

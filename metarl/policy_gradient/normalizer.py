@@ -1,8 +1,8 @@
 """Observations in units of their own spread: z = (o - mean) / std, with statistics that travel with theta.
 
-The statistics are those of all observations of training so far. They stand beside the parameters, under names of their
-own, and take part in no gradient: old and new policy of an iteration see the same z, and every task has the same ones.
-Where parameters have no statistics, z is o.
+The statistics are those of all observations of training so far. They are stored with the parameters, as
+`observation_mean`, `observation_std` and `observation_count`, and have no gradient. They change only between iterations
+and are the same for all tasks. For parameters without statistics, z = o.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from metarl.types import Params
 MEAN, STD, COUNT = "observation_mean", "observation_std", "observation_count"
 NAMES = (MEAN, STD, COUNT)
 LARGEST_COUNT = 1e7
-"""Observations that the statistics remember: what came before loses weight."""
+"""The count stops growing here, so that older observations lose weight."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Moments:
 
 
 def initial(observation_size: int) -> Params:
-    """Statistics with which z is o; they count as one observation, so that no spread is ever zero."""
+    """Statistics with which z = o. They count as one observation of unit variance, so that no std is ever 0."""
     return {MEAN: torch.zeros(observation_size), STD: torch.ones(observation_size), COUNT: torch.ones(())}
 
 

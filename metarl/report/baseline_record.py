@@ -3,7 +3,7 @@
 format, version     "metarl-baselines", 1
 curves              learner -> steps (P,), and mean, low, high (P,): the return after them with its interval
 table               a row for each learner: its label and its numbers by name, null for what it never reached
-remarks             what it comes to, in sentences
+remarks             the conclusions, in sentences
 trained_before      run -> environment steps of its training before it met the test tasks
 returns, …          everything else is for other programs
 """

@@ -1,4 +1,4 @@
-"""The run directory, its checkpoints, and where a run is told of: Weights & Biases, files, and the terminal."""
+"""The run directory, its checkpoints, and the outputs of a run: Weights & Biases, files, and the terminal."""
 
 from metarl.runs.directory import (
     ABOUT,

@@ -62,7 +62,7 @@ class State:
     environment_steps: int
     """Steps taken in training so far, all tasks together."""
     params: Params
-    """theta, and what else is meta-learned."""
+    """All meta-learned parameters: theta, and step sizes or a critic where the inner loop has them."""
     algorithm_state: AlgorithmState
     """What the algorithm remembers from one outer step to the next."""
     test_tasks: list[Mapping[str, Any]]

@@ -55,7 +55,7 @@ def check_tracking(tracking: Tracking) -> None:
 
 
 def named(path: Path, seed: int) -> str:
-    """The run in W&B: its folder's name, with the seed where that does not tell it."""
+    """The name of the run in W&B: that of its folder, with the seed unless it is part of the name."""
     name = path.resolve().name
     return name if re.search(rf"seed{seed}(?!\d)", name) else f"{name}-seed{seed}"
 

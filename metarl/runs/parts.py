@@ -24,7 +24,7 @@ PARTS = ("offline-run-*", "run-*")
 
 
 class RowId(NamedTuple):
-    """What tells rows apart: a row that is computed again has the same numbers, but for the times."""
+    """The identity of a row: a row that is computed again has the same numbers, except for times."""
 
     iteration: int
     environment_steps: int | None

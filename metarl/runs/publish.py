@@ -163,7 +163,7 @@ def make_videos(
 
 
 def spread(number: int, count: int) -> list[int]:
-    """Indices of `count` of so many things, spread from the first to the last; of all where there are fewer."""
+    """`count` indices, evenly spread from the first to the last; all of them if there are fewer."""
     return np.linspace(0, number - 1, min(count, number)).round().astype(int).tolist()
 
 

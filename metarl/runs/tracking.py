@@ -14,7 +14,7 @@ What runs log, by the sections that W&B makes of the part before the slash. SPLI
     rollouts/tasks                             table: the filmed test tasks with returns, gain and video
     rollouts/task-00, …                        one video each; render.py adds others
     figures/learning, figures/sinusoid         pictures at the end; baseline.py adds figures/baseline
-    update/…                                   what the outer step tells, such as kl
+    update/…                                   metrics of the outer step, such as kl
     time/…_s, time/environment_steps_per_s     seconds of the parts of an iteration, and of all of it; its speed
     test/error_after_k_steps                   of few-shot regression: mean squared error after k steps
     sb3/…                                      what Stable-Baselines3 logs; baseline.py adds sb3/from_scratch/… and

@@ -56,7 +56,7 @@ class Episodes:
         self._require_one_task()
 
     def rounds(self, count: int) -> int:
-        """How many rounds give so many episodes."""
+        """The number of rounds that give this number of episodes."""
         return -(-count // self._simulations.num_envs)
 
     def collect(

@@ -22,7 +22,7 @@ class LazyRollout:
     """One rollout of M tasks with E episodes each: what an adaptation step learns from.
 
     The episodes are sampled when they are first asked for, and then kept. An inner learner that samples by itself does
-    not ask: it takes the tasks, random streams of its own, and simulations of one task.
+    not ask: it takes the tasks, its own random streams, and simulations of one task.
     """
 
     sample: Callable[[], Trajectories]

@@ -21,7 +21,7 @@ from metarl.report.records import META, Record
 
 HELD_OUT, OUT_OF_RANGE = "held-out", "out-of-range"
 NOT_TRAINING = ("seed", "threads", "tracking", "evaluation")
-"""Settings that do not tell one kind of training from another."""
+"""Settings that may differ between runs of the same training."""
 OF_SPLIT = ("split", "number of test tasks", "test task")
 """What two splits differ in."""
 NAMED = 4
