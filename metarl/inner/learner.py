@@ -55,7 +55,7 @@ class InnerLearner(Protocol):
         ...
 
     def start(self, model: Any, params: Params, rng: torch.Generator) -> Params:
-        """All meta-learned parameters before training: theta, and the learner's own, such as step sizes or a critic."""
+        """All meta-learned parameters before training: theta, and the learner's own, such as step sizes."""
         ...
 
     def check(self, episodes: int, horizon: int) -> None:
