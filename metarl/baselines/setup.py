@@ -116,7 +116,7 @@ class Setup:
         return {label: self._with_critic(params) for label, params in starts.items()}
 
     def _with_critic(self, params: Params) -> Params:
-        """The policy's parameters, without learned step sizes, and its critic, or a new one that is the same for all."""
+        """The policy's parameters, without learned step sizes, and its critic, or a new one, the same for all."""
         new = with_critic(self.policy, self.policy.acting(params), torch.Generator().manual_seed(self.seed))
         return {name: params.get(name, p) for name, p in new.items()}
 
