@@ -93,9 +93,9 @@ def assert_recorded_once(run: Path) -> None:
     numbers = [row for row in logged if not any(isinstance(value, dict) for value in row.values())]
     in_order = [json.dumps(untimed(row), sort_keys=True) for row in numbers]
     assert Counter(json.dumps(untimed(row), sort_keys=True) for row in scalars) == Counter(in_order)
-    at = [row["iteration"] for row in recorded if "held_out/returns._type" in row]
+    at = [row["iteration"] for row in recorded if "validation/returns._type" in row]
     assert tables
-    assert sorted(at) == [row["iteration"] for row in logged if "held_out/returns" in row]
+    assert sorted(at) == [row["iteration"] for row in logged if "validation/returns" in row]
 
 
 def start(tiny: Path, run: Path, iterations: int, mode: str) -> subprocess.Popen[str]:
@@ -131,9 +131,9 @@ def wait(process: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
 
 def test_every_row_is_recorded_once_whatever_ends_the_run(tiny, tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
-    iterations = 110
+    endless = 1_000_000  # until it is killed
     for signum, times in ((signal.SIGTERM, 5), (signal.SIGHUP, 2), (signal.SIGKILL, 1), (signal.SIGKILL, 1)):
-        process, before = start(tiny, run, iterations, "offline"), len(rows(run))
+        process, before = start(tiny, run, endless, "offline"), len(rows(run))
         wait(process, lambda: len(rows(run)) > before + 20)  # noqa: B023
         output = end(process, signum, times)
         if signum == signal.SIGKILL:
@@ -142,6 +142,7 @@ def test_every_row_is_recorded_once_whatever_ends_the_run(tiny, tmp_path):
         assert f"--run-dir {run} --resume" in output
         assert "Traceback" not in output
         assert "error" not in output
+    iterations = checkpoints.load(run / "checkpoint.pt")["iteration"] + 5
     for path, mode in ((run, "offline"), (whole, "disabled")):
         process = start(tiny, path, iterations, mode)
         assert process.wait(120) == 0
