@@ -19,6 +19,8 @@ from metarl.types import Params
 
 MEAN, STD, COUNT = "observation_mean", "observation_std", "observation_count"
 NAMES = (MEAN, STD, COUNT)
+SMALLEST_STD = 1e-3
+"""Floor of the standard deviation, so that an entry that hardly moved in training cannot explode elsewhere."""
 LARGEST_COUNT = 1e7
 """The count stops growing here, so that older observations lose weight."""
 
@@ -54,7 +56,7 @@ class Moments:
 
 
 def initial(observation_size: int) -> Params:
-    """Statistics with which z = o. They count as one observation of unit variance, so that no std is ever 0."""
+    """Statistics with which z = o. They count as one observation of unit variance."""
     return {MEAN: torch.zeros(observation_size), STD: torch.ones(observation_size), COUNT: torch.ones(())}
 
 
@@ -76,6 +78,8 @@ def without(params: Params) -> Params:
 def updated(params: Params, parts: Sequence[Moments]) -> Params:
     """The shared `params` with statistics that also count observations with these moments; as they are without any.
 
+    The moments are of z, as the statistics before the update normalized them.
+
     Errors: NonFinite where an observation is infinite, undefined, or too large for a float32.
     """
     if MEAN not in params or not parts:
@@ -86,7 +90,7 @@ def updated(params: Params, parts: Sequence[Moments]) -> Params:
     after = before.joined(seen)
     statistics = {
         MEAN: (mean + std * after.mean).float(),
-        STD: (std * after.variance.sqrt()).float(),
+        STD: (std * after.variance.sqrt()).clamp(min=SMALLEST_STD).float(),
         COUNT: count.new_tensor(min(after.count, LARGEST_COUNT)).float(),
     }
     usable = torch.isfinite(statistics[MEAN]) & torch.isfinite(statistics[STD])

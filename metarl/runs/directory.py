@@ -216,8 +216,8 @@ def load(path: Path, experiment: Experiment, file: str = CHECKPOINT) -> State:
         if file == BEST or not _is_whole(path / BEST):
             raise
         raise UserError(
-            f"{error} What was best in a test is whole in {path / BEST}: evaluate.py --checkpoint best reads it, and "
-            f"training goes on from a copy of it named {CHECKPOINT}."
+            f"{error} What was best in a test is whole in {path / BEST}: metarl evaluate {path} --checkpoint best "
+            f"reads it, and training goes on from a copy of it named {CHECKPOINT}."
         ) from error
     if missing := sorted({"experiment", *State.__dataclass_fields__} - content.keys()):
         raise UserError(f"{path / file} is no training checkpoint: it lacks {', '.join(missing)}.")

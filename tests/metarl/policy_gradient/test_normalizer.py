@@ -72,6 +72,15 @@ def test_a_constant_observation_becomes_zero_and_nothing_blows_up():
     assert z.abs().max() < 0.1
 
 
+def test_an_entry_that_never_moves_in_long_training_cannot_explode():
+    params = initial(3)
+    still = Moments(200_000, torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
+    for _ in range(1000):
+        params = updated(params, [still])
+    assert params[COUNT] == normalizer.LARGEST_COUNT
+    assert normalized(params, torch.full((1, 3), 0.01)).max() <= 10.001
+
+
 def test_few_samples_keep_a_spread():
     assert seen(initial(3), torch.zeros(2, 3, dtype=torch.float64))[STD].min() > 0.5
 
