@@ -109,7 +109,14 @@ def start(tiny: Path, run: Path, iterations: int, mode: str) -> subprocess.Popen
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
+        preexec_fn=default_signals,  # a command that was interrupted in this process left them ignored
     )
+
+
+def default_signals() -> None:
+    """As a shell starts a command; what is ignored would be inherited."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
 
 
 def end(process: subprocess.Popen[str], signum: int, times: int = 1) -> str:
