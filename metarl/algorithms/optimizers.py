@@ -38,3 +38,12 @@ def step(
     for p in new.values():
         p.grad = None
     return new, optimizer.state_dict()["state"]
+
+
+def annealed(first: float, last: float, iterations: int, done: int) -> float:
+    """The step size after `done` iterations: linear from `first` to `last` in `iterations`, then `last`.
+
+    iterations: 0 for a constant `first`.
+    """
+    share = min(done / iterations, 1.0) if iterations else 0.0
+    return (1 - share) * first + share * last

@@ -46,7 +46,14 @@ class Proximal:
     epochs: int = Field(5, ge=1, le=10_000)
     """Steps of Adam on the same episodes; each differentiates through the adaptation anew."""
     step_size: float = Field(1e-3, gt=0, le=LARGEST)
-    """beta, the learning rate of Adam."""
+    """beta, the learning rate of Adam, at the start."""
+    final_step_size: float = Field(0.0, ge=0, le=LARGEST)
+    """beta at the end of the annealing."""
+    anneal_iterations: int = Field(0, ge=0, le=10**9)
+    """Outer iterations in which beta changes linearly from step_size to final_step_size; 0: it is constant."""
+    target_kl: float | None = Field(None, gt=0, le=LARGEST)
+    """Leave out the epochs that remain once the mean KL(pi_old,i || pi_i) of the adapted policies is above it, where
+    pi_old,i collected the query. None: do all epochs."""
     clip_range: float = Field(0.3, gt=0, lt=1)
     """The probability ratio gains nothing from leaving [1 - clip_range, 1 + clip_range]."""
 
@@ -63,7 +70,7 @@ class MAMLPPO(Proximal):
     def update(
         self, policy: GaussianMLP, params: Params, state: AlgorithmState, experience: Experience
     ) -> tuple[Params, AlgorithmState, dict[str, float]]:
-        """One outer step; arguments, results and errors as for `MAMLTRPO.update`. `state` is Adam's."""
+        """One outer step; arguments, results and errors as for `MAMLTRPO.update`. `state`: see `proximal_epochs`."""
         return proximal_epochs(self, policy, params, state, experience, penalties=())
 
 
@@ -87,48 +94,62 @@ class ProMP(Proximal):
     def update(
         self, policy: GaussianMLP, params: Params, state: AlgorithmState, experience: Experience
     ) -> tuple[Params, AlgorithmState, dict[str, float]]:
-        """One outer step; as for `MAMLTRPO.update`. `state` is Adam's, and eta of each adaptation step."""
+        """One outer step; as for `MAMLTRPO.update`. `state`: see `proximal_epochs`, and eta of each adaptation step."""
         penalties = state.get("kl_penalties", [self.kl_penalty] * len(experience.support))
-        updated, adam, metrics = proximal_epochs(self, policy, params, state.get("adam", {}), experience, penalties)
+        updated, new_state, metrics = proximal_epochs(self, policy, params, state, experience, penalties)
         results = parallel_map(partial(inner_kls, self.inner, policy, updated), experience.by_chunk)
         kls = torch.stack(results).mean(0).tolist()
         if self.adaptive_kl_penalty:
             penalties = [adapted_penalty(eta, kl, self.kl_target) for eta, kl in zip(penalties, kls, strict=True)]
         metrics |= {f"kl_before_step_{k + 1}": kl for k, kl in enumerate(kls)}
         metrics |= {f"kl_penalty_{k + 1}": eta for k, eta in enumerate(penalties)}
-        return updated, {"adam": adam, "kl_penalties": penalties}, metrics
+        return updated, new_state | {"kl_penalties": penalties}, metrics
 
 
 def proximal_epochs(
     algorithm: Proximal,
     policy: GaussianMLP,
     params: Params,
-    adam: AlgorithmState,
+    state: AlgorithmState,
     experience: Experience,
     penalties: Sequence[float],
 ) -> tuple[Params, AlgorithmState, dict[str, float]]:
-    """Epochs of Adam on the loss above, with eta_k = penalties[k]; () for no penalties."""
+    """Epochs of Adam on the loss above, with eta_k = penalties[k]; () for no penalties.
+
+    state: the number of iterations done, and Adam's state.
+    """
+    iteration = state.get("iteration", 0)
+    adam = state.get("adam", state)  # up to version 0.1, the state of MAML-PPO was that of Adam alone
     stopwatch, losses = Stopwatch(), []
+    step_size = optimizers.annealed(
+        algorithm.step_size, algorithm.final_step_size, algorithm.anneal_iterations, iteration
+    )
     with stopwatch("epochs"):
         for _ in range(algorithm.epochs):
             function = partial(task_gradient, algorithm, policy, params, penalties)
-            values, gradients = zip(*parallel_map(function, experience.by_chunk), strict=True)
+            values, gradients, kls = zip(*parallel_map(function, experience.by_chunk), strict=True)
             require_finite_gradients(gradients, experience.chunks)
+            kl = torch.cat(kls).mean().item()
+            if algorithm.target_kl is not None and kl > algorithm.target_kl:
+                break
             mean = {name: g / experience.num_tasks for name, g in total(gradients).items()}
-            params, adam = optimizers.step("adam", params, mean, adam, algorithm.step_size)
+            params, adam = optimizers.step("adam", params, mean, adam, step_size)
             losses.append(torch.stack(values).mean().item())
     metrics = {
         "loss_first_epoch": losses[0],
         "loss_last_epoch": losses[-1],
         "gradient_norm": flatten(mean).norm().item(),
+        "epochs": len(losses),
+        "kl": kl,
     }
-    return params, adam, metrics | stopwatch.metrics()
+    return params, {"iteration": iteration + 1, "adam": adam}, metrics | stopwatch.metrics()
 
 
 def task_gradient(
     algorithm: Proximal, policy: GaussianMLP, params: Params, penalties: Sequence[float], task: Experience
-) -> tuple[Tensor, Params]:
-    """One task's clipped loss at theta_i, (), without the penalties; and the gradient of its whole loss, (...)."""
+) -> tuple[Tensor, Params, Tensor]:
+    """One task's clipped loss at theta_i, (), without the penalties; the gradient of its whole loss, (...); and the
+    mean KL of theta_i's policy from the one that collected the query, (1,)."""
     adaptation = adapt_and_linearize(
         algorithm.inner, policy, params, 1, task.support, first_order=algorithm.first_order
     )
@@ -140,7 +161,9 @@ def task_gradient(
     def loss(adapted: Params) -> Tensor:
         return policy.clipped_losses(adapted, task.query, algorithm.clip_range)
 
-    return meta_gradient(policy, adaptation, loss, penalty_grads)
+    with torch.no_grad():
+        kl = mean_kl(policy, adaptation.adapted, task.query)
+    return *meta_gradient(policy, adaptation, loss, penalty_grads), kl
 
 
 def inner_kls(inner: SGD, policy: GaussianMLP, params: Params, task: Experience) -> Tensor:

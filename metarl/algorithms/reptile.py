@@ -40,13 +40,6 @@ class Reptile:
         if not self.inner.steps:
             raise ValueError("inner.steps = 0: Reptile learns from where adaptation leads. Choose 2 steps or more")
 
-    def epsilon(self, iteration: int) -> float:
-        """The step size of an iteration; the first is 0."""
-        if not self.anneal_iterations:
-            return self.step_size
-        done = min(iteration / self.anneal_iterations, 1.0)
-        return (1 - done) * self.step_size + done * self.final_step_size
-
     def update(
         self, model: object, params: Params, state: AlgorithmState, experience: Experience
     ) -> tuple[Params, AlgorithmState, dict[str, float]]:
@@ -63,7 +56,7 @@ class Reptile:
         """
         iteration = state.get("iteration", 0)
         direction = {name: (p - experience.adapted[name]).mean(0) for name, p in params.items()}
-        epsilon = self.epsilon(iteration)
+        epsilon = optimizers.annealed(self.step_size, self.final_step_size, self.anneal_iterations, iteration)
         updated, optimizer = params, state.get("optimizer", {})
         if epsilon:
             updated, optimizer = optimizers.step(self.optimizer, params, direction, optimizer, epsilon)
