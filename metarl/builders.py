@@ -149,11 +149,14 @@ def initial_params(policy: GaussianMLP, experiment: Experiment) -> Params:
     return experiment.algorithm.inner.start(policy, policy.init(rng), rng)
 
 
-def read_actor(file: str, policy: GaussianMLP) -> Params:
-    """The policy's parameters from a model of Stable-Baselines3. Errors: UserError where it has none of its sizes."""
+def read_actor(file: str, statistics: str | None, policy: GaussianMLP) -> Params:
+    """The policy's parameters from a model of Stable-Baselines3 and from VecNormalize's file, where there is one.
+
+    Errors: UserError where they are not of the policy's sizes.
+    """
     from metarl.sb3 import read  # its import takes seconds
 
-    return read(file, policy)
+    return read(file, policy, statistics)
 
 
 def training_tasks(env: TaskVectorEnv, experiment: Experiment, iteration: int) -> Sequence[Any]:

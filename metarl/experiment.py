@@ -118,8 +118,10 @@ class Experiment:
     iterations: int = Field(100, ge=0)
     """Outer iterations."""
     start_from: str | None = None
-    """A model of Stable-Baselines3 (.zip) whose actor is theta before any training; by default theta is random. It must
-    have learned without VecNormalize's scaling of observations, which is not in the file, and goes on without any."""
+    """A model of Stable-Baselines3 (.zip) whose actor is theta before any training; by default theta is random."""
+    start_from_statistics: str | None = None
+    """The file (.pkl) of VecNormalize's statistics, for a model that was trained with them. They are then kept up to
+    date. Without it, the policy sees observations as they are."""
     seed: int = Field(0, ge=0, lt=SEEDS)
     """Everything random in the run follows from it."""
     threads: int = Field(0, ge=0, le=4096)
@@ -132,6 +134,8 @@ class Experiment:
                 f"sampling.split = {self.sampling.split!r} with evaluation.split = {test!r}: training would see the "
                 f"tasks that are to test it. Choose sampling.split train, or evaluation.split {self.sampling.split}"
             )
+        if self.start_from_statistics and not self.start_from:
+            raise ValueError("start_from_statistics without start_from: name the model that was trained with them")
         inner = self.algorithm.inner
         if isinstance(inner, SGD) and inner.last_layer_only and not self.policy.hidden_sizes:
             raise ValueError(

@@ -89,7 +89,8 @@ def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
     warn_of_memory(experiment, policy)
     first_params = initial_params(policy, experiment)
     if experiment.start_from and not resumes:
-        first_params = normalizer.without(first_params) | read_actor(experiment.start_from, policy)
+        actor = read_actor(experiment.start_from, experiment.start_from_statistics, policy)
+        first_params = normalizer.without(first_params) | actor
     for episodes in (experiment.sampling.episodes, experiment.evaluation.episodes):
         experiment.algorithm.inner.check(episodes, experiment.env.horizon)
     return Setup(experiment, env, policy, FixedTest(experiment, policy), first_params)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import gymnasium
 import pytest
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import envs  # noqa: F401  registers the families
 import metarl
@@ -163,6 +164,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("A-seed0", "A-seed1", "B-seed0"):
             call("evaluate", f"runs/{name}", *SMALLER["evaluate"])
         metarl.load("runs/NAME").export_sb3("ppo.zip")
+        env = gymnasium.make("envs:metarl/HalfCheetahVel-v0")
+        VecNormalize(DummyVecEnv([lambda: env])).save("vecnormalize.pkl")
     return path
 
 

@@ -12,10 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import gymnasium
 import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from wandb.sdk.launch.sweeps import utils as wandb_sweeps
 from wandb.sdk.lib import config_util
 
@@ -112,6 +115,24 @@ def test_training_starts_from_a_model_of_stable_baselines(script, tiny, tmp_path
     assert script("train.py", "--run-dir", tmp_path / "run", "--resume", "--iterations", 1) == 0
     assert script(*start, "--run-dir", tmp_path / "later") == 2
     assert "model.zip" in capsys.readouterr().err
+
+
+def test_training_starts_from_a_model_behind_vec_normalize(script, tiny, tmp_path, capsys):
+    env = VecNormalize(DummyVecEnv([lambda: gymnasium.make("envs:metarl/PointNav-v0")]))
+    PPO("MlpPolicy", env, n_steps=64, policy_kwargs={"net_arch": [16]}, device="cpu").save(tmp_path / "model.zip")
+    env.reset()
+    for _ in range(20):
+        env.step(np.ones((1, 2), np.float32))
+    env.save(tmp_path / "statistics.pkl")
+    statistics = ("--start_from_statistics", tmp_path / "statistics.pkl")
+    start = ("train.py", tiny, "--start_from", tmp_path / "model.zip", *statistics, "--run-dir", tmp_path / "run")
+    assert script(*start, "--iterations", 0) == 0
+    begun = params_of(tmp_path / "run")
+    np.testing.assert_allclose(begun["observation_mean"], env.obs_rms.mean, rtol=1e-6)
+    assert script("train.py", "--run-dir", tmp_path / "run", "--resume", "--iterations", 1) == 0
+    assert params_of(tmp_path / "run")["observation_count"] > begun["observation_count"]
+    assert script("train.py", tiny, *statistics, "--run-dir", tmp_path / "other") == 2
+    assert "start_from_statistics without start_from" in capsys.readouterr().err
 
 
 def test_another_seed_is_another_run(script, tiny, tmp_path):

@@ -47,3 +47,9 @@ def annealed(first: float, last: float, iterations: int, done: int) -> float:
     """
     share = min(done / iterations, 1.0) if iterations else 0.0
     return (1 - share) * first + share * last
+
+
+def check_annealing(last: float, iterations: int) -> None:
+    """Raise ValueError for a step size to end at without a number of iterations."""
+    if last and not iterations:
+        raise ValueError("final_step_size without anneal_iterations: say over how many iterations to anneal")

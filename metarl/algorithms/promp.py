@@ -59,6 +59,7 @@ class Proximal:
 
     def __post_init__(self) -> None:
         check_combination(self.inner, self.first_order)
+        optimizers.check_annealing(self.final_step_size, self.anneal_iterations)
 
 
 @settings
@@ -140,6 +141,7 @@ def proximal_epochs(
         "loss_last_epoch": losses[-1],
         "gradient_norm": flatten(mean).norm().item(),
         "epochs": len(losses),
+        "step_size": step_size,
         "kl": kl,
     }
     return params, {"iteration": iteration + 1, "adam": adam}, metrics | stopwatch.metrics()

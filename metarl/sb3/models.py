@@ -33,6 +33,7 @@ from metarl.sb3.conversion import (
     one_set,
     units,
 )
+from metarl.sb3.vec_normalize import read_statistics, statistics_of
 from metarl.types import Params
 
 Kind = Literal["ppo", "a2c"]
@@ -112,21 +113,32 @@ class _Spaces(gymnasium.Env):
 
 
 # ------------------------------------------------------------------------------------------------- reading
-def read(source: Path | str | BaseAlgorithm, policy: GaussianMLP) -> Params:
+def read(source: Path | str | BaseAlgorithm, policy: GaussianMLP, statistics: Path | str | None = None) -> Params:
     """The actor of a model of Stable-Baselines3, or of a file that its `save` wrote, as parameters of our policy.
 
     They make our policy act as that one does on the same range of actions. A standard deviation below the policy's
-    floor is raised to it. No code in a file is ever run. What a `VecNormalize` around the environment did to the
-    observations is not in a file: such a policy cannot be read.
+    floor is raised to it. No code in a file is ever run.
+
+    Args:
+        source: the model, or its file.
+        policy: of the same sizes.
+        statistics: the file that `VecNormalize.save` wrote, for a model's file whose observations were normalized.
+            A model in memory brings its own. VecNormalize also clips observations, by default ten standard deviations
+            from their mean; our policy does not.
 
     Raises:
-        UserError: the file is missing, damaged or of another program; or the model's policy is no Gaussian tanh
+        UserError: a file is missing, damaged or of another program; or the model's policy is no Gaussian tanh
             network of the policy's sizes.
     """
     found = _of_model(source) if isinstance(source, BaseAlgorithm) else _of_file(Path(source))
     _check_kind(found)
     _check_sizes(found, policy)
-    return actor_params(policy, found.state, units(policy, found.action_space))
+    params = actor_params(policy, found.state, units(policy, found.action_space))
+    if statistics is not None:
+        return params | read_statistics(Path(statistics), policy.observation_size)
+    if isinstance(source, BaseAlgorithm) and (env := source.get_vec_normalize_env()) is not None:
+        return params | statistics_of(env, policy.observation_size)
+    return params
 
 
 @dataclass(frozen=True)
@@ -149,11 +161,6 @@ class _Found:
 
 
 def _of_model(model: BaseAlgorithm) -> _Found:
-    if (normalize := model.get_vec_normalize_env()) is not None and normalize.norm_obs:
-        raise UserError(
-            "this model sees observations that VecNormalize has scaled, and our policy those of the environment: "
-            "train with norm_obs=False."
-        )
     return _Found(
         where=f"this {type(model).__name__} model",
         state=model.policy.state_dict(),

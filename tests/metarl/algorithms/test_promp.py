@@ -70,7 +70,8 @@ def test_an_update_is_adam_on_the_papers_objective(policy, theta, experience, in
 def test_at_ratio_one_the_gradient_is_the_policy_gradient_after_adaptation(policy, theta, experience, inner):
     """Nothing is clipped and every KL is at its minimum, where the parameters are those that collected."""
     task = experience.by_chunk[1]
-    _, gradient = task_gradient(ProMP(inner=inner), policy, theta, [100.0] * inner.steps, task)
+    _, gradient, kl = task_gradient(ProMP(inner=inner), policy, theta, [100.0] * inner.steps, task)
+    assert kl.item() == pytest.approx(0, abs=1e-9)
     adaptation = adapt_and_linearize(inner, policy, theta, 1, task.support)
     at = leaves(adaptation.adapted)
     score = log_prob(policy.distribution(at, task.query.observations), task.query.actions)
@@ -98,7 +99,7 @@ def test_to_first_order_the_gradient_is_that_at_the_adapted_point(policy, theta,
     for name, p in theta.items():
         torch.testing.assert_close(updated[name], p - 0.01 * grad[name].sum(0))
     for algorithm in (MAMLPPO(**settings), ProMP(kl_penalty=0, **settings)):
-        _, gradient = task_gradient(algorithm, policy, theta, [0.0] * inner.steps, experience.by_chunk[1])
+        _, gradient, _ = task_gradient(algorithm, policy, theta, [0.0] * inner.steps, experience.by_chunk[1])
         torch.testing.assert_close(gradient["w0"], grad["w0"][1])
 
 
@@ -152,3 +153,38 @@ def test_a_gradient_that_is_not_finite_is_named_and_refused(policy, theta, exper
     experience = replace(experience, query=replace(experience.query, log_probs=log_probs))
     with pytest.raises(NonFinite, match="task 1 is not finite in .*b1"):
         replace(algorithm, inner=inner).update(policy, theta, {}, experience)
+
+
+@inners
+def test_epochs_end_where_the_kl_is_above_its_target(policy, theta, experience, inner):
+    """The parameters are those after the first epochs, as many as it takes to leave the target behind."""
+    after, kls = [], []
+    for epochs in range(1, 6):
+        params, _, metrics = MAMLPPO(inner=inner, epochs=epochs, step_size=0.03).update(policy, theta, {}, experience)
+        after.append(params)
+        kls.append(metrics["kl"])  # as measured before the last epoch
+    assert kls[0] == pytest.approx(0, abs=1e-9)
+    assert kls[:4] == sorted(kls[:4])
+    stopping = MAMLPPO(inner=inner, epochs=5, step_size=0.03, target_kl=(kls[2] + kls[3]) / 2)
+    params, _, metrics = stopping.update(policy, theta, {}, experience)
+    assert metrics["epochs"] == 3
+    assert metrics["kl"] == pytest.approx(kls[3])
+    assert torch.equal(flatten(params), flatten(after[2]))
+
+
+@inners
+def test_the_step_size_is_annealed_over_iterations(policy, theta, experience, inner):
+    annealed = ProMP(inner=inner, step_size=0.03, final_step_size=0.01, anneal_iterations=2, epochs=1)
+    params, state, metrics = theta, {}, []
+    for _ in range(4):
+        params, state, metric = annealed.update(policy, params, state, experience)
+        metrics.append(metric["step_size"])
+    assert metrics == pytest.approx([0.03, 0.02, 0.01, 0.01])
+    first, _, _ = ProMP(inner=inner, step_size=0.03, epochs=1).update(policy, theta, {}, experience)
+    again, _, _ = annealed.update(policy, theta, {}, experience)
+    assert torch.equal(flatten(first), flatten(again))
+
+
+def test_a_final_step_size_needs_a_number_of_iterations():
+    with pytest.raises(ValueError, match="anneal_iterations"):
+        MAMLPPO(final_step_size=1e-4)

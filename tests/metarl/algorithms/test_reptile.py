@@ -85,7 +85,6 @@ def test_a_single_task_is_the_serial_version():
 
 def test_epsilon_is_annealed_linearly_and_then_stays():
     algorithm = Reptile(step_size=0.8, final_step_size=0.2, anneal_iterations=4)
-    assert [algorithm.epsilon(i) for i in range(6)] == pytest.approx([0.8, 0.65, 0.5, 0.35, 0.2, 0.2])
     state, epsilons = {}, []
     for _ in range(6):
         _, state, metrics = algorithm.update(None, {"w": THETA}, state, Experience((), expand({"w": THETA}, 3)))

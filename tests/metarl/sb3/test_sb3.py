@@ -33,6 +33,7 @@ from envs.vector import RobotVectorEnv
 from envs.velocity import VelocityTask
 from metarl.errors import NonFinite, SimulationDiverged, UserError
 from metarl.parameters import expand
+from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sb3 import Metrics, TaskLearner, TaskVecEnv, export, read, to_sb3
 from metarl.sb3.task_learner import _randomness
@@ -572,12 +573,65 @@ def test_a_range_of_actions_that_is_not_symmetric_is_refused():
         to_sb3(POINT, parameters(POINT), model.get_env())
 
 
-def test_scaled_observations_are_refused():
-    model = PPO("MlpPolicy", VecNormalize(points()), policy_kwargs={"net_arch": [8, 5]}, device="cpu")
-    with pytest.raises(UserError, match="VecNormalize.*norm_obs=False"):
-        read(model, POINT)
-    model = PPO("MlpPolicy", VecNormalize(points(), norm_obs=False), policy_kwargs={"net_arch": [8, 5]}, device="cpu")
-    read(model, POINT)
+def normalized_model(tmp_path, **options):
+    """A model that learned a little behind VecNormalize, its environment, its file and that of its statistics."""
+    env = VecNormalize(points(), **options)
+    model = PPO("MlpPolicy", env, n_steps=16, batch_size=64, policy_kwargs={"net_arch": [8, 5]}, device="cpu")
+    model.learn(64)
+    model.save(tmp_path / "model.zip")
+    env.save(tmp_path / "statistics.pkl")
+    return model, env
+
+
+def test_a_model_behind_vec_normalize_acts_as_before(tmp_path):
+    """In memory, and from its file with that of its statistics."""
+    model, env = normalized_model(tmp_path)
+    rms = env.obs_rms  # within ten standard deviations of the mean, beyond which VecNormalize clips
+    observations = rms.mean + np.random.default_rng(0).normal(size=(50, 2)) * np.sqrt(rms.var)
+    expected = model.predict(env.normalize_obs(observations), deterministic=True)[0]
+    from_files = read(tmp_path / "model.zip", POINT, tmp_path / "statistics.pkl")
+    for params in (read(model, POINT), from_files):
+        actions = POINT.command(expand(params, 1), torch.from_numpy(observations).float()[None])[0]
+        np.testing.assert_allclose(actions, expected, atol=1e-6)
+    assert float(from_files["observation_count"]) == pytest.approx(env.obs_rms.count)
+
+
+def test_without_scaled_observations_there_are_no_statistics(tmp_path):
+    model, _ = normalized_model(tmp_path, norm_obs=False)
+    for params in (read(model, POINT), read(tmp_path / "model.zip", POINT, tmp_path / "statistics.pkl")):
+        assert not set(params) & set(normalizer.NAMES)
+
+
+class Opens:
+    """Pickled so that reading it naively makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_statistics_that_cannot_be_used_are_refused(tmp_path):
+    """Without running anything that is in their file."""
+    model, env = normalized_model(tmp_path)
+    content = (tmp_path / "statistics.pkl").read_bytes()
+    env.obs_rms.mean = np.full(2, np.nan)
+    files = {
+        "missing.pkl": (None, "no statistics of VecNormalize"),
+        "cut.pkl": (content[:200], "Use a file that VecNormalize.save"),
+        "code.pkl": (pickle.dumps(Opens(tmp_path / "made")), "Use a file that VecNormalize.save"),
+        "model.zip": ((tmp_path / "model.zip").read_bytes(), "Use a file that VecNormalize.save"),
+        "nan.pkl": (pickle.dumps(env), "not finite"),
+    }
+    env.obs_rms.mean = np.zeros(3)
+    files["three.pkl"] = (pickle.dumps(env), "the policy takes 2")
+    for name, (damaged, message) in files.items():
+        if damaged is not None:
+            (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(UserError, match=message):
+            read(tmp_path / "model.zip" if name != "model.zip" else saved(model), POINT, tmp_path / name)
+    assert not (tmp_path / "made").exists()
 
 
 def test_files_that_are_no_models_are_refused(tmp_path):
