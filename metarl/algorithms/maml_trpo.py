@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metarl.algorithms import e_maml, memory, trust_region
+from metarl.algorithms import e_maml, memory, optimizers, trust_region
 from metarl.algorithms.differentiable import Differentiable, check_combination
 from metarl.algorithms.meta_gradient import (
     Adaptation,
@@ -51,6 +51,10 @@ class MAMLTRPO:
     """Weight of the credit that episodes before adaptation get for the return after it (E-MAML); 1 is unbiased."""
     max_kl: float = Field(0.01, gt=0, le=LARGEST)
     """delta: the mean KL between the adapted policies before and after the outer step stays within it."""
+    final_max_kl: float = Field(0.0, ge=0, le=LARGEST)
+    """delta at the end of the annealing."""
+    anneal_iterations: int = Field(0, ge=0, le=10**9)
+    """Outer iterations in which delta changes linearly from max_kl to final_max_kl; 0: it is constant."""
     cg_iterations: int = Field(10, ge=1, le=10_000)
     """Steps of the conjugate gradient method, which solves for the natural gradient."""
     cg_damping: float = Field(1e-5, ge=0, le=LARGEST)
@@ -64,6 +68,7 @@ class MAMLTRPO:
 
     def __post_init__(self) -> None:
         check_combination(self.inner, self.first_order, self.exploration_credit)
+        optimizers.check_annealing("final_max_kl", self.final_max_kl, self.anneal_iterations)
 
     def update(
         self, policy: GaussianMLP, params: Params, state: AlgorithmState, experience: Experience
@@ -73,15 +78,17 @@ class MAMLTRPO:
         Args:
             policy: how parameters act.
             params: theta, and learned step sizes; shared by all tasks.
-            state: not used; this algorithm remembers nothing from one outer step to the next.
+            state: the number of iterations done.
             experience: K support batches, and the query batch that the adapted policies collected.
 
         Returns:
-            The new theta, or the very same one if no step was accepted; the state as it was; and metrics.
+            The new theta, or the very same one if no step was accepted; the new state; and metrics.
 
         Raises:
             NonFinite: the meta-gradient is infinite or NaN.
         """
+        iteration = state.get("iteration", 0)
+        max_kl = optimizers.annealed(self.max_kl, self.final_max_kl, self.anneal_iterations, iteration)
         tasks = experience.by_chunk
         credits = e_maml.exploration_credits(self.exploration_credit, experience)
         stopwatch = Stopwatch()
@@ -107,13 +114,14 @@ class MAMLTRPO:
             evaluate,
             torch.stack([task.surrogate for task in results]).mean(),
             stopwatch,
-            max_kl=self.max_kl,
+            max_kl=max_kl,
             cg_iterations=self.cg_iterations,
             cg_damping=self.cg_damping,
             backtrack_ratio=self.backtrack_ratio,
             max_backtracks=self.max_backtracks,
         )
-        return add(params, step) if metrics["accepted"] else params, state, metrics | stopwatch.metrics()
+        updated = add(params, step) if metrics["accepted"] else params
+        return updated, {"iteration": iteration + 1}, metrics | {"max_kl": max_kl} | stopwatch.metrics()
 
     def _gradient(self, policy: GaussianMLP, params: Params, task: Experience, credit: Tensor | None) -> TaskGradient:
         """J_i^T grad S_i(theta_i) of one task. Its graph is freed here."""

@@ -41,7 +41,7 @@ def step(
 
 
 def annealed(first: float, last: float, iterations: int, done: int) -> float:
-    """The step size after `done` iterations: linear from `first` to `last` in `iterations`, then `last`.
+    """The size of an outer step after `done` iterations: linear from `first` to `last` in `iterations`, then `last`.
 
     iterations: 0 for a constant `first`.
     """
@@ -49,7 +49,7 @@ def annealed(first: float, last: float, iterations: int, done: int) -> float:
     return (1 - share) * first + share * last
 
 
-def check_annealing(last: float, iterations: int) -> None:
-    """Raise ValueError for a step size to end at without a number of iterations."""
+def check_annealing(name: str, last: float, iterations: int) -> None:
+    """Raise ValueError for a setting `name` to end at without a number of iterations."""
     if last and not iterations:
-        raise ValueError("final_step_size without anneal_iterations: say over how many iterations to anneal")
+        raise ValueError(f"{name} without anneal_iterations: say over how many iterations to anneal")

@@ -59,7 +59,7 @@ class Proximal:
 
     def __post_init__(self) -> None:
         check_combination(self.inner, self.first_order)
-        optimizers.check_annealing(self.final_step_size, self.anneal_iterations)
+        optimizers.check_annealing("final_step_size", self.final_step_size, self.anneal_iterations)
 
 
 @settings

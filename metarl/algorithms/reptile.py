@@ -35,7 +35,7 @@ class Reptile:
     def __post_init__(self) -> None:
         if isinstance(self.inner, SGD):
             _refuse_options_of_derivatives(self.inner)
-        optimizers.check_annealing(self.final_step_size, self.anneal_iterations)
+        optimizers.check_annealing("final_step_size", self.final_step_size, self.anneal_iterations)
         if not self.inner.steps:
             raise ValueError("inner.steps = 0: Reptile learns from where adaptation leads. Choose 2 steps or more")
 

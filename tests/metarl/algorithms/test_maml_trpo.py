@@ -86,6 +86,19 @@ def test_an_update_improves_the_adapted_policies_within_the_trust_region(policy,
         assert not torch.equal(p, start[name])
 
 
+def test_the_trust_region_is_annealed_over_iterations(policy, theta, data):
+    algorithm = MAMLTRPO(max_kl=0.02, final_max_kl=0.005, anneal_iterations=3)
+    experience, state, metrics = data(algorithm.inner), {}, []
+    for _ in range(5):
+        _, state, metric = algorithm.update(policy, theta, state, experience)
+        metrics.append(metric)
+    assert [m["max_kl"] for m in metrics] == pytest.approx([0.02, 0.015, 0.01, 0.005, 0.005])
+    assert all(0 < m["kl"] <= m["max_kl"] for m in metrics)
+    assert metrics[0]["kl"] > 2 * metrics[-1]["kl"]
+    with pytest.raises(ValueError, match="final_max_kl without anneal_iterations"):
+        MAMLTRPO(final_max_kl=0.005)
+
+
 @pytest.mark.parametrize(("first_order", "step_size"), [(False, 0.01), (False, 0.3), (True, 0.01)])
 @pytest.mark.parametrize("tasks", [1, M])
 def test_a_small_step_uses_the_whole_trust_region(policy, theta, data, first_order, step_size, tasks):
@@ -172,7 +185,7 @@ def test_the_inputs_stay(policy, theta, data):
     given = [*theta.values(), *experience.adapted.values(), *(x for batch in batches for x in tensors(batch))]
     copies = [x.clone() for x in given]
     updated, state, _ = algorithm.update(policy, theta, {}, experience)
-    assert state == {}
+    assert state == {"iteration": 1}
     for x, copy in zip(given, copies, strict=True):
         assert torch.equal(x, copy)
         assert not x.requires_grad
