@@ -22,7 +22,7 @@ R = TypeVar("R")
 _SCREEN = 20  # lines of a message
 _LINE = 100  # letters of a value in a message
 _LISTED = 12
-"""So many alternatives are listed when none is near."""
+"""More alternatives than these are not listed where something else lists them."""
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, the end that a scheduler asks for, and a terminal that was closed."""
 _SAME = 1.0  # [s] signals that follow so fast mean the same wish: `timeout` sends two, people press twice
@@ -67,24 +67,28 @@ def shortened(text: str, most: int = _LINE) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """The end of an error message: ` Did you mean 'x'?`, or else a list of `names`; empty without names."""
+def nearest(name: str, names: Iterable[str], listed_by: str = "") -> str:
+    """The end of an error message: ` Did you mean 'x'?`, or else a list of `names`; empty without names.
+
+    listed_by: the sentence that stands for a long list, such as `metarl configs lists them.`
+    """
     spelling = {known.casefold(): known for known in names}
     begun = [known for known in spelling if name.casefold().startswith(known)]
     near = difflib.get_close_matches(name.casefold(), spelling, n=1) or begun
     if near:
         return f" Did you mean {spelling[near[0]]!r}?"
-    listed = ", ".join(list(spelling.values())[:_LISTED])
-    return f" There are: {listed}{', …' if len(spelling) > _LISTED else ''}." if listed else ""
+    if listed_by and len(spelling) > _LISTED:
+        return f" {listed_by}"
+    return f" There are: {', '.join(spelling.values())}." if spelling else ""
 
 
 def no_such_file(kind: str, path: Path, pattern: str) -> UserError:
     """The error for a file that is not there; it names the files like `pattern` in the same folder."""
     if path.is_dir():
-        return UserError(f"{path} is a folder, not a {kind}.{nearest(path.name, _names(path, pattern))}")
+        return UserError(f"{path} is a folder, not a {kind}.{_nearest_file(path.name, path, pattern)}")
     if not path.parent.is_dir():
         return UserError(f"there is no {kind} {path}: the folder {path.parent} does not exist.")
-    return UserError(f"there is no {kind} {path}.{nearest(path.name, _names(path.parent, pattern))}")
+    return UserError(f"there is no {kind} {path}.{_nearest_file(path.name, path.parent, pattern)}")
 
 
 def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
@@ -137,8 +141,9 @@ def _write_anything(stream: TextIO) -> None:
         stream.reconfigure(errors="backslashreplace")
 
 
-def _names(folder: Path, pattern: str) -> list[str]:
-    return sorted(path.name for path in folder.glob(pattern))
+def _nearest_file(name: str, folder: Path, pattern: str) -> str:
+    names = sorted(path.name for path in folder.glob(pattern))
+    return nearest(name, names, f"{folder} holds {len(names)} such files.")
 
 
 def _refusal(error: OSError) -> str:

@@ -113,6 +113,8 @@ class Experiment:
     policy: Policy = Field(default_factory=Policy)
     sampling: Sampling = Field(default_factory=Sampling)
     algorithm: Algorithm = Field(default_factory=MAMLTRPO)
+    """First-order MAML, ANIL, Meta-SGD and E-MAML are settings of maml_trpo: first_order, inner.last_layer_only,
+    inner.learned_step_sizes and exploration_credit."""
     evaluation: Evaluation = Field(default_factory=Evaluation)
     tracking: Tracking = Field(default_factory=Tracking)
     iterations: int = Field(100, ge=0)

@@ -21,7 +21,7 @@ from metarl.files import write_atomically
 from metarl.inner.sgd import LOG_STEP_SIZE
 from metarl.parameters import expand, require_finite
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
-from metarl.runs.console import PatientProgress
+from metarl.runs.console import PATIENCE, PartProgress
 from metarl.sampling.any_env import AnyEnv, Episodes, fitting_actions, onto
 from metarl.sampling.memory import require_memory, rollout_bytes
 from metarl.sampling.rollout import as_numbers, short
@@ -141,7 +141,8 @@ class MetaPolicy:
             what = f"episodes = {count:,} of horizon = {horizon:,} steps"
             require_memory(rollout_bytes(count, horizon, *sizes), what, "choose fewer or shorter ones")
         adapted, first = expand(self.params, 1), self.adaptation_steps
-        progress = PatientProgress("adapting", steps * (source.rounds(count) + 1))
+        parts = steps * (source.rounds(count) + 1)
+        progress = PartProgress("adapting", parts, patience=PATIENCE, lines=False)
         with on_one_thread(), torch.inference_mode(False), torch.enable_grad(), progress:
             for k in range(first, first + steps):
                 rollout = source.rollout(

@@ -28,7 +28,7 @@ from metarl.files import write_atomically
 from metarl.inner.sb3 import SB3PPO
 from metarl.machine import available_cores
 from metarl.report import baseline_record
-from metarl.runs.console import counting, show, shown
+from metarl.runs.console import PartProgress, show, shown
 from metarl.runs.tracking import requested_mode
 from metarl.seeding import SEEDS
 from metarl.threads import set_threads
@@ -123,9 +123,8 @@ def learn(jobs: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
     every = [job for own in jobs.values() for job in own]
     waiting = [job for job in every if not job.file.exists()]
     try:
-        with counting("PPO on a task") as progress:
-            bar = progress.add_task("", total=len(every), completed=len(every) - len(waiting))
-            baselines.run_jobs(waiting, workers, lambda: progress.advance(bar))
+        with PartProgress("tasks learned by PPO", len(every), len(every) - len(waiting)) as progress:
+            baselines.run_jobs(waiting, workers, progress.advance)
     except KeyboardInterrupt as error:
         end_undisturbed()
         print("\nThe tasks that are done are kept. Call again to go on.")

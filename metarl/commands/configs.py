@@ -34,7 +34,9 @@ def main(args: Sequence[str] | None = None) -> None:
     lines = {name: shipped.first_line(name) for name in shipped.names()}
     found = {name: line for name, line in lines.items() if word.casefold() in f"{name} {line}".casefold()}
     if not found:
-        raise UserError(f"no config has {word!r} in its name or its line.{nearest(word, lines)}")
+        raise UserError(
+            f"no config has {word!r} in its name or its line.{nearest(word, lines, 'metarl configs lists all.')}"
+        )
     width, folder = max(map(len, found)), ""
     for name, line in sorted(found.items(), key=lambda pair: ("/" in pair[0], pair[0])):
         if folder and name.partition("/")[0] != folder:

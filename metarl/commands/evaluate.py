@@ -17,7 +17,6 @@ from typing import Annotated
 import tyro
 from pydantic import Field
 from rich.console import Console
-from rich.progress import Progress
 
 from metarl import config, runs
 from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
@@ -29,6 +28,7 @@ from metarl.files import write_atomically
 from metarl.report import records
 from metarl.report.evaluation import draw_evaluation, evaluation_table
 from metarl.report.records import META, RANDOM, Checkpoint, Record, Training
+from metarl.runs.console import PartProgress
 from metarl.runs.directory import State
 from metarl.seeding import SEEDS
 from metarl.threads import set_threads
@@ -98,8 +98,7 @@ def measure(arguments: Options, experiment: Experiment, state: State) -> Record:
     random = initial_params(policy, experiment)
     runs.check_shapes(arguments.run_dir / FILES[arguments.checkpoint], state.params, random)
     results = {}
-    with Progress(transient=True) as progress:
-        bar = progress.add_task("adapting", total=2 * (test.steps + 1))
+    with PartProgress("rounds of episodes", 2 * (test.steps + 1)) as progress:
         for name, params in {META: state.params, RANDOM: random}.items():
             results[name] = evaluate(
                 env,
@@ -109,7 +108,7 @@ def measure(arguments: Options, experiment: Experiment, state: State) -> Record:
                 tasks,
                 seed=arguments.seed,
                 deterministic=True,
-                after_each=lambda: progress.advance(bar),
+                after_each=progress.advance,
             )
     return Record(
         run=str(arguments.run_dir),

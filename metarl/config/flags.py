@@ -263,7 +263,7 @@ def _hint(flag: str, known: Sequence[str], hints: Mapping[str, str]) -> str:
     elsewhere = [spelled(name) for name in known if name.split(".")[-1] == last]
     if elsewhere:
         return f"{says} Did you mean {' or '.join(elsewhere[:4])}?"
-    return says + nearest(spelled(key), map(spelled, known))
+    return says + nearest(spelled(key), map(spelled, known), "--help lists all flags.")
 
 
 def spelled(key: str) -> str:

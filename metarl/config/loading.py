@@ -205,10 +205,14 @@ def _line(detail: ErrorDetails, data: Mapping[str, Any], cls: type) -> str:
     keys = _keys(detail, data)
     match detail["type"]:
         case "unexpected_keyword_argument":
-            return f"{_dotted(keys)}: no such setting.{nearest(str(keys[-1]), _siblings(keys, data, cls))}"
+            siblings = fields_of(section) if (section := _section(keys, data, cls)) else ()
+            return f"{_dotted(keys)}: no such setting.{nearest(str(keys[-1]), siblings)}"
         case "union_tag_invalid":
             tag, known = detail["ctx"]["tag"], detail["ctx"]["expected_tags"].replace("'", "").split(", ")
-            return f"{_dotted([*keys, NAME])} = {shortened(repr(tag))}: no such name.{nearest(str(tag), known)}"
+            section, key = _section(keys, data, cls), str(keys[-1])
+            about = (section and fields_of(section)[key].description or "").split()
+            found = f"{_dotted([*keys, NAME])} = {shortened(repr(tag))}: no such name.{nearest(str(tag), known)}"
+            return " ".join([found, *about])
         case "union_tag_not_found":
             keys.append(NAME)
     expected = _EXPECTED.get(detail["type"]) or _in_short(detail["msg"])
@@ -227,13 +231,13 @@ def _keys(detail: ErrorDetails, data: Any) -> list[str | int]:
     return [*keys, detail["loc"][-1]] if detail["type"] == "missing" else keys
 
 
-def _siblings(keys: Sequence[str | int], data: Any, cls: type | None) -> list[str]:
-    """The settings of the section that holds `keys`; empty below a list, where types are not followed."""
+def _section(keys: Sequence[str | int], data: Any, cls: type | None) -> type | None:
+    """The settings class of the section that holds `keys`; None below a list, where types are not followed."""
     for key in keys[:-1]:
         known = fields_of(cls) if cls else {}
         data = data[key]
         cls = _kind(known[key].annotation, data) if isinstance(key, str) and key in known else None
-    return list(fields_of(cls)) if cls else []
+    return cls
 
 
 def _dotted(keys: Sequence[str | int]) -> str:

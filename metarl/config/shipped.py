@@ -34,8 +34,8 @@ def find(name: Path | str, kind: str = "config") -> Path:
     if inside:
         raise UserError(f"{name} is a folder of {kind}s: name one of {', '.join(inside)}.")
     raise UserError(
-        f"there is no {kind} {str(name)!r}, neither a file nor a shipped one.{nearest(own, names())} "
-        "metarl configs lists them."
+        f"there is no {kind} {str(name)!r}, neither a file nor a shipped one."
+        f"{nearest(own, names(), 'metarl configs lists the shipped ones.')}"
     )
 
 

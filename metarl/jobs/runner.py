@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,11 @@ from metarl import runs
 from metarl.config import shipped
 from metarl.errors import UserError, shortened
 from metarl.files import write_atomically
-from metarl.runs.console import counting
+from metarl.runs.console import PartProgress
 
 MARK = "finished.json"
 WAIT = 0.5  # [s] between two looks at a lock, or at whether to stop
+INTERVAL = 60.0  # [s] after which it is printed how far the runs are, where there is no terminal
 OWN = {runs.CONFIG, runs.ABOUT, runs.METRICS, runs.CHECKPOINT, runs.BEST, MARK, "wandb", "videos", "figures"}
 OWN |= {"learning.png", "sinusoid.png"}
 """What runs leave in their directories."""
@@ -52,6 +53,12 @@ class Job:
     def log(self) -> Path:
         """Where its output goes."""
         return self.run_dir.with_name(f"{self.run_dir.name}.log")
+
+    @property
+    def last_line(self) -> str:
+        """The last line of its output, such as the iteration that it has done; empty before there is one."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
+        return shortened(lines[-1]) if lines else ""
 
     @property
     def mark(self) -> dict[str, Any]:
@@ -141,22 +148,29 @@ def run_all(jobs: Sequence[Job], workers: int) -> list[Job]:
         job.check_own()
     if waiting:
         print(f"{len(waiting)} of {len(jobs)} runs to do, {workers} at a time", flush=True)
-    with counting("runs") as progress, ThreadPoolExecutor(workers) as pool:
-        bar = progress.add_task("", total=len(jobs), completed=len(jobs) - len(waiting))
-        failed = []
+    failed = set()
+    progress = PartProgress("runs", len(jobs), len(jobs) - len(waiting), lines=False)
+    with progress, ThreadPoolExecutor(workers) as pool:
+        running = {pool.submit(job.run, stop): job for job in waiting}
         try:
-            for job, succeeded in zip(waiting, pool.map(lambda job: job.run(stop), waiting), strict=True):
-                progress.advance(bar)
-                if not progress.console.is_terminal:
-                    print(f"{job.run_dir} {'done' if succeeded else 'failed'}", flush=True)
-                if not succeeded:
-                    failed.append(job)
-                    progress.console.print(f"failed: {job.run_dir}, see {job.log}", highlight=False, markup=False)
+            while running:
+                done, _ = wait(running, INTERVAL, FIRST_COMPLETED)
+                for future in done:
+                    job, succeeded = running.pop(future), future.result()
+                    progress.advance()
+                    if not succeeded:
+                        failed.add(job)
+                        progress.note(f"failed: {job.run_dir}, see {job.log}")
+                    elif not progress.is_bar:
+                        progress.note(f"done: {job.run_dir}  {progress.status()}")
+                if not done and not progress.is_bar:
+                    for job in (job for future, job in running.items() if future.running()):
+                        progress.note(f"{job.run_dir}: {job.last_line}")
         except KeyboardInterrupt:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    return failed
+    return [job for job in waiting if job in failed]
 
 
 def _call(command: Sequence[str], log: IO[str], stop: threading.Event) -> int:

@@ -20,27 +20,54 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-TIMED = 3  # iterations, after which it is said how long the others will take
-PATIENCE = 3.0  # [s] without a bar
+TIMED = 3
+"""Iterations after which the time that the others will take is printed."""
+PATIENCE = 3.0
+"""[s] that a call of the library takes before its bar appears."""
+INTERVAL = 30.0
+"""[s] at least between two lines about progress, where the output is no terminal."""
 
 
-class PatientProgress:
-    """A bar for what may take long: it appears after a few seconds, on a terminal or in a notebook, and goes away."""
+class PartProgress:
+    """Parts done and the time left: a bar on a terminal or in a notebook, which is removed at the end; else lines.
 
-    def __init__(self, what: str, total: int, console: Console | None = None) -> None:
-        console = console or Console()
-        self._shows = console.is_terminal or console.is_jupyter
+    Args:
+        what: is counted.
+        total: number of parts.
+        done: parts that were done before.
+        patience: [s] before the bar appears.
+        lines: whether to print a line now and then where there is no terminal.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        total: int,
+        done: int = 0,
+        *,
+        patience: float = 0.0,
+        lines: bool = True,
+        console: Console | None = None,
+    ) -> None:
+        self._console = console or Console()
+        self.is_bar = self._console.is_terminal or self._console.is_jupyter
+        self._what, self._total, self._first, self._done = what, total, done, done
+        self._patience, self._lines = patience, lines
+        self._began = self._printed = time.monotonic()
         self._bar = Progress(
             TextColumn(what, markup=False),
+            MofNCompleteColumn(),
             BarColumn(bar_width=20),
+            TimeElapsedColumn(),
+            TextColumn("left"),
             TimeRemainingColumn(),
-            console=console,
+            console=self._console,
             transient=True,
         )
-        self._task = self._bar.add_task("", total=total)
-        self._began = time.monotonic()
+        self._task = self._bar.add_task("", total=total, completed=done)
 
     def __enter__(self) -> Self:
+        self._show(self._began)
         return self
 
     def __exit__(
@@ -51,8 +78,24 @@ class PatientProgress:
 
     def advance(self) -> None:
         """One of the `total` parts is done."""
+        self._done += 1
         self._bar.advance(self._task)
-        if self._shows and not self._bar.live.is_started and time.monotonic() - self._began > PATIENCE:
+        self._show(now := time.monotonic())
+        if self._lines and not self.is_bar and now - self._printed >= INTERVAL:
+            self._printed = now
+            self.note(self.status())
+
+    def status(self) -> str:
+        """Parts done and the time left, such as `runs 2/8  left 1.5 min`, once a part was done."""
+        per_part = (time.monotonic() - self._began) / (self._done - self._first)
+        return f"{self._what} {self._done}/{self._total}  left {per_part * (self._total - self._done) / 60:.1f} min"
+
+    def note(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _show(self, now: float) -> None:
+        if self.is_bar and not self._bar.live.is_started and now - self._began >= self._patience:
             self._bar.start()
 
 
@@ -89,7 +132,7 @@ class TrainingProgress:
         """Tell that `iteration` iterations are done, with the metrics of the last one."""
         text = (
             f"return {metrics['train/return_before']:.1f} → {metrics['train/return_after']:.1f}"
-            f"  {metrics['time/environment_steps_per_s'] / 1000:.0f}k steps/s"
+            f"  {metrics['time/environment_steps_per_s']:,.0f} steps/s"
         )
         self._bar.update(self._task, completed=iteration, description=text)
         if iteration - self._first == TIMED < self._iterations - self._first:
@@ -101,27 +144,11 @@ class TrainingProgress:
         if not self._console.is_terminal:
             per_iteration = (time.monotonic() - self._began) / max(iteration - self._first, 1)
             left = per_iteration * (self._iterations - iteration)
-            self._console.print(
-                f"iteration {iteration}/{self._iterations}  {text}  left {left / 60:.1f} min",
-                highlight=False,
-                markup=False,
-            )
+            self.note(f"iteration {iteration}/{self._iterations}  {text}  left {left / 60:.1f} min")
 
     def note(self, text: str) -> None:
         """A line of its own, above the bar."""
-        self._bar.console.print(text, highlight=False, markup=False)
-
-
-def counting(what: str) -> Progress:
-    """A bar that counts `what`, with the time since the start and the time left."""
-    return Progress(
-        TextColumn(what, markup=False),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False),
-    )
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def show(wide: RenderableType) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from metarl.errors import UserError
+from metarl.jobs import runner
 from metarl.jobs.runner import MARK, Job, run_all
 
 SCRIPT = """
@@ -145,3 +146,17 @@ def test_a_script_that_is_not_there_is_a_command(tmp_path, monkeypatch):
     train, then = job.commands()
     assert train[:4] == ["-m", "metarl", "configs", "demo"]
     assert then == ["-m", "metarl", "configs", "run"]
+
+
+def test_without_a_terminal_lines_tell_how_far_the_runs_are(tmp_path, scripts, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "INTERVAL", 0.05)
+    talks = tmp_path / "talks.py"
+    talks.write_text(
+        "import sys, time, pathlib; print('iteration 1/2', flush=True); time.sleep(2.0)\n"
+        "folder = pathlib.Path(sys.argv[2]); folder.mkdir()\n"
+    )
+    job = Job(tmp_path / "a", (str(talks),), resumable=False)
+    assert run_all([job], workers=1) == []
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{tmp_path / 'a'}: iteration 1/2" in lines
+    assert lines[-1].startswith(f"done: {tmp_path / 'a'}  runs 1/1  left 0.0 min")
