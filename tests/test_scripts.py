@@ -406,6 +406,7 @@ def test_two_processes_do_not_train_one_run(script, tiny, tmp_path, capsys):
         ),
         (["--algorthm.max_kl", "0.1"], "--algorithm.max-kl"),
         (["--algorithm", "mamltrpo"], "Did you mean 'maml_trpo'?"),
+        (["--algorithm", "anil"], "E-MAML are settings of maml_trpo: first_order, inner.last_layer_only"),
         (["--algorithm.inner.lr", "1"], "Here it is --algorithm.inner.step-size."),
         (["--algorithm.learning_rate", "1"], "Here it is --algorithm.max-kl."),
         (["--lr", "1"], "Here it is --algorithm.inner.step-size or --algorithm.max-kl."),

@@ -209,8 +209,8 @@ def _line(detail: ErrorDetails, data: Mapping[str, Any], cls: type) -> str:
             return f"{_dotted(keys)}: no such setting.{nearest(str(keys[-1]), siblings)}"
         case "union_tag_invalid":
             tag, known = detail["ctx"]["tag"], detail["ctx"]["expected_tags"].replace("'", "").split(", ")
-            section, key = _section(keys, data, cls), str(keys[-1])
-            about = (section and fields_of(section)[key].description or "").split()
+            section = _section(keys, data, cls)
+            about = (fields_of(section)[str(keys[-1])].description or "").split() if section else []
             found = f"{_dotted([*keys, NAME])} = {shortened(repr(tag))}: no such name.{nearest(str(tag), known)}"
             return " ".join([found, *about])
         case "union_tag_not_found":
