@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -33,19 +34,16 @@ def make_vector_env(environment: Environment, num_envs: int, threads: int) -> Ta
     parameter of one, or one rollout would not fit in memory.
     """
     spec = _spec(environment)
-    _check_family(spec)
+    _check_family(spec, environment)
     if num_envs * environment.horizon > SMALL:
         _require_memory(spec, environment, num_envs)
     return _made(spec, environment, num_envs, threads)
 
 
 def _made(spec: EnvSpec, environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
+    own = {"nthread": threads or available_cores()} if _takes(_creator(spec), "nthread") else {}
     env = gymnasium.make_vec(
-        spec,
-        num_envs=num_envs,
-        max_episode_steps=environment.horizon,
-        nthread=threads or available_cores(),
-        **environment.options,
+        spec, num_envs=num_envs, max_episode_steps=environment.horizon, **own, **environment.options
     )
     return cast(TaskVectorEnv, env)
 
@@ -81,14 +79,31 @@ def _require_memory(spec: EnvSpec, environment: Environment, num_envs: int) -> N
     )
 
 
-def _check_family(spec: EnvSpec) -> None:
-    entry = spec.vector_entry_point
-    creator = gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+def _check_family(spec: EnvSpec, environment: Environment) -> None:
+    creator = _creator(spec)
     if not hasattr(creator, "set_tasks"):
         raise UserError(
             f"env.id = {spec.id!r} is no batched family of tasks: its vector environment has no set_tasks. "
-            "Choose an id that starts with envs:metarl/, or register a family of your own (README)."
+            "Choose an id that starts with envs:metarl/, or register a family of your own (envs/README.md)."
         )
+    for name in ("num_envs", "max_episode_steps", *environment.options):
+        if not _takes(creator, name):
+            raise UserError(
+                f"env.id = {spec.id!r}: its vector environment takes no argument {name!r}, only "
+                f"{', '.join(inspect.signature(creator).parameters)}"
+            )
+
+
+def _creator(spec: EnvSpec) -> Any:
+    """What makes the vector environment: a class, as a rule; None where there is none."""
+    entry = spec.vector_entry_point
+    return gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+
+
+def _takes(creator: Callable[..., Any], name: str) -> bool:
+    """Whether it has an argument of this name."""
+    parameters = inspect.signature(creator).parameters
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def check_can_be_filmed(env_id: str) -> None:

@@ -106,7 +106,7 @@ def test_the_environments_alone(tmp_path):
 
 def test_an_algorithm_of_stable_baselines_trains_on_the_batch(tmp_path):
     (tmp_path / "learn.py").write_text(block("import TaskVecEnv"))
-    run("-W", "error::UserWarning", "learn.py", folder=tmp_path, OMP_NUM_THREADS="1")
+    run("-W", "error::UserWarning", "learn.py", folder=tmp_path)
 
 
 def test_a_run_adapts_to_a_new_task(tmp_path):

@@ -1,8 +1,8 @@
 """What meta-learning asks of environments and of the tasks they play: protocols, with no robot behind them.
 
 A family of tasks is registered with Gymnasium. Its `vector_entry_point` is called with `num_envs`, `max_episode_steps`,
-`nthread` and what `env.options` of the settings holds, and gives a `TaskVectorEnv`. Its `entry_point`, which only
-videos need, is called with `render_mode` and the same options, and gives a `TaskEnv`.
+`nthread` if it takes that, and what `env.options` of the settings holds, and gives a `TaskVectorEnv`. Its
+`entry_point`, which only videos need, is called with `render_mode` and the same options, and gives a `TaskEnv`.
 """
 
 from __future__ import annotations
@@ -82,9 +82,9 @@ class Simulations(Protocol):
 class TaskVectorEnv(Simulations, Protocol):
     """A Gymnasium vector environment without autoreset whose N = M*E simulations play M tasks.
 
-    It is built with num_envs (N), max_episode_steps (T, after which an episode is truncated) and nthread (threads of
-    the simulation, 0 for one per core; results do not depend on it). It may say in `aim`, a text, what the robot has
-    to do, such as `run at a hidden velocity from 0 to 2 m/s`.
+    It is built with num_envs (N), max_episode_steps (T, after which an episode is truncated) and, if it takes that
+    argument, nthread (threads of the simulation, 0 for one per core; results do not depend on it). It may say in `aim`,
+    a text, what the robot has to do, such as `run at a hidden velocity from 0 to 2 m/s`.
     """
 
     single_observation_space: gymnasium.Space[Any]

@@ -31,6 +31,9 @@ class TaskVecEnv(VecEnv):
     all other infos are empty. The tasks are those of `env`: set them by `env.set_tasks`, or have every reset draw them.
     A simulation that diverges counts as terminated.
 
+    PyTorch is set to one thread for the whole process: with networks this small, `learn` waits for the others, up to 20
+    times as long. For large networks, call `torch.set_num_threads` afterwards.
+
     env: batched family without autoreset; it is closed with this one.
     action_scale: s. The action space is [-1/s, 1/s], and an action u acts as clip(s u, -1, 1) does on `env`: with
         `GaussianMLP.action_scale` a policy acts in the units of our policy's outputs.
@@ -50,6 +53,7 @@ class TaskVecEnv(VecEnv):
             )
         if not reward_scale > 0:
             raise UserError(f"reward_scale = {reward_scale}: expected a positive number, 1.0 for the family's rewards")
+        torch.set_num_threads(1)
         self.env = env
         self.action_scale = action_scale
         self.reward_scale = reward_scale

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import gymnasium
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
 
-from metarl.builders import fixed_tasks, initial_params, make_policy, training_tasks
+from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env, training_tasks
 from metarl.errors import UserError
-from metarl.experiment import Evaluation, Experiment, Policy, Sampling
+from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.seeding import Purpose
 
@@ -70,3 +72,57 @@ def test_the_first_parameters_are_a_function_of_the_seed():
     again, other = (initial_params(policy, Experiment(seed=seed)) for seed in (1, 2))
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["w0"], other["w0"])
+
+
+# -------------------------------------------------------------------------------- vector environments of others
+class Plain(VectorEnv):
+    """It takes no `nthread`."""
+
+    metadata: ClassVar = {"autoreset_mode": AutoresetMode.DISABLED}
+
+    def __init__(self, num_envs, max_episode_steps, wind=0.0):
+        self.num_envs, self.horizon, self.wind = num_envs, max_episode_steps, wind
+
+    def set_tasks(self, tasks):
+        pass
+
+
+class Endless(Plain):
+    """It has no time limit."""
+
+    def __init__(self, num_envs):
+        super().__init__(num_envs, 0)
+
+
+class Threaded(Plain):
+    """It takes whatever comes."""
+
+    def __init__(self, **arguments):
+        self.nthread = arguments.pop("nthread")
+        super().__init__(**arguments)
+
+
+@pytest.fixture
+def ids():
+    """Ids of the classes above."""
+    names = {f"{kind.__name__}-v0": kind for kind in (Plain, Endless, Threaded)}
+    for name, kind in names.items():
+        gymnasium.register(name, vector_entry_point=kind)
+    yield
+    for name in names:
+        gymnasium.registry.pop(name)
+
+
+@pytest.mark.usefixtures("ids")
+def test_a_vector_environment_need_not_take_a_number_of_threads():
+    plain = make_vector_env(Environment(id="Plain-v0", horizon=5, options={"wind": 2.0}), 3, threads=2)
+    assert (plain.num_envs, plain.horizon, plain.wind) == (3, 5, 2.0)
+    assert make_vector_env(Environment(id="Threaded-v0", horizon=5), 3, threads=2).nthread == 2
+
+
+@pytest.mark.usefixtures("ids")
+def test_an_argument_that_it_does_not_take_is_named():
+    with pytest.raises(UserError, match="Endless-v0'.*takes no argument 'max_episode_steps', only num_envs"):
+        make_vector_env(Environment(id="Endless-v0", horizon=5), 3, threads=2)
+    with pytest.raises(UserError, match="takes no argument 'rain', only num_envs, max_episode_steps, wind"):
+        make_vector_env(Environment(id="Plain-v0", horizon=5, options={"rain": 1}), 3, threads=2)

@@ -107,6 +107,12 @@ def singles(name, tasks, num_envs, horizon):
     return DummyVecEnv([lambda task=tasks[n // share]: single(task) for n in range(num_envs)])
 
 
+def test_networks_this_small_learn_on_one_thread():
+    torch.set_num_threads(2)
+    points()
+    assert torch.get_num_threads() == 1
+
+
 @pytest.mark.parametrize(("name", "tasks", "horizon"), CASES)
 def test_every_transition_is_that_of_single_environments(name, tasks, horizon):
     """Start states, ends by falling and by the time limit, last observations and episodes: bit for bit."""
