@@ -41,7 +41,7 @@ def make_vector_env(environment: Environment, num_envs: int, threads: int) -> Ta
 
 
 def _made(spec: EnvSpec, environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
-    own = {"nthread": threads or available_cores()} if _takes(_creator(spec), "nthread") else {}
+    own: dict[str, Any] = {"nthread": threads or available_cores()} if _takes(_creator(spec), "nthread") else {}
     env = gymnasium.make_vec(
         spec, num_envs=num_envs, max_episode_steps=environment.horizon, **own, **environment.options
     )
