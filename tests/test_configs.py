@@ -7,6 +7,7 @@ import pytest
 
 from metarl import config
 from metarl.builders import fixed_tasks, make_policy, make_vector_env, training_tasks
+from metarl.commands import configs as listing
 from metarl.experiment import Experiment
 from metarl.few_shot.training import FewShot
 
@@ -39,3 +40,14 @@ def test_a_config_builds_what_it_names(path):
 @pytest.mark.parametrize("path", configs("sinusoid"), ids=name)
 def test_a_config_of_few_shot_regression_builds_what_it_names(path):
     assert config.load(path, FewShot).iterations > 0
+
+
+def test_each_config_has_a_line_of_its_own_in_the_listing(capsys):
+    listing.main([])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert [line.split()[0] for line in lines] == sorted(
+        (n.removesuffix(".yaml") for n in map(name, configs("."))), key=lambda n: ("/" in n, n)
+    )
+    descriptions = [line.split(maxsplit=1)[1] for line in lines]
+    assert all(len(line) <= 100 for line in lines)
+    assert {*map(descriptions.count, descriptions)} <= {1}

@@ -1,12 +1,14 @@
 """List the configs that are shipped, by their names.
 
     metarl configs              # all of them
-    metarl configs promp        # those with a word in their name or their line
+    metarl configs promp        # those whose name or description contains a word
 
-Each is a difference from the defaults, to be given to metarl train; metarl sweep takes those in sweeps.
+A config holds only what differs from the defaults. metarl train takes them by name; those in sinusoid/ are for metarl
+sinusoid, those in sweeps/ for metarl sweep.
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Annotated
 
 import tyro
@@ -14,9 +16,7 @@ import tyro
 from metarl import config
 from metarl.config import shipped
 from metarl.config.settings import settings
-from metarl.errors import UserError, exits_cleanly, nearest, shortened
-
-LINE = 120
+from metarl.errors import UserError, exits_cleanly, nearest
 
 
 @settings
@@ -24,22 +24,19 @@ class Options:
     """The command line."""
 
     word: Annotated[tyro.conf.Positional[str], {"metavar": "WORD"}] = ""
-    """Part of a name or of a line."""
+    """Part of a name or of a description."""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Print a line for each config, a folder after another."""
+    """Print the name and the description of each config, with an empty line between folders."""
     word = config.options(Options, args, command="configs", description=__doc__).word
-    lines = {name: shipped.first_line(name) for name in shipped.names()}
-    found = {name: line for name, line in lines.items() if word.casefold() in f"{name} {line}".casefold()}
+    about = {name: shipped.first_line(name) for name in shipped.names()}
+    found = [name for name, line in about.items() if word.casefold() in f"{name} {line}".casefold()]
     if not found:
         raise UserError(
-            f"no config has {word!r} in its name or its line.{nearest(word, lines, 'metarl configs lists all.')}"
+            f"no config has {word!r} in its name or description.{nearest(word, about, 'metarl configs lists all.')}"
         )
-    width, folder = max(map(len, found)), ""
-    for name, line in sorted(found.items(), key=lambda pair: ("/" in pair[0], pair[0])):
-        if folder and name.partition("/")[0] != folder:
-            print()
-        folder = name.partition("/")[0]
-        print(shortened(f"{name:<{width}}  {line}", LINE))
+    width = max(map(len, found))
+    folders = groupby(sorted(found, key=lambda name: ("/" in name, name)), lambda name: name.rpartition("/")[0])
+    print("\n\n".join("\n".join(f"{name:<{width}}  {about[name]}" for name in names) for _, names in folders))

@@ -65,7 +65,7 @@ class Job:
         """What the finished directory says of itself: the commands, and the content of the configs they name."""
         commands = [list(self.train), *map(list, self.then)]
         configs = {word for command in commands for word in command if word.endswith(".yaml")}
-        texts = {word: shipped.find(word).read_text(encoding="utf-8") for word in sorted(configs)}
+        texts = {word: _uncommented(shipped.find(word).read_text(encoding="utf-8")) for word in sorted(configs)}
         return {"commands": commands, "configs": texts}
 
     @property
@@ -189,9 +189,15 @@ def _read(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_bytes())
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}")
-    except (ValueError, RecursionError) as error:
+        found["configs"] = {name: _uncommented(text) for name, text in found.get("configs", {}).items()}
+    except (ValueError, RecursionError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({shortened(str(error))}). Remove it to run the job again.") from error
     return found
+
+
+def _uncommented(text: str) -> str:
+    """A config without its comment lines: where only they have changed, a finished run stays finished."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
 
 
 def _executable(command: Sequence[str]) -> list[str]:

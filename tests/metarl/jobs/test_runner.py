@@ -92,6 +92,8 @@ def test_a_config_that_has_changed_since_is_noticed(scripts, tmp_path):
     job = Job(tmp_path / "a", (scripts[0], str(config)))
     run_all([job], workers=1)
     assert job.finished
+    config.write_text("# a comment\nseed: 0")
+    assert job.finished
     config.write_text("seed: 1")
     with pytest.raises(UserError, match=r"another content of .*config.yaml"):
         run_all([job], workers=1)
