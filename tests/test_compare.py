@@ -52,7 +52,8 @@ def test_two_algorithms_with_two_seeds_each(trained, tmp_path, monkeypatch, caps
     output = capsys.readouterr().out
     assert "PointNav-v0, 4 held-out tasks, 2 episodes a step" in output
     assert "better than" in output
-    folder = Path("runs") / "comparison-PointNav-v0-held-out"
+    folder = trained[0].parent / "comparison-PointNav-v0-held-out"
+    assert list(tmp_path.iterdir()) == []
     for name in ("comparison.json", "adaptation.png", "profile.png"):
         assert str(folder / name) in output
         assert (folder / name).stat().st_size > 1000

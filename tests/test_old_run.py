@@ -37,8 +37,11 @@ def test_its_numbers_are_still_those_that_were_measured(run):
         np.testing.assert_array_equal(now.deterministic[name], then.deterministic[name])
 
 
-def test_it_goes_on(run):
+def test_it_goes_on(run, capsys):
     train.main(["--run-dir", str(run), "--resume", "--iterations", "3"])
+    said = "its policy goes on without normalized observations, and its tasks are drawn in strata from here on."
+    assert said in capsys.readouterr().out
+    assert "normalize_observations: false" in (run / runs.CONFIG).read_text()
     experiment = runs.read_experiment(run)
     state = runs.load(run, experiment)
     assert state.iteration == 3
@@ -46,6 +49,8 @@ def test_it_goes_on(run):
     lines = (run / runs.METRICS).read_text().splitlines()
     trained = [row["iteration"] for row in map(json.loads, lines) if "train/return_after" in row]
     assert trained == [0, 1, 2]
+    train.main(["--run-dir", str(run), "--resume", "--iterations", "4"])
+    assert said not in capsys.readouterr().out
 
 
 def test_it_is_reported_with_what_it_was_compared_with(run):

@@ -97,6 +97,17 @@ def test_resuming_equals_never_having_stopped(script, tiny, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_training_lists_its_own_videos_alone(script, tiny, tmp_path, capsys):
+    run = tmp_path / "run"
+    filming = ("--run-dir", run, "--evaluation.videos", 1)
+    assert script("train.py", tiny, *filming, "--iterations", 1) == 0
+    assert f"video          {run / 'videos' / 'task-00.mp4'}" in capsys.readouterr().out
+    (run / "videos" / "task-00.mp4").rename(run / "videos" / "report-held-out-easiest.mp4")
+    assert script("train.py", "--run-dir", run, "--resume") == 0
+    assert "task-00.mp4" in (output := capsys.readouterr().out)
+    assert "easiest" not in output
+
+
 def test_training_starts_from_a_model_of_stable_baselines(script, tiny, tmp_path, capsys):
     """From its actor, also where training stops and the file is no longer there; one that does not fit is refused."""
     assert script("train.py", tiny, "--run-dir", tmp_path / "first") == 0
@@ -209,6 +220,20 @@ def test_evaluating_a_run(script, tiny, tmp_path, capsys):
 
     assert script("evaluate.py", *arguments, "--json", tmp_path / "again.json") == 0
     assert json.loads((tmp_path / "again.json").read_text()) == report
+
+
+def test_an_evaluation_of_another_kind_is_replaced_only_on_demand(script, trained, capsys):
+    small = (trained, "--tasks", 2, "--steps", 1, "--episodes", 2)
+    numbers = trained / "evaluation-held-out.json"
+    for _ in range(2):  # the same again is no loss
+        assert script("evaluate.py", *small) == 0
+    before = numbers.read_bytes()
+    other = (trained, "--tasks", 3, "--steps", 1, "--episodes", 2, "--seed", 1)
+    assert script("evaluate.py", *other) == 2
+    assert f"{numbers} holds an evaluation with tasks = 2, not 3; seed = 0, not 1." in capsys.readouterr().err
+    assert numbers.read_bytes() == before
+    assert script("evaluate.py", *other, "--replace") == 0
+    assert len(json.loads(numbers.read_bytes())["tasks"]) == 3
 
 
 def test_evaluating_the_best_checkpoint(script, tiny, tmp_path, capsys):
@@ -588,7 +613,7 @@ def test_reporting_a_run(script, tiny, tmp_path, capsys):
     assert script("report.py", run) == 0
     assert (run / "report.html").read_text() == page
     assert {path: path.stat().st_mtime_ns for path in filmed} == filmed
-    assert script("evaluate.py", run, "--tasks", 4, "--steps", 1, "--episodes", 3) == 0
+    assert script("evaluate.py", run, "--tasks", 4, "--steps", 1, "--episodes", 3, "--replace") == 0
     assert script("report.py", run) == 0
     assert all(path.stat().st_mtime_ns > before for path, before in filmed.items())
 

@@ -37,7 +37,7 @@ class Options:
     """Of the evaluations to compare"""
     out: Path | None = None
     """Where the numbers and pictures go, in place of an older comparison (default:
-    runs/comparison-FAMILY-SPLIT)."""
+    comparison-FAMILY-SPLIT beside the first run)."""
     labels: tuple[str, ...] | None = Field(None, min_length=1)
     """Of the entries, in the order of their first runs."""
 
@@ -53,7 +53,7 @@ def main(args: Sequence[str] | None = None) -> None:
     elsewhere = None if missing else comparison.on_split(entries, other)
 
     show(comparison.table(entries))
-    folder = arguments.out or Path("runs") / f"comparison-{family(entries)}-{arguments.split}"
+    folder = arguments.out or arguments.run_dirs[0].parent / f"comparison-{family(entries)}-{arguments.split}"
     for picture in comparison.draw(entries, folder, elsewhere):
         print(f"picture   {picture}")
     numbers = folder / NUMBERS

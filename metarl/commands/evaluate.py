@@ -59,6 +59,8 @@ class Options:
     """Of starts and exploration"""
     json: Path | None = None
     """Where the numbers go, the picture beside them (default: RUN_DIR/evaluation-SPLIT.json)."""
+    replace: bool = False
+    """Replace an evaluation in this file that had other tasks, steps, episodes, later steps or another seed"""
 
 
 @exits_cleanly
@@ -73,6 +75,8 @@ def main(args: Sequence[str] | None = None) -> None:
         raise UserError(f"--json {numbers}: the picture goes there. Give the numbers another ending, such as .json")
     if numbers.is_dir():
         raise UserError(f"{numbers} is a folder, and the numbers need a file: name one in it with --json")
+    if not arguments.replace:
+        check_nothing_is_lost(numbers, experiment.evaluation, arguments.seed)
     record = measure(arguments, experiment, state)
     Console().print(evaluation_table(record))
     write_atomically(numbers, json.dumps(record.to_json(), indent=1, allow_nan=False).encode())
@@ -87,6 +91,22 @@ def requested(arguments: Options, own: Evaluation) -> Evaluation:
     named = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     data = config.to_dict(own) | {"split": own.reported} | named
     return config.from_dict(data, Evaluation, source="the command line")
+
+
+def check_nothing_is_lost(numbers: Path, test: Evaluation, seed: int) -> None:
+    """Raise UserError where the file holds an evaluation that was made in another way."""
+    try:
+        found = records.read(numbers)
+    except UserError:  # there is none, or none that can be read
+        return
+    names = ("tasks", "steps", "episodes", "later_steps")
+    now = {name: getattr(test, name) for name in names} | {"seed": seed}
+    then = {name: getattr(found, name) for name in now} | {"tasks": len(found.tasks)}
+    if wrong := [f"{name} = {then[name]}, not {now[name]}" for name in now if then[name] != now[name]]:
+        raise UserError(
+            f"{numbers} holds an evaluation with {'; '.join(wrong)}. Keep both with --json FILE, or replace it with "
+            "--replace."
+        )
 
 
 def measure(arguments: Options, experiment: Experiment, state: State) -> Record:

@@ -145,6 +145,11 @@ def continued(setup: Setup, run_dir: Path) -> State | None:
         print("there is no checkpoint yet: starting from the beginning")
         return None
     state = runs.load(run_dir, setup.experiment)
+    if runs.is_of_first_version(run_dir):
+        print(
+            "This run was begun by metarl-suite 0.1.0: its policy goes on without normalized observations, and its "
+            "tasks are drawn in strata from here on."
+        )
     runs.best_return(run_dir)  # damaged, it would stop the first test
     runs.check_fits(run_dir, state, setup.first_params, setup.test.as_data)
     if setup.experiment.iterations < state.iteration:
@@ -184,7 +189,7 @@ def says_how_to_go_on(run_dir: Path) -> Generator[None]:
 def tell(run_dir: Path, experiment: Experiment, tracker: Tracker) -> None:
     """Where everything lies and how to look at it, with commands that can be pasted."""
     print(f"\nrun directory  {shown(run_dir)}")
-    for picture in (*run_dir.glob(LEARNING), *sorted((run_dir / VIDEOS).glob("*.mp4"))):
+    for picture in (*run_dir.glob(LEARNING), *sorted((run_dir / VIDEOS).glob("task-*.mp4"))):
         print(f"{'picture' if picture.suffix == '.png' else 'video':<14} {shown(picture)}")
     if tracker.wandb_dir:
         wandb = shown(Path(sys.executable).parent / "wandb")

@@ -147,10 +147,23 @@ def read_experiment(path: Path) -> Experiment:
     if not (path / CONFIG).is_file():
         raise UserError(f"{path} holds no run: there is no {CONFIG} in it. Give the folder that train.py wrote to.")
     try:
-        return config.load(path / CONFIG, Experiment)
+        return config.from_dict(_as_begun(strict_yaml.read(path / CONFIG)), Experiment, source=str(path / CONFIG))
     except UserError:
         _refuse_other_kinds(path)
         raise
+
+
+def is_of_first_version(path: Path) -> bool:
+    """Whether the run was begun by version 0.1.0, which normalized no observations and drew no tasks in strata."""
+    settings = strict_yaml.read(path / CONFIG)
+    return settings != _as_begun(settings)
+
+
+def _as_begun(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A run's settings, which lack `policy.normalize_observations` where they are of version 0.1.0: it was false."""
+    if not isinstance(policy := settings.get("policy"), Mapping):
+        return settings
+    return {**settings, "policy": {"normalize_observations": False, **policy}}
 
 
 def _refuse_other_kinds(path: Path) -> None:
@@ -236,7 +249,7 @@ def _is_whole(path: Path) -> bool:
 
 def _check_same(path: Path, made_with: Mapping[str, Any], experiment: Experiment) -> None:
     """Refuse a checkpoint whose settings differ in anything that changes what training computes."""
-    differences = config.difference(config.from_dict(made_with, Experiment, source=str(path)), experiment)
+    differences = config.difference(config.from_dict(_as_begun(made_with), Experiment, source=str(path)), experiment)
     wrong = {key: pair for key, pair in differences.items() if not key.startswith(MAY_CHANGE)}
     if wrong:
         lines = [

@@ -167,7 +167,7 @@ def check_comparable(first: Run, other: Run, but: tuple[str, ...] = ()) -> None:
         way_out = "Compare runs of one family, with the same options and horizon."
     else:
         again = records.command(other.run_dir, other.record.split, first.record)
-        way_out = f"Evaluate the second in the way of the first:\n    {again}"
+        way_out = f"Evaluate the second in the way of the first:\n    {again} --replace"
     more = [f"… and {len(wrong) - NAMED} more"] * (len(wrong) > NAMED)
     what = f"{first.run_dir} and {other.run_dir} were not tested in the same way:"
     raise UserError("\n  ".join([what, *wrong[:NAMED], *more, way_out]))
@@ -177,7 +177,7 @@ def _check_same_training(here: Run, there: Run) -> None:
     """Raise UserError where one run was evaluated on two splits, and trained in between."""
     a, b = here.record, there.record
     if a.training != b.training:
-        again = [records.command(here.run_dir, record.split, a) for record in (a, b)]
+        again = [f"{records.command(here.run_dir, record.split, a)} --replace" for record in (a, b)]
         when = [f"on {record.split} tasks after {record.training.iterations} iterations" for record in (a, b)]
         raise UserError(
             "\n  ".join([f"{here.run_dir} was evaluated {' and '.join(when)}. Evaluate it again on both:", *again])
