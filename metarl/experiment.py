@@ -1,4 +1,4 @@
-"""All settings of one experiment. The defaults are the recipe; a YAML file in `configs/` is a named difference."""
+"""All settings of one experiment. A YAML file in `configs/` holds those that differ from the defaults here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Environment:
     horizon: int = Field(100, ge=1)
     """T, steps per episode."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Parameters of the family, such as velocity_range."""
+    """Arguments of the environment family, such as velocity_range."""
 
 
 @settings
@@ -30,16 +30,15 @@ class Policy:
     """A Gaussian MLP."""
 
     hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64)
-    """Units of each tanh layer; none for a linear policy."""
+    """Units of each tanh layer; empty for a linear policy."""
     action_scale: float = Field(0.1, gt=0, le=1e6)
     """Environment action per unit of policy output: with 0.1, exploration starts at a tenth of the action range."""
     initial_std: float = Field(1.0, gt=0)
     """Standard deviation of the policy output at the start."""
     min_std: float = Field(1e-3, ge=0)
-    """Its smooth floor."""
-
+    """Smooth lower bound of the standard deviation of the policy output; 0: none."""
     normalize_observations: bool = True
-    """Give it observations minus their mean over all of training so far, divided by their standard deviation."""
+    """Normalize observations by their mean and standard deviation over all of training so far."""
 
     def __post_init__(self) -> None:
         if self.initial_std <= self.min_std:
@@ -48,12 +47,12 @@ class Policy:
 
 @settings
 class Sampling:
-    """What each iteration collects, before and after every adaptation step, and how advantages come from it."""
+    """The episodes of each iteration, and how advantages are estimated from them."""
 
     tasks: int = Field(40, ge=1)
     """M, tasks per iteration."""
     episodes: int = Field(20, ge=1)
-    """E, episodes per task and adaptation step."""
+    """E, episodes per task before each adaptation step, and as many after the last one."""
     gamma: float = Field(0.99, ge=0, le=1)
     """Discount per step."""
     gae_lambda: float = Field(1.0, ge=0, le=1)
@@ -67,28 +66,28 @@ class Evaluation:
     """The fixed test that is repeated during training."""
 
     every: int = Field(10, ge=1)
-    """Iterations between evaluations; there is always one at the start and one at the end."""
+    """Iterations between tests; there is always one at the start and one at the end."""
     split: str = "validation"
-    """The split of the task space that test tasks come from. What is chosen by this test (settings, the best
-    checkpoint) is chosen on its tasks, so that those that are reported have no part in it."""
+    """The split of the task space that the test tasks come from. Settings and the best checkpoint are chosen by this
+    test. Results are then reported on the held-out split, whose tasks have no influence on these choices."""
     tasks: int = Field(40, ge=1)
-    """Number of test tasks, spread evenly over the split; the same ones every time."""
+    """Number of test tasks, evenly spread over the split; they are the same in every test."""
     steps: int = Field(1, ge=0, le=1_000)
     """K, adaptation steps."""
     later_steps: float = Field(0.5, gt=0, le=LARGEST)
-    """Step size of adaptation steps beyond those that were trained, as a share of it (Finn et al. 2017: a half).
-    Learners of Stable-Baselines3 keep theirs."""
+    """Factor on the step size for adaptation steps beyond those of training (Finn et al. 2017: 0.5). Inner loops of
+    Stable-Baselines3 do not use it."""
     episodes: int = Field(20, ge=1)
     """Episodes per task and adaptation step."""
     videos: int = Field(3, ge=0, le=1000)
-    """Number of test tasks that are filmed before and after adaptation, spread over them."""
+    """Number of test tasks to film before and after adaptation, spread over all test tasks."""
     film: Literal["end", "always"] = "end"
-    """When: at the end of training, or always, which is in every test. Three tasks of 100 steps take 10 s (PointNav) to
-    17 s (Ant) of one core, and W&B's copies of them up to 5 MB."""
+    """When to film: end (after training) or always (in every test). Three tasks of 100 steps take 10 s (PointNav) to
+    17 s (Ant) of one core, and their copies in W&B up to 5 MB."""
 
     @property
     def reported(self) -> str:
-        """The split that is reported: held-out where this test is on validation tasks, or else the same."""
+        """The split that results are reported on: held-out if this test is on validation tasks, otherwise its own."""
         return "held-out" if self.split == "validation" else self.split
 
 
@@ -97,12 +96,12 @@ class Tracking:
     """Weights & Biases."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto: online where a login exists, else offline. It never asks."""
+    """auto is online if a W&B login exists, otherwise offline; it never asks for one."""
     project: str = Field("metarl", min_length=1)
     group: str | None = None
-    """Runs that belong together; by default environment and algorithm."""
+    """Name of a group of runs in W&B; by default environment and algorithm."""
     tags: tuple[str, ...] = ()
-    """Beside family, algorithm and split, which every run is tagged with."""
+    """Further tags; family, algorithm and split are always among them."""
 
 
 @settings
@@ -120,10 +119,10 @@ class Experiment:
     iterations: int = Field(100, ge=0)
     """Outer iterations."""
     start_from: str | None = None
-    """A model of Stable-Baselines3 (.zip) whose actor is theta before any training; by default theta is random."""
+    """A model of Stable-Baselines3 (.zip) whose actor is the initial theta. None: theta is random."""
     start_from_statistics: str | None = None
-    """The file (.pkl) of VecNormalize's statistics, for a model that was trained with them. They are then kept up to
-    date. Without it, the policy sees observations as they are."""
+    """The statistics (.pkl) that VecNormalize saved with the model of start_from; training continues to update them.
+    None: with start_from, the policy sees observations as they are."""
     seed: int = Field(0, ge=0, lt=SEEDS)
     """Everything random in the run follows from it."""
     threads: int = Field(0, ge=0, le=4096)
@@ -134,7 +133,7 @@ class Experiment:
         if test in ("validation", "held-out") and self.sampling.split in (test, "held-out", "iid"):
             raise ValueError(
                 f"sampling.split = {self.sampling.split!r} with evaluation.split = {test!r}: training would see the "
-                f"tasks that are to test it. Choose sampling.split train, or evaluation.split {self.sampling.split}"
+                f"test tasks. Choose sampling.split train, or evaluation.split {self.sampling.split}"
             )
         if self.start_from_statistics and not self.start_from:
             raise ValueError("start_from_statistics without start_from: name the model that was trained with them")
@@ -146,10 +145,9 @@ class Experiment:
             )
 
     def step_scale(self, k: int) -> float:
-        """What the size of adaptation step k = 0, 1, … of a test is multiplied with.
+        """The factor on the step size of adaptation step k = 0, 1, … in a test.
 
-        Steps beyond those that were trained take `evaluation.later_steps`. Where none were trained, the first one is
-        whole.
+        It is `evaluation.later_steps` for steps beyond the K of training, and 1 for the others and for the first step.
         """
         inner = self.algorithm.inner
         is_later = inner.scalable and k >= max(inner.steps, 1)

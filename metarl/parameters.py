@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,9 +21,9 @@ def select(params: Params, chosen: slice) -> Params:
     return {name: p[chosen] for name, p in params.items()}
 
 
-def leaves(params: Params) -> Params:
-    """The same values as fresh autograd leaves, to differentiate with respect to."""
-    return {name: p.detach().clone().requires_grad_() for name, p in params.items()}
+def leaves(params: Params, names: Iterable[str] | None = None) -> Params:
+    """The parameters of these names (None: all) as fresh autograd leaves, to differentiate with respect to."""
+    return {name: params[name].detach().clone().requires_grad_() for name in (params if names is None else names)}
 
 
 def detach(params: Params) -> Params:

@@ -422,7 +422,7 @@ def test_two_processes_do_not_train_one_run(script, tiny, tmp_path, capsys):
         (["--iterations", "many"], "iterations"),
         (["--evaluation.split", "heldout"], "held-out"),
         (["--sampling.split", "test"], "train"),
-        (["--sampling.split", "iid"], "training would see the tasks that are to test it"),
+        (["--sampling.split", "iid"], "training would see the test tasks"),
         (["--policy.hidden_sizes", "-5"], "policy.hidden_sizes"),
         (["--policy.initial_std", "0.0001"], "initial_std = 0.0001 must be above min_std"),
         (

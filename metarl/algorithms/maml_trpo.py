@@ -46,7 +46,7 @@ class MAMLTRPO:
     inner: Differentiable = SGD()
     """The inner loop, which adapts a policy to one task."""
     first_order: bool = False
-    """Take the Jacobian of the adaptation for the identity (FOMAML)."""
+    """Treat the Jacobian of the adaptation as the identity (first-order MAML)."""
     exploration_credit: float = Field(0.0, ge=0, le=LARGEST)
     """Weight of the credit that episodes before adaptation get for the return after it (E-MAML); 1 is unbiased."""
     max_kl: float = Field(0.01, gt=0, le=LARGEST)

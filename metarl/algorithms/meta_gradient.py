@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import NonFinite
-from metarl.inner.sgd import LOG_STEP_SIZE, SGD, gradient, gradient_step, own
+from metarl.inner.sgd import LOG_STEP_SIZE, SGD, gradient, gradient_step
 from metarl.parameters import detach, expand, leaves
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, kl_divergence, log_prob
 from metarl.policy_gradient.losses import mean_over_steps
@@ -132,7 +132,7 @@ def adapt_and_linearize(
     """
     points, steps = [expand(params, num_tasks)], []
     for batch in support:
-        at = leaves(own(model, points[-1]))
+        at = leaves(points[-1], model.names)
         grad = gradient(model, at, batch, inner.loss, create_graph=not first_order)
         step = Step(inner.rates(model, points[-1]), detach(grad), at, {} if first_order else grad)
         points.append(gradient_step(points[-1], step.grad, step.rates))
@@ -158,7 +158,7 @@ def linearize_at(
     steps = []
     for k, batch in enumerate(support):
         grad = _concatenate([part.steps[k].grad for part in parts])
-        at = leaves(own(model, points[k]))
+        at = leaves(points[k], model.names)
         graph = {} if first_order else gradient(model, at, batch, inner.loss, create_graph=True)
         steps.append(Step(inner.rates(model, points[k]), grad, at, graph))
     return Adaptation(tuple(points), tuple(steps))
@@ -172,7 +172,7 @@ def _concatenate(sets: Sequence[Params]) -> Params:
 # --------------------------------------------------------------------------------------------- gradients
 def value_and_grad(function: Callable[[Params], Tensor], model: Model, params: Params) -> tuple[Tensor, Params]:
     """The sum over tasks of a function of parameters, (M, ...) to (M,), and its gradient for each task, (M, ...)."""
-    at = leaves(own(model, params))
+    at = leaves(params, model.names)
     value = function(at).sum()
     return value.detach(), dict(zip(at, torch.autograd.grad(value, list(at.values())), strict=True))
 
@@ -233,7 +233,7 @@ class Fisher:
     """
 
     def __init__(self, policy: GaussianMLP, adapted: Params, query: Batch) -> None:
-        self._at = leaves(own(policy, adapted))
+        self._at = leaves(adapted, policy.names)
         distribution = policy.distribution(self._at, query.observations)
         self._outputs = [distribution.mean, distribution.log_std]
         self._metric = _kl_metric(distribution, query.valid)

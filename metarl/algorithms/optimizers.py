@@ -1,4 +1,4 @@
-"""The optimizers of PyTorch as functions: parameters and state in, new ones out."""
+"""The optimizers of PyTorch as functions: parameters and state in, new parameters and state out."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def step(
     Args:
         kind: plain gradient descent, or Adam (Kingma & Ba 2015).
         params, gradient: with the same names and shapes.
-        state: as the step before returned it; empty at the start.
+        state: as the previous step returned it; empty at the start.
         learning_rate: beta of the papers' outer loop.
 
     Returns:
-        New parameters and state; the arguments stay as they are.
+        New parameters and state; the arguments are not changed.
     """
     new = {name: p.detach().clone() for name, p in params.items()}
     make = torch.optim.Adam if kind == "adam" else torch.optim.SGD
@@ -41,15 +41,18 @@ def step(
 
 
 def annealed(first: float, last: float, iterations: int, done: int) -> float:
-    """The size of an outer step after `done` iterations: linear from `first` to `last` in `iterations`, then `last`.
+    """A setting that changes linearly from `first` to `last` during training, after `done` outer iterations.
 
-    iterations: 0 for a constant `first`.
+    Args:
+        first, last: values at the start and at the end of the annealing.
+        iterations: how long the annealing takes; after it, the value stays `last`. 0: the value is always `first`.
+        done: outer iterations done.
     """
     share = min(done / iterations, 1.0) if iterations else 0.0
     return (1 - share) * first + share * last
 
 
 def check_annealing(name: str, last: float, iterations: int) -> None:
-    """Raise ValueError for a setting `name` to end at without a number of iterations."""
+    """Raise ValueError if `name`, the setting for the last value, is given without a number of iterations."""
     if last and not iterations:
         raise ValueError(f"{name} without anneal_iterations: say over how many iterations to anneal")

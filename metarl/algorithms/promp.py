@@ -1,9 +1,9 @@
-"""MAML with the clipped surrogate of PPO outside, and ProMP (Rothfuss et al. 2018), which adds KL penalties to it.
+"""MAML-PPO, which is MAML with the clipped surrogate of PPO in its outer loop, and ProMP (Rothfuss et al. 2018).
 
     loss(theta) = mean_i [ clipped loss of task i at theta_i(theta) + sum_k eta_k KL(pi_old,ik || pi_ik) ]
 
 pi_ik is the policy of task i before its k-th adaptation step, which starts from theta; pi_old,ik is the policy that
-collected the episodes of that step. MAML-PPO has no penalties. Every epoch differentiates through the adaptation anew.
+collected the episodes of that step. MAML-PPO has no KL penalties: all eta_k are 0.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from metarl.types import AlgorithmState, Experience, Params
 
 @settings
 class Proximal:
-    """The settings of both algorithms."""
+    """The settings and the outer step that MAML-PPO and ProMP share."""
 
     uses_query: ClassVar[bool] = True
     inner: Differentiable = SGD()
     """The inner loop, which adapts a policy to one task."""
     first_order: bool = False
-    """Take the Jacobian of the adaptation for the identity (FOMAML)."""
+    """Treat the Jacobian of the adaptation as the identity (first-order MAML)."""
     epochs: int = Field(5, ge=1, le=10_000)
     """Steps of Adam on the same episodes; each differentiates through the adaptation anew."""
     step_size: float = Field(1e-3, gt=0, le=LARGEST)
@@ -52,14 +52,75 @@ class Proximal:
     anneal_iterations: int = Field(0, ge=0, le=10**9)
     """Outer iterations in which beta changes linearly from step_size to final_step_size; 0: it is constant."""
     target_kl: float | None = Field(None, gt=0, le=LARGEST)
-    """Leave out the epochs that remain once the mean KL(pi_old,i || pi_i) of the adapted policies is above it, where
-    pi_old,i collected the query. None: do all epochs."""
+    """Skip the remaining epochs once the mean KL(pi_old,i || pi_i) is above this. pi_i is the adapted policy of task i,
+    and pi_old,i the one that collected the query. None: do all epochs."""
     clip_range: float = Field(0.3, gt=0, lt=1)
-    """The probability ratio gains nothing from leaving [1 - clip_range, 1 + clip_range]."""
+    """The surrogate does not reward a probability ratio outside [1 - clip_range, 1 + clip_range]."""
 
     def __post_init__(self) -> None:
         check_combination(self.inner, self.first_order)
         optimizers.check_annealing("final_step_size", self.final_step_size, self.anneal_iterations)
+
+    def outer_step(
+        self,
+        policy: GaussianMLP,
+        params: Params,
+        state: AlgorithmState,
+        experience: Experience,
+        penalties: Sequence[float],
+    ) -> tuple[Params, AlgorithmState, dict[str, float]]:
+        """Epochs of Adam on the loss above; arguments, results and errors as for `MAMLTRPO.update`.
+
+        Args:
+            state: the number of outer iterations done, and Adam's state.
+            penalties: eta_k of the K adaptation steps; empty for no KL penalties.
+        """
+        iteration = state.get("iteration", 0)
+        adam = state.get("adam", state)  # up to version 0.1, the state of MAML-PPO was that of Adam alone
+        step_size = optimizers.annealed(self.step_size, self.final_step_size, self.anneal_iterations, iteration)
+        stopwatch, losses = Stopwatch(), []
+        with stopwatch("epochs"):
+            for _ in range(self.epochs):
+                gradient_of = partial(self.task_gradient, policy, params, penalties)
+                values, gradients, kls = zip(*parallel_map(gradient_of, experience.by_chunk), strict=True)
+                require_finite_gradients(gradients, experience.chunks)
+                kl = torch.cat(kls).mean().item()
+                if losses and self.target_kl is not None and kl > self.target_kl:
+                    break
+                mean = {name: g / experience.num_tasks for name, g in total(gradients).items()}
+                params, adam = optimizers.step("adam", params, mean, adam, step_size)
+                losses.append(torch.stack(values).mean().item())
+        metrics = {
+            "loss_first_epoch": losses[0],
+            "loss_last_epoch": losses[-1],
+            "gradient_norm": flatten(mean).norm().item(),
+            "epochs": len(losses),
+            "step_size": step_size,
+            "kl": kl,
+        }
+        return params, {"iteration": iteration + 1, "adam": adam}, metrics | stopwatch.metrics()
+
+    def task_gradient(
+        self, policy: GaussianMLP, params: Params, penalties: Sequence[float], task: Experience
+    ) -> tuple[Tensor, Params, Tensor]:
+        """The loss of one task and its gradient at theta.
+
+        Returns:
+            The clipped loss at theta_i, (), without the KL penalties; the gradient of clipped loss and penalties,
+            (...); and the mean KL(pi_old,i || pi_i) on the query, (1,).
+        """
+        adaptation = adapt_and_linearize(self.inner, policy, params, 1, task.support, first_order=self.first_order)
+        penalty_grads = [
+            value_and_grad(lambda at, b=batch, eta=eta: eta * mean_kl(policy, at, b), policy, at)[1]
+            for at, batch, eta in zip(adaptation.points[:-1], task.support, penalties, strict=bool(penalties))
+        ]
+
+        def loss(adapted: Params) -> Tensor:
+            return policy.clipped_losses(adapted, task.query, self.clip_range)
+
+        with torch.no_grad():
+            kl = mean_kl(policy, adaptation.adapted, task.query)
+        return *meta_gradient(policy, adaptation, loss, penalty_grads), kl
 
 
 @settings
@@ -71,19 +132,19 @@ class MAMLPPO(Proximal):
     def update(
         self, policy: GaussianMLP, params: Params, state: AlgorithmState, experience: Experience
     ) -> tuple[Params, AlgorithmState, dict[str, float]]:
-        """One outer step; arguments, results and errors as for `MAMLTRPO.update`. `state`: see `proximal_epochs`."""
-        return proximal_epochs(self, policy, params, state, experience, penalties=())
+        """One outer step; see `Proximal.outer_step`."""
+        return self.outer_step(policy, params, state, experience, penalties=())
 
 
 @settings
 class ProMP(Proximal):
-    """MAML-PPO with a KL penalty on every policy that collects episodes to adapt to: theta's and those on the way."""
+    """MAML-PPO with KL penalties on the policies that collect the support: theta's, and those between the steps."""
 
     name: Literal["promp"] = "promp"
     kl_penalty: float = Field(5e-4, ge=0, le=LARGEST)
     """eta, the weight of the KL before each adaptation step; with adaptive_kl_penalty, its first value."""
     adaptive_kl_penalty: bool = False
-    """After the outer step, double an eta whose KL is above 1.5 kl_target, and halve it if below kl_target / 1.5."""
+    """After each outer step, double eta if its KL is above 1.5 kl_target, and halve it if below kl_target / 1.5."""
     kl_target: float = Field(0.01, gt=0, le=LARGEST)
     """The KL that adaptive_kl_penalty aims at."""
 
@@ -95,9 +156,9 @@ class ProMP(Proximal):
     def update(
         self, policy: GaussianMLP, params: Params, state: AlgorithmState, experience: Experience
     ) -> tuple[Params, AlgorithmState, dict[str, float]]:
-        """One outer step; as for `MAMLTRPO.update`. `state`: see `proximal_epochs`, and eta of each adaptation step."""
+        """One outer step; see `Proximal.outer_step`. The state also holds eta of each adaptation step."""
         penalties = state.get("kl_penalties", [self.kl_penalty] * len(experience.support))
-        updated, new_state, metrics = proximal_epochs(self, policy, params, state, experience, penalties)
+        updated, new_state, metrics = self.outer_step(policy, params, state, experience, penalties)
         results = parallel_map(partial(inner_kls, self.inner, policy, updated), experience.by_chunk)
         kls = torch.stack(results).mean(0).tolist()
         if self.adaptive_kl_penalty:
@@ -107,69 +168,8 @@ class ProMP(Proximal):
         return updated, new_state | {"kl_penalties": penalties}, metrics
 
 
-def proximal_epochs(
-    algorithm: Proximal,
-    policy: GaussianMLP,
-    params: Params,
-    state: AlgorithmState,
-    experience: Experience,
-    penalties: Sequence[float],
-) -> tuple[Params, AlgorithmState, dict[str, float]]:
-    """Epochs of Adam on the loss above, with eta_k = penalties[k]; () for no penalties.
-
-    state: the number of iterations done, and Adam's state.
-    """
-    iteration = state.get("iteration", 0)
-    adam = state.get("adam", state)  # up to version 0.1, the state of MAML-PPO was that of Adam alone
-    stopwatch, losses = Stopwatch(), []
-    step_size = optimizers.annealed(
-        algorithm.step_size, algorithm.final_step_size, algorithm.anneal_iterations, iteration
-    )
-    with stopwatch("epochs"):
-        for _ in range(algorithm.epochs):
-            function = partial(task_gradient, algorithm, policy, params, penalties)
-            values, gradients, kls = zip(*parallel_map(function, experience.by_chunk), strict=True)
-            require_finite_gradients(gradients, experience.chunks)
-            kl = torch.cat(kls).mean().item()
-            if algorithm.target_kl is not None and kl > algorithm.target_kl:
-                break
-            mean = {name: g / experience.num_tasks for name, g in total(gradients).items()}
-            params, adam = optimizers.step("adam", params, mean, adam, step_size)
-            losses.append(torch.stack(values).mean().item())
-    metrics = {
-        "loss_first_epoch": losses[0],
-        "loss_last_epoch": losses[-1],
-        "gradient_norm": flatten(mean).norm().item(),
-        "epochs": len(losses),
-        "step_size": step_size,
-        "kl": kl,
-    }
-    return params, {"iteration": iteration + 1, "adam": adam}, metrics | stopwatch.metrics()
-
-
-def task_gradient(
-    algorithm: Proximal, policy: GaussianMLP, params: Params, penalties: Sequence[float], task: Experience
-) -> tuple[Tensor, Params, Tensor]:
-    """One task's clipped loss at theta_i, (), without the penalties; the gradient of its whole loss, (...); and the
-    mean KL of theta_i's policy from the one that collected the query, (1,)."""
-    adaptation = adapt_and_linearize(
-        algorithm.inner, policy, params, 1, task.support, first_order=algorithm.first_order
-    )
-    penalty_grads = [
-        value_and_grad(lambda at, b=batch, eta=eta: eta * mean_kl(policy, at, b), policy, at)[1]
-        for at, batch, eta in zip(adaptation.points[:-1], task.support, penalties, strict=bool(penalties))
-    ]
-
-    def loss(adapted: Params) -> Tensor:
-        return policy.clipped_losses(adapted, task.query, algorithm.clip_range)
-
-    with torch.no_grad():
-        kl = mean_kl(policy, adaptation.adapted, task.query)
-    return *meta_gradient(policy, adaptation, loss, penalty_grads), kl
-
-
 def inner_kls(inner: SGD, policy: GaussianMLP, params: Params, task: Experience) -> Tensor:
-    """KL(pi_old,ik || pi_ik) of one task before each of its K adaptation steps from `params`, (K,)."""
+    """KL(pi_old,ik || pi_ik) of one task before each of the K adaptation steps that start from `params`, (K,)."""
     kls, at = [], expand(params, 1)
     for batch in task.support:
         with torch.no_grad():
@@ -179,7 +179,7 @@ def inner_kls(inner: SGD, policy: GaussianMLP, params: Params, task: Experience)
 
 
 def adapted_penalty(eta: float, kl: float, target: float) -> float:
-    """eta, doubled if the KL is above 1.5 target, halved if it is below target / 1.5."""
+    """eta doubled if the KL is above 1.5 target, halved if it is below target / 1.5 (Schulman et al. 2017, sec. 4)."""
     if kl > 1.5 * target:
         return 2 * eta
     return eta / 2 if kl < target / 1.5 else eta

@@ -1,4 +1,4 @@
-"""The one interface of all inner learners."""
+"""The interface of all inner loops."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from metarl.types import Batch, Params
 
 @dataclass(frozen=True)
 class Adapted:
-    """What one adaptation step of all tasks came to."""
+    """The result of one adaptation step of all M tasks."""
 
     params: Params
-    """(M, ...): the new parameters of each task."""
+    """(M, ...): the adapted parameters of each task."""
     mean_return: float
-    """Mean undiscounted return of the episodes that were learned from, all with the parameters before the step."""
+    """Mean undiscounted return of the episodes that the step learned from, which the parameters before it collected."""
     environment_steps: int
-    """How many were learned from."""
+    """Number of environment steps in these episodes."""
     observed: Moments
-    """Of the observations in them, as the policy normalized them."""
+    """Moments of their observations, as the policy normalized them; training updates its statistics with them."""
     support: Batch | None = None
-    """The episodes that were learned from; None from a learner that keeps them to itself."""
+    """These episodes; None from a learner that samples by itself."""
 
     @classmethod
-    def on(cls, rollout: LazyRollout, params: Params) -> Adapted:
-        """From a learner that made `params` of the episodes of `rollout`."""
+    def from_rollout(cls, rollout: LazyRollout, params: Params) -> Adapted:
+        """The result of a step that made `params` from the episodes of `rollout`."""
         return cls(
             params,
             rollout.mean_return,
@@ -44,7 +44,7 @@ class InnerLearner(Protocol):
     """The settings of an inner loop, which adapts parameters to each of M tasks, step by step."""
 
     scalable: ClassVar[bool]
-    """Whether `scale` has a meaning to it."""
+    """Whether `adapt` uses its argument `scale`."""
 
     @property
     def name(self) -> str: ...
@@ -55,11 +55,11 @@ class InnerLearner(Protocol):
         ...
 
     def start(self, model: Any, params: Params, rng: torch.Generator) -> Params:
-        """All meta-learned parameters before training: theta, and the learner's own, such as step sizes."""
+        """All meta-learned parameters before training: theta, and the learner's own, such as step sizes or a critic."""
         ...
 
     def check(self, episodes: int, horizon: int) -> None:
-        """Raise UserError where nothing can be learned from rollouts of E episodes of T steps."""
+        """Raise UserError if the learner cannot learn from rollouts of E episodes of T steps."""
         ...
 
     def adapt(self, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0) -> Adapted:
@@ -67,8 +67,9 @@ class InnerLearner(Protocol):
 
         Args:
             policy: how parameters act.
-            params: one set for each task, (M, ...).
-            rollout: the episodes of this step, for those who learn from them.
-            scale: of the step size, for steps beyond those that were trained.
+            params: theta_i, one set for each task, (M, ...).
+            rollout: the episodes of this step. A learner that samples by itself takes only its tasks, random streams
+                and simulations.
+            scale: factor on the step size, for steps beyond those of training.
         """
         ...

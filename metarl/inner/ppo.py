@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from metarl.config.settings import LARGEST, settings
 from metarl.inner.learner import Adapted
-from metarl.inner.sgd import map_over_tasks, own
+from metarl.inner.sgd import map_over_tasks
 from metarl.parameters import detach, leaves
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.lazy_rollout import LazyRollout
@@ -18,7 +19,10 @@ from metarl.types import Batch, Model, Params
 
 @settings
 class PPO:
-    """Epochs of Adam on the clipped surrogate (Schulman et al. 2017), anew in each step; without a derivative."""
+    """Each adaptation step is some epochs of Adam on the clipped surrogate (Schulman et al. 2017).
+
+    The outer loop cannot differentiate through it: it is for Reptile.
+    """
 
     scalable: ClassVar[bool] = True
     name: Literal["ppo"] = "ppo"
@@ -29,26 +33,26 @@ class PPO:
     learning_rate: float = Field(3e-3, gt=0, le=LARGEST)
     """Of Adam, whose moments start at zero in each adaptation step."""
     clip_range: float = Field(0.2, gt=0, lt=1)
-    """The surrogate rewards no ratio beyond 1 - clip_range and 1 + clip_range."""
+    """The surrogate does not reward a probability ratio outside [1 - clip_range, 1 + clip_range]."""
 
     def start(self, model: Model, params: Params, rng: torch.Generator | None = None) -> Params:
-        """All that is meta-learned before any training: theta."""
+        """theta before training."""
         return params
 
     def check(self, episodes: int, horizon: int) -> None:
-        """Any rollout will do."""
+        """There is nothing to check: any number of episodes and steps will do."""
 
     def adapt(self, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0) -> Adapted:
         """Epochs of Adam on every task's episodes; see `InnerLearner.adapt`."""
-        return Adapted.on(rollout, self.descend(policy, params, rollout.batch, scale))
+        return Adapted.from_rollout(rollout, self.descend(policy, params, rollout.batch, scale))
 
     def descend(self, model: GaussianMLP, params: Params, batch: Batch, scale: float = 1.0) -> Params:
-        """`step` of every task, on the threads, (M, ...)."""
-        return map_over_tasks(lambda part, own_batch: self.step(model, part, own_batch, scale), params, batch)
+        """`step` for all M tasks, in parallel."""
+        return map_over_tasks(partial(self.step, model, scale=scale), params, batch)
 
     def step(self, model: GaussianMLP, params: Params, batch: Batch, scale: float = 1.0) -> Params:
-        """One adaptation step of each task; arguments as for `SGD.step`, where `scale` is that of the learning rate."""
-        at = leaves(own(model, params))
+        """One adaptation step of each task; arguments as for `SGD.step`; `scale` is a factor on the learning rate."""
+        at = leaves(params, model.names)
         optimizer = torch.optim.Adam(list(at.values()), lr=scale * self.learning_rate)
         for _ in range(self.epochs):
             optimizer.zero_grad()

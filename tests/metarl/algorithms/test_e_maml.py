@@ -14,8 +14,8 @@ from metarl.algorithms import e_maml
 from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.meta_gradient import adapt_and_linearize, meta_gradient
-from metarl.inner.sgd import SGD, leaves
-from metarl.parameters import expand, flatten, unflatten
+from metarl.inner.sgd import SGD
+from metarl.parameters import expand, flatten, leaves, unflatten
 from metarl.types import Batch, Experience, Gaussian
 
 T, ALPHA = 2, 1.5

@@ -7,10 +7,10 @@ import torch
 
 from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.meta_gradient import adapt_and_linearize, meta_gradient, sum_over_tasks
-from metarl.algorithms.promp import MAMLPPO, ProMP, adapted_penalty, task_gradient
+from metarl.algorithms.promp import MAMLPPO, ProMP, adapted_penalty
 from metarl.errors import NonFinite
-from metarl.inner.sgd import SGD, leaves
-from metarl.parameters import expand, flatten
+from metarl.inner.sgd import SGD
+from metarl.parameters import expand, flatten, leaves
 from metarl.policy_gradient.gaussian_mlp import kl_divergence, log_prob
 from metarl.types import Experience
 
@@ -70,7 +70,7 @@ def test_an_update_is_adam_on_the_papers_objective(policy, theta, experience, in
 def test_at_ratio_one_the_gradient_is_the_policy_gradient_after_adaptation(policy, theta, experience, inner):
     """Nothing is clipped and every KL is at its minimum, where the parameters are those that collected."""
     task = experience.by_chunk[1]
-    _, gradient, kl = task_gradient(ProMP(inner=inner), policy, theta, [100.0] * inner.steps, task)
+    _, gradient, kl = ProMP(inner=inner).task_gradient(policy, theta, [100.0] * inner.steps, task)
     assert kl.item() == pytest.approx(0, abs=1e-9)
     adaptation = adapt_and_linearize(inner, policy, theta, 1, task.support)
     at = leaves(adaptation.adapted)
@@ -99,7 +99,7 @@ def test_to_first_order_the_gradient_is_that_at_the_adapted_point(policy, theta,
     for name, p in theta.items():
         torch.testing.assert_close(updated[name], p - 0.01 * grad[name].sum(0))
     for algorithm in (MAMLPPO(**settings), ProMP(kl_penalty=0, **settings)):
-        _, gradient, _ = task_gradient(algorithm, policy, theta, [0.0] * inner.steps, experience.by_chunk[1])
+        _, gradient, _ = algorithm.task_gradient(policy, theta, [0.0] * inner.steps, experience.by_chunk[1])
         torch.testing.assert_close(gradient["w0"], grad["w0"][1])
 
 
