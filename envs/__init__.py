@@ -5,8 +5,8 @@ Importing this package registers its environments, so that
     gymnasium.make("envs:metarl/HalfCheetahVel-v0")
     gymnasium.make_vec("envs:metarl/HalfCheetahVel-v0", num_envs=800)
 
-need no further import. A package outside can register a family of its own in the same way: `family` names a
-function "module:function" that returns an `envs.family.Family`.
+need no further import. Other packages register their own families in the same way, as below: `family` names a function,
+"module:function", that returns an `envs.family.Family`.
 """
 
 import ctypes
@@ -16,8 +16,9 @@ import sys
 import gymnasium
 
 RENDERERS = {"egl": ("libEGL.so.1", "libGL.so.1"), "osmesa": ("libOSMesa.so.8",)}
-"""What a value of MUJOCO_GL needs."""
+"""Value of MUJOCO_GL -> the libraries that it needs."""
 PACKAGES = {"egl": "libegl1, libgl1 and libgl1-mesa-dri", "osmesa": "libosmesa6"}
+"""Value of MUJOCO_GL -> the Debian packages with these libraries."""
 SETTINGS = ("", "glfw", "glx", "enable", "enabled", "on", "true", "1", "disable", "disabled", "off", "false", "0")
 """The other values of MUJOCO_GL that MuJoCo knows on Linux."""
 
@@ -31,10 +32,10 @@ def _can_load(library: str) -> bool:
 
 
 def _choose_offscreen_rendering() -> str:
-    """Tell MuJoCo, before its first import, how to render: through EGL where there is no display.
+    """Set MUJOCO_GL before MuJoCo is first imported: without a display, to EGL.
 
-    With a renderer asked for that does not exist or is not installed, `import mujoco` itself would fail: then
-    rendering alone is disabled, and what is returned says why; it is empty otherwise.
+    If the chosen renderer does not exist or is not installed, `import mujoco` would fail. Then rendering is disabled
+    and the reason returned; otherwise the returned text is empty.
     """
     if sys.platform != "linux":
         return ""
@@ -62,7 +63,7 @@ def _register(name: str, family: str, max_episode_steps: int) -> None:
 
 
 PROBLEM = _choose_offscreen_rendering()
-"""Why this machine draws no pictures, as far as can be said before the first; empty if it may."""
+"""Why rendering was disabled; empty if it was not."""
 _register("PointNav", "envs.point:navigation", max_episode_steps=100)
 _register("PointNavSparse", "envs.point:sparse_navigation", max_episode_steps=100)
 _register("HalfCheetahVel", "envs.half_cheetah:velocity", max_episode_steps=200)

@@ -12,32 +12,31 @@ simulation steps of 0.01 s, dt = 0.05 s).
 | 16-18 | angular velocity of the torso (x, y, z) | rad/s |
 | 19-26 | angular velocities of the joints, in the order of 5-12 | rad/s |
 
-AntGoal (29,) has the position (x, y) [m] of the torso in front of these: without it the place of the goal would
-not be learnable. v5 can append 78 contact forces; they are left out.
+AntGoal (29,) observes the position (x, y) [m] of the torso before these numbers: without it, the goal could not be
+found. The contact forces, which v5 appends to its observation, are left out.
 
 | | |
 |---|---|
 | action (8,) | motors of hip and ankle of the back right, front left, front right, back left leg, clipped to [-1, 1] |
 | v | (position after - position before) / dt [m/s], of the torso |
-| AntDir reward | d·v + 1 - 0.5 ‖a‖², d a unit vector hidden |
-| AntVel reward | 1 - abs(v_x - v*) + 0.05 - 0.005 ‖a‖², v* in [0, 3] m/s hidden |
-| AntGoal reward | -‖p - g‖₁ - 0.1 ‖a‖², with the position p after the action, g uniform in the disk of 3 m hidden |
+| AntDir reward | d·v + 1 - 0.5 ‖a‖², with a hidden unit vector d |
+| AntVel reward | 1 - abs(v_x - v*) + 0.05 - 0.005 ‖a‖², with a hidden v* in [0, 3] m/s |
+| AntGoal reward | -‖p - g‖₁ - 0.1 ‖a‖², with the position p after the action and a hidden g in the disk of 3 m |
 | start | positions plus U(-0.1, 0.1), velocities plus 0.1 N(0, 1) |
 | end | AntDir and AntVel: when the torso leaves 0.2 <= z <= 1 m or the state is not finite; AntGoal: never; 200 steps |
 
-The constants 1 (AntDir) and 0.05 (AntVel) are for surviving and, as in v5, not paid in the step that ends the
-episode.
+The constants 1 (AntDir) and 0.05 (AntVel) reward survival. As in v5, the step that ends the episode does not get them.
 
-Splits. AntDir: four held-out arcs of 22.5°, see `envs.goals_2d`; training keeps a chord of 0.05 (2.9°) away; there
-is no out of range. `directions=2` is forward and backward alone, `directions=n` so many even ones: no split but
-`train`, which is also `iid`. AntVel: as HalfCheetahVel, four held-out intervals of 1/16 of the range, a gap of
-1/100, and half a range more above it. AntGoal: the four arcs as sectors from 1 to 3 m; training keeps 0.075 m
-away; out of range is the ring from 3.075 to 4 m. `iid` is the whole range.
+Splits of AntDir: four held-out arcs of 22.5° (`envs.goals_2d`), with a gap of 2.9° (a chord of 0.05) to training
+directions, and no out-of-range split. With `directions=n` there are n evenly spaced directions, for n = 2 forward and
+backward; they are `train` and `iid`, and there is no other split. Splits of AntVel: those of HalfCheetahVel
+(`envs.velocity`). Splits of AntGoal: the four arcs as sectors from 1 to 3 m, with a gap of 0.075 m, and the ring from
+3.075 to 4 m out of range.
 
-Elsewhere. Finn et al. (MAML, 2017) run rllab's ant at dt = 0.02 s; here dt is the robot's own. One family of
-codes pays 0.05 for survival and 0.005 ‖a‖² in AntDir, the other 1 and 0.5 ‖a‖² (`survive`, `control_cost`). Most
-subtract contact costs: they were 0 wherever MuJoCo 2 did not compute the forces, and are left out here. v5's own
-x_velocity is taken from body positions that the integrator's last intermediate stage left behind; here it is the
+Differences from other code. Finn et al. (MAML, 2017) run rllab's ant at dt = 0.02 s; here dt is that of v5. In AntDir,
+some code rewards survival with 0.05 and charges 0.005 ‖a‖², other code has 1 and 0.5 ‖a‖² (`survive`, `control_cost`).
+Most of it subtracts contact costs, which are 0 in versions of MuJoCo 2 that do not compute the forces; here there are
+none. v5 computes x_velocity from body positions of the integrator's last intermediate stage; here it is the
 displacement over exactly dt.
 """
 
@@ -48,14 +47,14 @@ from functools import partial
 
 import numpy as np
 
-from envs.family import Arrays, Family, Marker, Sphere, State, span
-from envs.goals_2d import GHOST, RED, DirectionTask, DiskGoalTask, arrow_above, direction_space, disk_space
+from envs.family import GHOST, RED, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
+from envs.goals_2d import DirectionTask, DiskGoalTask, direction_space, disk_space
 from envs.robots import Camera, Robot, UniformNormalNoise
 from envs.tasks import Task
 from envs.velocity import VelocityTask, velocity_space
 
 HEALTHY_HEIGHT = (0.2, 1.0)  # [m]
-REACH = 4 / 3  # outer radius of the ring of out-of-range goals, in parts of the disk's radius
+REACH = 4 / 3  # outer radius of the ring of out-of-range goals, as a multiple of the disk's radius
 
 FOLLOWING = Camera(body="torso", distance=6.0, elevation=-35.0)
 FROM_ABOVE = Camera(distance=11.5, elevation=-75.0)
@@ -86,20 +85,10 @@ def healthy(state: State) -> np.ndarray:
 
 
 def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
-    """`position` (x, y) after the action [m], mean `velocity` (x, y) during it [m/s], and whether `healthy`."""
+    """`position` (…, 2) after the action [m] and mean `velocity` (…, 2) [m/s] of the torso; `healthy` (…,)."""
     position = after.qpos[..., :2]
     velocity = (position - before.qpos[..., :2]) / dt
     return {"position": position, "velocity": velocity, "healthy": healthy(after)}
-
-
-def unhealthy(state: State) -> np.ndarray:
-    """The end of an episode, (…,)."""
-    return ~healthy(state)
-
-
-def control_reward(action: np.ndarray, weight: float) -> np.ndarray:
-    """-weight ‖a‖², (…,)."""
-    return -weight * np.square(action).sum(axis=-1)
 
 
 # --------------------------------------------------------------------------------------- direction tasks
@@ -121,10 +110,7 @@ def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
 
 
 def direction(directions: int | None = None, survive: float = 1.0, control_cost: float = 0.5) -> Family:
-    """AntDir: run in a hidden direction.
-
-    It is any one, or one of so many `directions`.
-    """
+    """AntDir: run in a hidden direction, any one (`directions=None`) or one of n evenly spaced ones."""
     return Family(
         name="AntDir",
         robot=robot(),
@@ -133,7 +119,7 @@ def direction(directions: int | None = None, survive: float = 1.0, control_cost:
         measure=measure,
         reward=partial(direction_reward, survive=survive, control_cost=control_cost),
         markers=direction_markers,
-        terminated=unhealthy,
+        terminated=lambda state: ~healthy(state),
         aim="run in a hidden direction",
     )
 
@@ -151,7 +137,7 @@ def velocity_reward(
 
 
 def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
-    """An arrow above the robot, 0.7 m for each metre per second, and a ball that keeps the target speed."""
+    """An arrow above the robot, 0.7 m long per m/s, and a ball that moves at the target velocity."""
     assert isinstance(task, VelocityTask)
     pace = Sphere((task.velocity * time, 0.0, 0.2), radius=0.2, rgba=GHOST)
     return [arrow_above(state.qpos[:3], 0.4, (1.0, 0.0), 0.7 * task.velocity, 0.06, task.label), pace]
@@ -169,7 +155,7 @@ def velocity(
         measure=measure,
         reward=partial(velocity_reward, survive=survive, control_cost=control_cost),
         markers=velocity_markers,
-        terminated=unhealthy,
+        terminated=lambda state: ~healthy(state),
         aim=f"run along x at a hidden velocity from {span(velocity_range)} m/s",
     )
 

@@ -1,4 +1,4 @@
-"""What this package raises: every error is a `gymnasium.error.Error`, so that a script can catch one type."""
+"""The errors of this package. Every one is a `gymnasium.error.Error`, so that one `except` catches them all."""
 
 import difflib
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ class ActionError(EnvsError, gymnasium.error.InvalidAction):
 
 
 class NotResetError(EnvsError, gymnasium.error.ResetNeeded):
-    """Something that needs a running episode was asked for before the first reset."""
+    """A call that needs a running episode came before the first reset."""
 
 
 class RenderingError(EnvsError):
@@ -35,7 +35,7 @@ class RenderingError(EnvsError):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One sentence: `name` is no `kind`, which ones exist, and which was probably meant."""
+    """The message for an unknown name: which names are known, and the nearest one."""
     known = sorted(known)
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""

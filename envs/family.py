@@ -1,13 +1,13 @@
 """A family of tasks: one robot, a space of tasks, and what is observed, measured and rewarded.
 
-All functions of a family take arrays with any leading axes `…` and treat the last axis as the quantity's own,
-so that one definition serves a batch of simulations, a single environment and a test by hand.
+All functions of a family take arrays with any leading axes, (…, size), so that one definition serves both a batch of
+simulations and a single one.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -22,14 +22,18 @@ from envs.tasks import Task, TaskSpace
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 
+GREEN = (0.1, 0.7, 0.2, 1.0)  # red, green, blue, opacity of what shows a task
+GHOST = (0.1, 0.7, 0.2, 0.6)
+RED = (0.9, 0.1, 0.1, 1.0)
+
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where the robots are.
+    """The state of the robots, as in MjData.
 
     qpos: generalized positions (…, nq).
     qvel: generalized velocities (…, nv).
-    fields: the robot's further MjData fields by name, (…, shape of the field).
+    fields: the fields that `Robot.fields` names, (…, shape of the field).
     """
 
     qpos: np.ndarray
@@ -39,7 +43,7 @@ class State:
 
 @dataclass(frozen=True)
 class Sphere:
-    """A marker in the picture: centre [m], radius [m], colour red-green-blue-opacity in [0, 1]."""
+    """A ball in the picture: centre and radius [m], colour (red, green, blue, opacity) in [0, 1]."""
 
     centre: tuple[float, float, float]
     radius: float
@@ -48,7 +52,7 @@ class Sphere:
 
 @dataclass(frozen=True)
 class Arrow:
-    """A marker in the picture: from start to end [m], in the viewer with a text beside it."""
+    """An arrow in the picture, from start to end [m]. The viewer shows its label."""
 
     start: tuple[float, float, float]
     end: tuple[float, float, float]
@@ -59,7 +63,7 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Text:
-    """A marker in the picture: a line of ASCII text that starts at `position` [m]."""
+    """A line of ASCII text in the picture that starts at `position` [m]."""
 
     position: tuple[float, float, float]
     text: str
@@ -75,17 +79,17 @@ class Family:
     name: the family's name in messages.
     robot: the body.
     task_space: the tasks and their splits.
-    observe: state -> a new array (…, O); must not depend on the task.
-    measure: (before, after, dt [s]) -> measurements by name; facts, no judgement. `info` reports them.
-    reward: (measurements, clipped action (…, A), task by field) -> terms by name, each (…,); their sum is the
-        reward.
+    observe: state -> a new array (…, O), which must not depend on the task.
+    measure: (state before, state after the action, dt [s]) -> measurements by name, which `info` reports.
+    reward: (measurements, clipped action (…, A), fields of the task) -> terms by name, each (…,); the reward is their
+        sum.
     markers: (state of one robot, time since the reset [s], task) -> what shows the goal in the picture.
-    terminated: state after the action -> (…,) bool; None if episodes end only by their time limit.
-    dynamics: what of the robot's model depends on the task; see `envs.dynamics`.
-    place_goal: (positions of one robot (nq,), task) -> positions with the model's own goal body at the goal, for
-        the picture alone; None if the model has no such body.
-    no_oracle: why `goal_visible` makes no sense; empty if it does.
-    aim: what the robot has to do, such as "run at a hidden velocity from 0 to 2 m/s"; empty if nothing is said.
+    terminated: state after the action -> (…,) bool; None if only the time limit ends an episode.
+    dynamics: which quantities of the robot's model depend on the task; see `envs.dynamics`.
+    place_goal: (qpos of one robot (nq,), task) -> qpos with the model's own goal body at the goal, used for pictures
+        only; None if the model has no such body.
+    no_oracle: why `goal_visible` is refused; empty if it is allowed.
+    aim: what the robot has to do, such as "run at a hidden velocity from 0 to 2 m/s"; may be empty.
     """
 
     name: str
@@ -103,18 +107,36 @@ class Family:
 
 
 def span(bounds: Sequence[float]) -> str:
-    """A pair of numbers in words, `0 to 2`, for a family's `aim`."""
+    """A pair of numbers in words, such as `0 to 2`, for a family's `aim`."""
     return " to ".join(f"{bound:g}" for bound in bounds)
 
 
+def control_reward(action: np.ndarray, weight: float) -> np.ndarray:
+    """-weight ‖a‖² of actions (…, A), (…,)."""
+    return -weight * np.square(action).sum(axis=-1)
+
+
+def arrow_above(
+    position: Iterable[float], height: float, direction: Sequence[float], length: float, radius: float, label: str
+) -> Arrow:
+    """A level arrow along the unit vector `direction` (x, y), `height` [m] above `position` (3,) [m].
+
+    length, radius: [m]; a negative length turns the arrow around.
+    """
+    x, y, z = (float(coordinate) for coordinate in position)
+    dx, dy = direction
+    start, end = (x, y, z + height), (x + length * dx, y + length * dy, z + height)
+    return Arrow(start, end, radius=radius, rgba=GREEN, label=label)
+
+
 def resolve(family: Family | str, parameters: Mapping[str, Any]) -> Family:
-    """The family that a registration means: a value, or "module:function" to be called with the parameters.
+    """`family` itself, or what the function "module:function" returns when it is called with the parameters.
 
-    Only what some `gymnasium.register(…, kwargs={"family": "module:function"})` names is imported and called: the
-    text may have come from somebody else's settings.
+    The text may come from the settings of a stranger's run. So only a function is called that some
+    `gymnasium.register(…, kwargs={"family": "module:function"})` names.
 
-    Raises `FamilyError` if nothing is registered so, there is no such function, it has no such parameter, or a
-    value is not of the type that its signature says.
+    Raises `FamilyError` if no registration names the function, it does not exist, it has no such parameter, or a
+    parameter is of another type than in its signature.
     """
     if isinstance(family, Family):
         check(family.name, lambda: family, parameters)

@@ -1,26 +1,25 @@
-"""Goals in the plane: directions on the circle and points in a disk, their splits, and what shows them.
+"""Goals in the plane and their splits: directions on the circle, points in a disk, points in a rectangle.
 
-Directions are drawn by their angle, points by (r², angle), in which a uniform draw is uniform in the disk. Both
-charts end at ±π, where arcs wrap around.
+The chart coordinate of a direction is its angle in [-π, π]. Those of a point in a disk are (r², angle), because a
+uniform draw of these is uniform in the disk.
 
-Four arcs are held out, each 1/16 of the circle, centred at 30°, 135°, -75° and 180°: up to the symmetry of a
-robot with four equal legs these are four different directions. Four more, half as wide, are for validation, at 75°,
-100°, -30° and -120°. In a disk they are sectors that begin at a third
-of its radius, so that held-out and training goals do not meet at the centre. Distances between tasks, and hence
-the gaps, are straight lines: between unit vectors (the chord of their angle), and between goals [m].
+Four arcs of the circle are held out, each 1/16 of it (22.5°), centred at 30°, 135°, -75° and 180°. For a robot with
+four equal legs these are four different directions. Four arcs half as wide are for validation, at 75°, 100°, -30° and
+-120°. In a disk they are sectors that begin at a third of its radius, so that held-out and training goals do not meet
+at the centre. Gaps are straight lines: the chord between two directions, the distance between two goals [m]. All
+directions are in the range, so that none is out of range; around a disk a ring can be.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from envs.errors import FamilyError, TaskError
-from envs.family import Arrow
 from envs.tasks import (
     HELD_OUT,
     IID,
@@ -40,17 +39,13 @@ from envs.tasks import (
 HELD_OUT_CENTRES = np.deg2rad([30.0, 135.0, -75.0, 180.0])
 HELD_OUT_WIDTH = math.tau / 16  # [rad]
 MOST_DIRECTIONS = 3600  # a tenth of a degree apart
-DIRECTION_GAP = 0.05  # chord between training directions and held-out ones
+DIRECTION_GAP = 0.05  # chord between training directions and those of other splits
 VALIDATION_CENTRES = np.deg2rad([75.0, 100.0, -30.0, -120.0])
 VALIDATION_WIDTH = math.tau / 32  # [rad]
 HELD_OUT_CELLS = ((0, 1), (1, 3), (2, 0), (3, 2))  # column, row of a 4 x 4 grid
-VALIDATION_CELLS = ((0, 2), (1, 0), (2, 3), (3, 1))  # of these the middle, half as wide
+VALIDATION_CELLS = ((0, 2), (1, 0), (2, 3), (3, 1))  # the middle of each, half as wide
 SECTOR_START = 1 / 3  # of the radius
 GOAL_GAP = 1 / 40  # of the radius
-
-GREEN = (0.1, 0.7, 0.2, 1.0)
-GHOST = (0.1, 0.7, 0.2, 0.6)
-RED = (0.9, 0.1, 0.1, 1.0)
 
 _UNIT_TOLERANCE = 1e-6
 
@@ -59,18 +54,18 @@ _UNIT_TOLERANCE = 1e-6
 def angle_of(vector: Sequence[float]) -> float:
     """The angle of (x, y) in (-π, π] [rad]."""
     x, y = vector
-    return math.atan2(y + 0.0, x)  # the sum makes -0.0 to 0.0, so that the angle is π and not -π
+    return math.atan2(y + 0.0, x)  # -0.0 + 0.0 is 0.0, so that (-1, -0.0) has the angle π, not -π
 
 
 def chord_angle(chord: float) -> float:
-    """The angle between two unit vectors at this distance [rad]."""
+    """The angle [rad] between two unit vectors with this distance."""
     return 2 * math.asin(chord / 2)
 
 
 def arcs(low: np.ndarray, high: np.ndarray) -> Boxes:
-    """The arcs from low to high [rad], anticlockwise, as intervals of [-π, π]: one across ±π becomes two.
+    """The arcs from low to high [rad], anticlockwise, as intervals of [-π, π]. An arc across ±π becomes two intervals.
 
-    low, high: (B,), low < high < low + 2π, in any turn.
+    low, high: (B,), with low < high < low + 2π.
     """
     start = (np.asarray(low) + math.pi) % math.tau - math.pi
     end = start + (np.asarray(high) - np.asarray(low))
@@ -81,24 +76,24 @@ def arcs(low: np.ndarray, high: np.ndarray) -> Boxes:
 
 
 def whole_circle() -> Boxes:
-    """All angles."""
+    """All angles, [-π, π]."""
     return Boxes(np.array([[-math.pi]]), np.array([[math.pi]]))
 
 
 def _held_out_arcs(margin: float = 0.0) -> Boxes:
-    """The held-out arcs, wider by `margin` [rad] on either side."""
+    """The held-out arcs, widened by `margin` [rad] on each side."""
     half = HELD_OUT_WIDTH / 2 + margin
     return arcs(HELD_OUT_CENTRES - half, HELD_OUT_CENTRES + half)
 
 
 def _validation_arcs(margin: float = 0.0) -> Boxes:
-    """The arcs for validation, wider by `margin` [rad] on either side."""
+    """The arcs for validation, widened by `margin` [rad] on each side."""
     half = VALIDATION_WIDTH / 2 + margin
     return arcs(VALIDATION_CENTRES - half, VALIDATION_CENTRES + half)
 
 
 def times(radial: tuple[float, float], angles: Boxes) -> Boxes:
-    """The sectors with r² in `radial` over each of the intervals of angles."""
+    """Sectors of a disk: r² in the interval `radial` [m²], angle in one of `angles` [rad]."""
     low, high = (np.full_like(angles.low, bound) for bound in radial)
     return Boxes(np.hstack([low, angles.low]), np.hstack([high, angles.high]))
 
@@ -127,9 +122,6 @@ class DirectionTask(Task):
         (angle,) = coordinates.tolist()
         return cls((math.cos(angle), math.sin(angle)))
 
-    def embedding(self) -> np.ndarray:
-        return np.array(self.direction)
-
     @classmethod
     def completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         return on_circle(given, "direction")
@@ -142,7 +134,7 @@ def refuse_off_circle(task: Task, vector: Sequence[float]) -> None:
 
 
 def on_circle(given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The fields with the vector of that name, if it is given and has a direction, brought to length 1."""
+    """The fields, with the vector of that name scaled to length 1 where it is given and not zero."""
     vector = given.get(name, 0.0)
     length = float(np.linalg.norm(vector))
     scaled = {name: np.divide(vector, length)} if np.shape(vector) == (2,) and 0 < length < math.inf else {}
@@ -150,9 +142,9 @@ def on_circle(given: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def direction_space(directions: int | None = None) -> TaskSpace:
-    """All directions with four held-out arcs, or `directions` evenly spaced ones, the first along x.
+    """All directions, or n = `directions` evenly spaced ones, the first along x; n = 2 is forward and backward.
 
-    Two directions are the forward and backward task of the literature.
+    Raises `FamilyError` unless n is None or from 2 to 3600.
     """
     if directions is not None:
         return _finite_directions(directions)
@@ -187,7 +179,7 @@ def _finite_directions(n: int) -> TaskSpace:
 # ------------------------------------------------------------------------------------------ points in a disk
 @dataclass(frozen=True)
 class DiskGoalTask(Task):
-    """Bring something to `goal` (x, y) [m], a point of a disk around the origin."""
+    """Reach `goal` (x, y) [m], a point of a disk around the origin."""
 
     chart: ClassVar[str] = "(r² [m²], angle [rad])"
     goal: tuple[float, float] = quantity("m", size=2)
@@ -201,20 +193,19 @@ class DiskGoalTask(Task):
         radius = math.sqrt(squared_radius)
         return cls((radius * math.cos(angle), radius * math.sin(angle)))
 
-    def embedding(self) -> np.ndarray:
-        return np.array(self.goal)
-
 
 def disk_space(radius: float, reach: float | None = None, no_ring: str = "") -> TaskSpace:
-    """Goals uniform in the disk of `radius` [m], with four held-out sectors and a ring around it up to `reach` [m].
+    """Goals uniform in the disk of `radius` [m]; those in the ring around it, up to `reach` [m], are out of range.
 
-    reach: None, or too close to the radius, for no ring; `no_ring` then says why there is none.
+    There is no ring if `reach` is None or less than a gap above the radius; then `no_ring` says why.
+
+    Raises `FamilyError` unless the radius is positive and finite.
     """
     if not 0 < radius < math.inf:
         raise FamilyError(f"radius = {radius}: expected a positive number of meters")
     gap, start = GOAL_GAP * radius, SECTOR_START * radius
     disk = times((0.0, radius**2), whole_circle())
-    margin = math.asin(gap / start)  # a ray at this angle stays `gap` away from all that is outside `start`
+    margin = math.asin(gap / start)  # a ray at this angle to a sector is at least `gap` away from it, outside `start`
     sectors = union(_held_out_arcs(margin), _validation_arcs(margin))
     grown = times(((start - gap) ** 2, radius**2), sectors)
     regions: dict[str, Region] = {
@@ -232,30 +223,19 @@ def disk_space(radius: float, reach: float | None = None, no_ring: str = "") -> 
 
 # ------------------------------------------------------------------------------------------------- cells
 def held_out_cells(whole: Boxes) -> Boxes:
-    """Four cells of a 4 × 4 grid over the one rectangle, one in each row and column."""
+    """Four cells of a 4 × 4 grid over the single rectangle `whole`, one in each row and column."""
     corners, cell = _cells(whole, HELD_OUT_CELLS)
     return Boxes(corners, corners + cell)
 
 
 def validation_cells(whole: Boxes) -> Boxes:
-    """The middle of four other cells, half as wide."""
+    """The middle half, in each direction, of four other cells."""
     corners, cell = _cells(whole, VALIDATION_CELLS)
     return Boxes(corners + cell / 4, corners + 3 * cell / 4)
 
 
 def _cells(whole: Boxes, cells: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Low corners (4, 2) of cells of a 4 × 4 grid over the one rectangle, and the size of a cell (2,)."""
+    """Low corners (4, 2) of cells of a 4 × 4 grid over the rectangle, and the size of a cell (2,)."""
     (low,), (high,) = whole.low, whole.high
     size = (high - low) / 4
     return low + np.array(cells) * size, size
-
-
-# ------------------------------------------------------------------------------------------------ markers
-def arrow_above(
-    position: Iterable[float], height: float, direction: Sequence[float], length: float, radius: float, label: str
-) -> Arrow:
-    """A level arrow of `length` [m] along the unit vector `direction`, `height` [m] above the `position` (3,) [m]."""
-    x, y, z = (float(coordinate) for coordinate in position)
-    dx, dy = direction
-    start, end = (x, y, z + height), (x + length * dx, y + length * dy, z + height)
-    return Arrow(start, end, radius=radius, rgba=GREEN, label=label)

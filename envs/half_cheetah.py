@@ -13,31 +13,28 @@ simulation steps of 0.01 s, dt = 0.05 s).
 | 10 | pitch rate of the torso (rooty) | rad/s |
 | 11-16 | angular velocities of back thigh, shin, foot, front thigh, shin, foot | rad/s |
 
-The position along x is hidden, as in v5: in a velocity task it would show how far the robot has come.
+The position along x is left out of the observation, as in v5.
 
 | | |
 |---|---|
 | action (6,) | motor commands of back thigh, shin, foot, front thigh, shin, foot, clipped to [-1, 1] |
 | v | (x after - x before) / dt [m/s] |
-| HalfCheetahVel reward | -abs(v - v*) - 0.05 ‖a‖², v* in [0, 2] m/s hidden |
-| HalfCheetahDir reward | d v - 0.05 ‖a‖², d = +1 (forward) or -1 (backward) hidden |
-| HalfCheetahParams reward | v - 0.05 ‖a‖², the robot's dynamics hidden |
+| HalfCheetahVel reward | -abs(v - v*) - 0.05 ‖a‖², with a hidden v* in [0, 2] m/s |
+| HalfCheetahDir reward | d v - 0.05 ‖a‖², with a hidden d = +1 (forward) or -1 (backward) |
+| HalfCheetahParams reward | v - 0.05 ‖a‖², with hidden dynamics of the robot |
 | start | positions plus U(-0.1, 0.1), velocities plus 0.1 N(0, 1) |
 | end | never; 200 steps |
 
-Splits of HalfCheetahVel on a range of width w: four held-out intervals of width w/16 centred at 1/8, 3/8, 5/8
-and 7/8 of it; training keeps w/100 away from them. Out of range reaches from w/100 to w/2 above the range.
-`iid` is the whole range. HalfCheetahDir has only two tasks, hence no other split than `train`, which is also
-`iid`.
+Splits of HalfCheetahVel: see `envs.velocity`. HalfCheetahDir has only two tasks, hence no split but `train` and `iid`,
+which are the same.
 
 HalfCheetahParams hides four multipliers, each 2^U(-1, 1): of the mass and inertia of all bodies, of the damping
-of all joints, of the friction of all geoms and of the gear (the strength) of all motors. Held out are
-combinations of mass and gear: four cells of a 4 × 4 grid over their exponents, one in each row and column; out
-of range are masses or gears from 2^1.04 to 2^1.25 or the inverse; training keeps 0.04 away from both
-(`envs.dynamics.multiplier_space`). `iid` is the whole cube.
+of all joints, of the friction of all geoms and of the gear (the strength) of all motors. Combinations of mass and gear
+are held out: four cells of a 4 × 4 grid over their exponents, one in each row and column. Masses or gears from 2^1.04
+to 2^1.25, or the inverse, are out of range. The gap to training exponents is 0.04 (`envs.dynamics.multiplier_space`).
 
-Elsewhere. Finn et al. (MAML, 2017) draw v* from [0, 2] at dt = 0.01 s (frame skip 1); ProMP, PEARL and
-VariBAD draw from [0, 3] (`velocity_range=(0, 3)`). The control cost is 0.05 in all of them, and 0.1 in
+Differences from other code. Finn et al. (MAML, 2017) draw v* from [0, 2] at dt = 0.01 s (frame skip 1); ProMP,
+PEARL and VariBAD draw from [0, 3] (`velocity_range=(0, 3)`). The control cost is 0.05 in all of them, and 0.1 in
 Gymnasium's own task.
 """
 
@@ -49,9 +46,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
-from envs.family import Arrays, Family, Marker, Sphere, State, span
+from envs.family import GHOST, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
 from envs.robots import Camera, Robot, UniformNormalNoise
-from envs.sagittal import arrow_above, measure, text_beside
+from envs.sagittal import measure, text_beside
 from envs.tasks import (
     HELD_OUT,
     IID,
@@ -66,7 +63,6 @@ from envs.tasks import (
 from envs.velocity import VelocityTask, velocity_space
 
 CONTROL_COST = 0.05
-_GHOST = (0.1, 0.7, 0.2, 0.6)
 
 
 def robot() -> Robot:
@@ -85,22 +81,20 @@ def observe(state: State) -> np.ndarray:
     return np.concatenate([state.qpos[..., 1:], state.qvel], axis=-1)
 
 
-def control_reward(action: np.ndarray) -> np.ndarray:
-    """-0.05 ‖a‖², (…,)."""
-    return -CONTROL_COST * np.square(action).sum(axis=-1)
-
-
 # ----------------------------------------------------------------------------------------- velocity tasks
 def velocity_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
     """-|v - v*| and the control cost."""
-    return {"velocity": -np.abs(measured["x_velocity"] - task["velocity"]), "control": control_reward(action)}
+    return {
+        "velocity": -np.abs(measured["x_velocity"] - task["velocity"]),
+        "control": control_reward(action, CONTROL_COST),
+    }
 
 
 def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
-    """An arrow above the robot, 0.5 m for each metre per second, and a ball that keeps the target speed."""
+    """An arrow above the robot, 0.5 m long per m/s, and a ball that moves at the target velocity."""
     assert isinstance(task, VelocityTask)
-    pace = Sphere((task.velocity * time, 0.0, 0.15), radius=0.15, rgba=_GHOST)
-    return [arrow_above(state, 1.35, 0.5 * task.velocity, task.label), pace]
+    pace = Sphere((task.velocity * time, 0.0, 0.15), radius=0.15, rgba=GHOST)
+    return [arrow_above((state.qpos[0], 0.0, 0.0), 1.35, (1.0, 0.0), 0.5 * task.velocity, 0.05, task.label), pace]
 
 
 def velocity(velocity_range: Sequence[float] = (0.0, 2.0)) -> Family:
@@ -140,13 +134,13 @@ def direction_space() -> TaskSpace:
 
 def direction_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
     """d v and the control cost."""
-    return {"direction": task["direction"] * measured["x_velocity"], "control": control_reward(action)}
+    return {"direction": task["direction"] * measured["x_velocity"], "control": control_reward(action, CONTROL_COST)}
 
 
 def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot that points where to run."""
     assert isinstance(task, DirectionTask)
-    return [arrow_above(state, 1.35, 0.8 * task.direction, task.label)]
+    return [arrow_above((state.qpos[0], 0.0, 0.0), 1.35, (1.0, 0.0), 0.8 * task.direction, 0.05, task.label)]
 
 
 def direction() -> Family:
@@ -166,10 +160,9 @@ def direction() -> Family:
 # ---------------------------------------------------------------------------------------- hidden dynamics
 @dataclass(frozen=True)
 class ParamsTask(DynamicsTask):
-    """Run forward with a body that is heavier, stiffer, more sticky or stronger than it was built.
+    """Run forward with hidden multipliers of the robot's dynamics.
 
-    mass: of all bodies, with their inertia. damping: of all joints. friction: of all geoms. gear: of all
-    motors.
+    mass: of all bodies, with their inertia. damping: of all joints. friction: of all geoms. gear: of all motors.
     """
 
     mass: float = multiplier(base=2.0)
@@ -189,11 +182,11 @@ DYNAMICS = (
 
 def params_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
     """v and the control cost."""
-    return {"forward": measured["x_velocity"], "control": control_reward(action)}
+    return {"forward": measured["x_velocity"], "control": control_reward(action, CONTROL_COST)}
 
 
 def params_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
-    """The multipliers above the robot, one a line."""
+    """The multipliers beside the robot, one in each line."""
     assert isinstance(task, ParamsTask)
     return text_beside(state, -0.5, 1.05, task.summary())
 

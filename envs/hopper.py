@@ -13,29 +13,29 @@ simulation steps of 0.002 s, dt = 0.008 s).
 | 7 | pitch rate of the torso (rooty) | rad/s |
 | 8-10 | angular velocities of thigh, leg, foot | rad/s |
 
-The position along x is hidden, and velocities are cut off at ±10, as in v5.
+As in v5, the position along x is left out and velocities are clipped to ±10.
 
 | | |
 |---|---|
 | action (3,) | motor commands of thigh, leg, foot, clipped to [-1, 1] |
 | v | (x after - x before) / dt [m/s] |
 | healthy | height above 0.7 m, pitch in (-0.2, 0.2) rad and all other numbers of the state but x in (-100, 100) |
-| HopperParams reward | v + 1 · healthy - 0.001 ‖a‖², the robot's dynamics hidden |
+| HopperParams reward | v + 1 · healthy - 0.001 ‖a‖², with hidden dynamics of the robot |
 | start | positions plus U(-0.005, 0.005), velocities plus U(-0.005, 0.005) |
 | end | not healthy; 200 steps (1.6 s) |
 
-Standing still earns the bonus of 1 at each step and falling ends the earning, so that falling does not pay.
+Standing still earns 1 in each step, and falling ends the episode, so that falling never pays.
 
-HopperParams multiplies independently, as the `rand_param_envs` of the literature do: the mass of each of the 4
-bodies, the inertia of each (all axes alike: only that across the plane acts) and the friction of each of the 5
-geoms, floor included, by 1.5^U(-3, 3); the damping of each of the 3 driven joints by 1.3^U(-3, 3). That makes
-16 multipliers. A contact takes the larger friction of its two geoms. Held out are combinations of the torso's
-mass and inertia: four cells of a 4 × 4 grid over their exponents, one in each row and column; out of range are
-torsos with one of the two exponents between 3.12 and 3.75 or the negative; training keeps 0.12 away from both
-(`envs.dynamics.multiplier_space`). `iid` is the whole cube.
+HopperParams has 16 independent multipliers, as in `rand_param_envs`: 1.5^U(-3, 3) for the mass of each of the 4 bodies,
+the inertia of each and the friction of each of the 5 geoms (floor included), and 1.3^U(-3, 3) for the damping of each
+of the 3 driven joints. A contact takes the larger friction of its two geoms.
 
-Elsewhere. There each axis of an inertia and each kind of friction has a multiplier of its own, of which one per
-body or geom acts.
+Combinations of the torso's mass and inertia are held out: four cells of a 4 × 4 grid over their exponents, one in each
+row and column. Torsos with one of these exponents in ±[3.12, 3.75] are out of range. The gap to training exponents is
+0.12 (`envs.dynamics.multiplier_space`).
+
+Differences from other code. In `rand_param_envs` each axis of an inertia and each kind of friction has a multiplier of
+its own; in the plane only one of them per body or geom has an effect.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ from envs.family import Family, State
 from envs.robots import Robot
 
 HEALTHY_HEIGHT = 0.7  # [m] at least
-HEALTHY_PITCH = 0.2  # [rad] either way
-HEALTHY_STATE = 100.0  # either way, for all other numbers of the state
+HEALTHY_PITCH = 0.2  # [rad] at most, in absolute value
+HEALTHY_STATE = 100.0  # at most, in absolute value, for all other numbers of the state
 
 BODIES = ("torso", "thigh", "leg", "foot")
 GEOMS = ("floor", *(f"{body}_geom" for body in BODIES))
@@ -65,7 +65,7 @@ def robot() -> Robot:
 
 # ------------------------------------------------------------------------------------------- measurements
 def healthy(state: State) -> np.ndarray:
-    """Whether the torso is high enough and upright, and nothing moves too fast, (…,)."""
+    """Whether height, pitch and all other numbers of the state are in their healthy ranges, (…,)."""
     height, pitch = state.qpos[..., 1], state.qpos[..., 2]
     others = np.concatenate([state.qpos[..., 2:], state.qvel], axis=-1)
     calm = (np.abs(others) < HEALTHY_STATE).all(axis=-1)
@@ -75,7 +75,7 @@ def healthy(state: State) -> np.ndarray:
 # ---------------------------------------------------------------------------------------- hidden dynamics
 @dataclass(frozen=True)
 class ParamsTask(DynamicsTask):
-    """Hop forward with limbs of other mass, inertia, friction and damping, in the order of the model."""
+    """Hop forward with hidden multipliers, one for each body, geom or joint in the order of the model."""
 
     mass: tuple[float, ...] = multiplier(base=1.5, size=len(BODIES))
     inertia: tuple[float, ...] = multiplier(base=1.5, size=len(BODIES))

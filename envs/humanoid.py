@@ -14,27 +14,25 @@ simulation steps of 0.003 s, dt = 0.015 s).
 | 25-27 | angular velocity of the torso (x, y, z) | rad/s |
 | 28-44 | angular velocities of the joints, in the order of 5-21 | rad/s |
 
-These are the first 45 numbers of v5's 348: inertias, body velocities, motor and contact forces are left out, for
-they follow from the state or are not kinematic.
+These are the first 45 numbers of v5's 348. Inertias, body velocities, motor and contact forces are left out.
 
 | | |
 |---|---|
 | action (17,) | motors of the abdomen y, z, x, then as 8-21; clipped to [-1, 1], stretched to ±0.4 (v5 gets 0.4 a) |
 | v | displacement of the whole body's centre of mass (x, y) / dt [m/s] |
-| reward | 1.25 d·v + 5 - 0.1 ‖a‖², d a unit vector hidden |
+| reward | 1.25 d·v + 5 - 0.1 ‖a‖², with a hidden unit vector d |
 | start | positions and velocities plus U(-0.01, 0.01) |
 | end | when the torso leaves 1 < z < 2 m or the state is not finite; 200 steps |
 
-The 5 is for surviving and, as in v5, not paid in the step that ends the episode. `a` is in [-1, 1]; v5 charges
-0.1 ‖0.4 a‖², which is `control_cost=0.016`.
+The constant 5 rewards survival. As in v5, the step that ends the episode does not get it. `a` is in [-1, 1]; v5's cost
+0.1 ‖0.4 a‖² is `control_cost=0.016`.
 
-Splits: four held-out arcs of 22.5°, see `envs.goals_2d`; training keeps a chord of 0.05 (2.9°) away; there is no out
-of range. `directions=n` is a finite set of n, without other splits than `train`, which is also `iid`.
+Splits: those of AntDir (`envs.goals_2d`).
 
-Elsewhere. The other suites divide the centre of mass's displacement by the timestep instead of dt and weigh it
-with 0.25: 1.25 times the true speed, as here, but only as long as the frame skip is 5. They charge contact costs,
-which were 0 wherever MuJoCo 2 did not compute the forces; here there are none. v5's own x_velocity is taken from
-body positions that the integrator's last intermediate stage left behind; here they are those after dt.
+Differences from other code. Other suites divide the displacement of the centre of mass by the timestep instead of dt
+and multiply it by 0.25, which is 1.25 times the velocity for a frame skip of 5. They charge contact costs, which are 0
+in versions of MuJoCo 2 that do not compute the forces; here there are none. v5 computes x_velocity from body positions
+of the integrator's last intermediate stage; here it is the displacement over exactly dt.
 """
 
 from __future__ import annotations
@@ -43,13 +41,13 @@ from functools import partial
 
 import numpy as np
 
-from envs.family import Arrays, Family, Marker, State
-from envs.goals_2d import DirectionTask, arrow_above, direction_space
+from envs.family import Arrays, Family, Marker, State, arrow_above, control_reward
+from envs.goals_2d import DirectionTask, direction_space
 from envs.robots import Camera, Robot, UniformNoise
 from envs.tasks import Task
 
 HEALTHY_HEIGHT = (1.0, 2.0)  # [m]
-WHOLE_BODY = 0  # the world's subtree: everything that has a mass
+WHOLE_BODY = 0  # index of the world, whose subtree is the whole robot
 
 
 def robot() -> Robot:
@@ -77,18 +75,13 @@ def healthy(state: State) -> np.ndarray:
     return finite & (low < height) & (height < high)
 
 
-def unhealthy(state: State) -> np.ndarray:
-    """The end of an episode, (…,)."""
-    return ~healthy(state)
-
-
 def centre_of_mass(state: State) -> np.ndarray:
     """The whole body's centre of mass (x, y) [m], (…, 2)."""
     return state.fields["subtree_com"][..., WHOLE_BODY, :2]
 
 
 def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
-    """Of the centre of mass, `position` after the action [m] and mean `velocity` [m/s]; whether `healthy`."""
+    """`position` (…, 2) after the action [m] and mean `velocity` (…, 2) [m/s] of the centre of mass; `healthy` (…,)."""
     position = centre_of_mass(after)
     return {
         "position": position,
@@ -101,11 +94,11 @@ def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
 def direction_reward(
     measured: Arrays, action: np.ndarray, task: Arrays, *, forward: float, survive: float, control_cost: float
 ) -> dict[str, np.ndarray]:
-    """1.25 d·v, survival and the control cost."""
+    """forward · d·v, survival and the control cost."""
     return {
         "direction": forward * (task["direction"] * measured["velocity"]).sum(axis=-1),
         "survive": survive * measured["healthy"],
-        "control": -control_cost * np.square(action).sum(axis=-1),
+        "control": control_reward(action, control_cost),
     }
 
 
@@ -118,10 +111,7 @@ def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
 def direction(
     directions: int | None = None, forward: float = 1.25, survive: float = 5.0, control_cost: float = 0.1
 ) -> Family:
-    """HumanoidDir: walk in a hidden direction.
-
-    It is any one, or one of so many `directions`.
-    """
+    """HumanoidDir: walk in a hidden direction, any one (`directions=None`) or one of n evenly spaced ones."""
     return Family(
         name="HumanoidDir",
         robot=robot(),
@@ -130,6 +120,6 @@ def direction(
         measure=measure,
         reward=partial(direction_reward, forward=forward, survive=survive, control_cost=control_cost),
         markers=direction_markers,
-        terminated=unhealthy,
+        terminated=lambda state: ~healthy(state),
         aim="walk in a hidden direction",
     )

@@ -1,4 +1,4 @@
-"""The parameters of a family, checked against the signature of the function that builds it."""
+"""Check of a family's parameters against the signature of the function that builds it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _EXPECTED = {
     "sequence_str": "a list",
     "string_type": "a text",
 }
-"""pydantic's kinds of error -> what is expected, where that can be said in fewer words."""
+"""pydantic's kind of error -> what was expected, in fewer words than pydantic's."""
 
 
 def check(name: str, function: Callable[..., Any], parameters: Mapping[str, Any]) -> None:
-    """Raise `FamilyError` for a parameter that the function does not have, or a value that its annotation excludes.
+    """Raise `FamilyError` for a parameter that the function does not have, or a value of another type.
 
-    Nothing is converted: a text is no number, and only true and false are yes and no. Numbers must be finite.
+    Nothing is converted: "1" is not a number and 1 is not true. Numbers must be finite.
     """
     known = inspect.signature(function).parameters
     for parameter in parameters:
@@ -44,7 +44,7 @@ def check(name: str, function: Callable[..., Any], parameters: Mapping[str, Any]
 
 
 def _mismatch(hint: Any, value: Any) -> str | None:
-    """What was expected of a value that is not of the type `hint`; None if it is."""
+    """What was expected instead of the value; None if it is of the type `hint`."""
     plain = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
     try:
         TypeAdapter(hint, config=_STRICT).validate_python(plain)

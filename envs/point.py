@@ -1,33 +1,29 @@
 """PointNav and PointNavSparse: a point in the plane that looks for a hidden goal.
 
-The point is kinematic: it moves by its action and nothing else. A whole meta-learning run takes minutes.
+The point is kinematic: its velocity is the action. A whole meta-learning run takes minutes.
 
 | | |
 |---|---|
 | action (2,) | velocity (x, y) [m/s], clipped to [-1, 1]; dt = 0.1 s, so s' = s + 0.1 clip(a) |
 | observation (2,) | position (x, y) [m] |
-| PointNav task | `goal`: a point of the square [-0.5, 0.5]² [m], hidden |
+| PointNav task | `goal` g, hidden: a point of the square [-0.5, 0.5]² [m] |
 | PointNav reward | -‖s' - g‖₂ [m], with the position s' after the action |
-| PointNavSparse task | `goal`: a point of the unit half circle, angle in [0, π], hidden |
-| PointNavSparse reward | 1 - ‖s' - g‖₂ where that distance is below 0.2 m, else 0; with `dense=True` as PointNav's |
+| PointNavSparse task | `goal` g, hidden: a point of the unit half circle, angle in [0, π] |
+| PointNavSparse reward | 1 - ‖s' - g‖₂ within 0.2 m of the goal, else 0; with `dense=True` that of PointNav |
 | start | the origin, without noise |
 | end | never; 100 steps |
 
-Splits of PointNav. Four of the sixteen cells of a 4 × 4 grid over the square are held out, one in each row and column,
-and training keeps 0.02 m away from them. Out of range is the square ring whose half width goes from 0.52 to
-0.75 m. `iid` is the whole square.
+Splits of PointNav. Four cells of a 4 × 4 grid over the square are held out, one in each row and column. The gap to
+training goals is 0.02 m. The frame around the square from a half width of 0.52 m to one of 0.75 m is out of range.
 
-Splits of PointNavSparse. Four held-out arcs of π/16 are centred at 1/8, 3/8, 5/8 and 7/8 of the half circle;
-training keeps 0.05 m away from them. Out of range are the arcs that go on from 0.05 m behind either end by up to
-π/4. `iid` is the whole half circle. The sparse reward is 0 almost everywhere at first: training with the dense one
-and testing with the sparse one is how it is commonly used.
+Splits of PointNavSparse. Four arcs of π/16 are held out, centred at 1/8, 3/8, 5/8 and 7/8 of the half circle. The gap
+to training goals is 0.05 m. The arcs of up to π/4 beyond both ends are out of range. An untrained policy gets a sparse
+reward of 0 almost always, so that one commonly trains with the dense reward and tests with the sparse one.
 
-Source: Finn, Abbeel, Levine, "Model-agnostic meta-learning for fast adaptation of deep networks", 2017,
-section 5.3. There the reward is the negative squared distance and an episode ends within 0.01 m of the
-goal; here it is the distance, as in later suites, and episodes do not end. The sparse task is that of Rakelly et
-al., "Efficient off-policy meta-reinforcement learning via probabilistic context variables" (PEARL), 2019.
-Elsewhere one finds a point whose episode ends near the origin rather than near the goal, and one that observes
-its distance from the goal.
+Source: Finn, Abbeel, Levine, "Model-agnostic meta-learning for fast adaptation of deep networks", 2017, section 5.3.
+There the reward is the negative squared distance, and an episode ends within 0.01 m of the goal. Here it is the
+negative distance, as in later suites, and episodes do not end. The sparse task is that of Rakelly et al., "Efficient
+off-policy meta-reinforcement learning via probabilistic context variables" (PEARL), 2019.
 """
 
 from __future__ import annotations
@@ -41,7 +37,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from envs.errors import FamilyError
-from envs.family import Arrays, Family, Sphere, State
+from envs.family import RED, Arrays, Family, Sphere, State
 from envs.goals_2d import angle_of, arcs, chord_angle, held_out_cells, on_circle, refuse_off_circle, validation_cells
 from envs.robots import Camera, Robot
 from envs.tasks import (
@@ -60,16 +56,16 @@ from envs.tasks import (
     union,
 )
 
-HALF_WIDTH = 0.5  # [m] of the square that training goals lie in
-REACH = 0.75  # [m] half width of the square that out-of-range goals lie in
+HALF_WIDTH = 0.5  # [m] of the square of training goals
+REACH = 0.75  # [m] half width of the frame of out-of-range goals
 GAP = 0.02  # [m] between training goals and all others
 
-GOAL_RADIUS = 0.2  # [m] around a sparse goal where there is a reward
-ARC_CENTRES = math.pi * np.array([1, 3, 5, 7]) / 8  # [rad] of the half circle's held-out arcs
+GOAL_RADIUS = 0.2  # [m] around a goal within which the sparse reward is not 0
+ARC_CENTRES = math.pi * np.array([1, 3, 5, 7]) / 8  # [rad] of the held-out arcs
 ARC_WIDTH = math.pi / 16  # [rad]
 VALIDATION_ARC_CENTRES = math.pi * np.array([1, 2, 3]) / 4  # [rad]
 VALIDATION_ARC_WIDTH = math.pi / 32  # [rad]
-ARC_REACH = math.pi / 4  # [rad] of the out-of-range arcs behind either end
+ARC_REACH = math.pi / 4  # [rad] length of the out-of-range arcs, with the gap
 ARC_GAP = 0.05  # [m]
 
 OVER_THE_SQUARE = Camera(distance=2.4, elevation=-90.0)
@@ -126,7 +122,7 @@ class GoalTask(Task):
 
 
 def goal_space() -> TaskSpace:
-    """Goals in the square, with held-out cells and a ring around it."""
+    """Goals in the square, with the splits above."""
     whole = square(HALF_WIDTH)
     return held_out_space(
         GoalTask,
@@ -162,16 +158,13 @@ class CircleGoalTask(Task):
         (angle,) = coordinates.tolist()
         return cls((math.cos(angle), math.sin(angle)))
 
-    def embedding(self) -> np.ndarray:
-        return np.array(self.goal)
-
     @classmethod
     def completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
         return on_circle(given, "goal")
 
 
 def half_circle_space() -> TaskSpace:
-    """Goals on the upper unit half circle, with held-out arcs and arcs behind its ends."""
+    """Goals on the upper unit half circle, with the splits above."""
     whole, margin = arcs(np.array([0.0]), np.array([math.pi])), chord_angle(ARC_GAP)
     held_out = arcs(ARC_CENTRES - ARC_WIDTH / 2, ARC_CENTRES + ARC_WIDTH / 2)
     half = VALIDATION_ARC_WIDTH / 2
@@ -204,7 +197,7 @@ def sparse_reward(
 def goal_markers(state: State, time: float, task: Task) -> list[Sphere]:
     """A red ball at the goal."""
     assert isinstance(task, GoalTask)
-    return [Sphere((*task.goal, 0.0), radius=0.04, rgba=(0.9, 0.1, 0.1, 1.0))]
+    return [Sphere((*task.goal, 0.0), radius=0.04, rgba=RED)]
 
 
 def navigation() -> Family:
@@ -224,13 +217,15 @@ def navigation() -> Family:
 def sparse_markers(state: State, time: float, task: Task) -> list[Sphere]:
     """A red ball at the goal."""
     assert isinstance(task, CircleGoalTask)
-    return [Sphere((*task.goal, 0.0), radius=0.06, rgba=(0.9, 0.1, 0.1, 1.0))]
+    return [Sphere((*task.goal, 0.0), radius=0.06, rgba=RED)]
 
 
 def sparse_navigation(dense: bool = False, radius: float = GOAL_RADIUS) -> Family:
-    """PointNavSparse: find a hidden place on a half circle of radius 1 m, which is felt within `radius` [m] of it.
+    """PointNavSparse: find a hidden place on a half circle of radius 1 m; the reward is 0 beyond `radius` [m] of it.
 
-    With `dense`, the reward is the distance everywhere.
+    dense: use PointNav's reward instead.
+
+    Raises `FamilyError` unless `radius` is in (0, 1].
     """
     if not 0 < radius <= 1:
         raise FamilyError(f"radius = {radius}: expected a number of meters in (0, 1]")
@@ -243,5 +238,5 @@ def sparse_navigation(dense: bool = False, radius: float = GOAL_RADIUS) -> Famil
         measure=measure,
         reward=reward,
         markers=sparse_markers,
-        aim=f"find a hidden place on a half circle of radius 1 m, which is felt within {radius:g} m of it",
+        aim=f"find a hidden place on a half circle of radius 1 m, rewarded within {radius:g} m of it",
     )

@@ -6,31 +6,30 @@ dt = 0.05 s).
 | num | observation (20,) | unit |
 |---|---|---|
 | 0-6 | angles of shoulder pan, shoulder lift, upper arm roll, elbow flex, forearm roll, wrist flex, wrist roll | rad |
-| 7-13 | angular velocities of them | rad/s |
+| 7-13 | angular velocities of these joints | rad/s |
 | 14-16 | position of the wrist that carries the fingertips (x, y, z) | m |
 | 17-19 | position of the puck (x, y, z) | m |
 
-v5's observation without its last three numbers, the goal.
+This is v5's observation without its last three numbers, the goal.
 
 | | |
 |---|---|
-| action (7,) | motors of the joints above, clipped to [-1, 1], stretched to the motors' range ±2 (v5 gets 2 a) |
-| task | `goal`: a place of the puck, x in [0.25, 0.45] m, y in [-0.05, 0.15] m, hidden |
-| reward | -‖puck - g‖₂ - 0.5 ‖tip - puck‖₂ - 0.1 ‖a‖², after the action [m]; the first distance is in the plane |
+| action (7,) | motors of the joints above, clipped to [-1, 1], scaled to ±2 (v5 gets 2 a) |
+| task | `goal` g, hidden: a place for the puck, x in [0.25, 0.45] m, y in [-0.05, 0.15] m |
+| reward | -‖puck - g‖₂ - 0.5 ‖tip - puck‖₂ - 0.1 ‖a‖², after the action [m]; the first distance is in (x, y) |
 | start of the puck | x in [0.25, 0.65], y in [-0.35, -0.05] m, at least 0.17 m away from (0.45, -0.05) |
 | start of the arm | angles 0, angular velocities U(-0.005, 0.005) |
 | end | never; 100 steps |
 
-Goals lie beyond the puck as seen from the arm, at most 0.88 m from it, where it can still push. v5's only goal is
-(0.45, -0.05), a corner of ours. The model's own goal body plays no part in the simulation; it is moved to the goal
-in pictures.
-`a` is in [-1, 1]; v5 charges 0.1 ‖2 a‖², which is `control_cost=0.4`.
+Seen from the arm, goals lie behind the puck, at most 0.88 m from the arm, where it can still push. v5's only goal is
+(0.45, -0.05), a corner of this rectangle. The model's own goal body does not act in the simulation; in pictures it is
+moved to the goal. `a` is in [-1, 1]; v5's cost 0.1 ‖2 a‖² is `control_cost=0.4`.
 
-Splits: four of the sixteen cells of a 4 × 4 grid are held out, one in each row and column; training keeps 0.005 m
-away from them. Out of range is the frame from 0.005 to 0.05 m around the rectangle. `iid` is the whole rectangle.
+Splits: four cells of a 4 × 4 grid over the rectangle are held out, one in each row and column. The gap to training
+goals is 0.005 m. The frame from 0.005 to 0.05 m around the rectangle is out of range.
 
-Elsewhere. v5 measures the puck's distance from the goal between two bodies 0.048 m apart in height, so that it
-never vanishes, and reads all positions one simulation step (0.01 s) late; here they are those after dt.
+Differences from other code. v5 measures the puck's distance from the goal between two bodies 0.048 m apart in height,
+so that it is never 0, and reads all positions one simulation step (0.01 s) late; here they are those after dt.
 """
 
 from __future__ import annotations
@@ -42,23 +41,23 @@ from functools import partial
 import numpy as np
 
 from envs.errors import FamilyError
-from envs.family import Arrays, Family, Marker, State, span
+from envs.family import Arrays, Family, Marker, State, control_reward, span
 from envs.goals_2d import held_out_cells, validation_cells
 from envs.robots import Camera, Robot, body_ids
 from envs.tasks import Boxes, Task, TaskSpace, held_out_space, quantity
 
-JOINTS = 7  # of the arm; then come the slides of the puck (y, x) and of the model's goal (y, x)
-ORIGIN = np.array([0.45, -0.05])  # [m] where puck and goal are when their slides are at 0
+JOINTS = 7  # of the arm; qpos goes on with the slides of the puck (y, x) and of the model's goal (y, x)
+ORIGIN = np.array([0.45, -0.05])  # [m] place of puck and goal with their slides at 0
 GAP = 0.005  # [m] between training goals and all others
-REACH = 0.05  # [m] around the rectangle, for out-of-range goals
+REACH = 0.05  # [m] width of the frame of out-of-range goals
 
 
 @dataclass(frozen=True)
 class PusherNoise:
-    """The start of Pusher-v5: the puck somewhere away from its origin, and small velocities of the arm."""
+    """The start noise of Pusher-v5: a random place of the puck and small velocities of the arm."""
 
     def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
-        """What n simulations add to their positions (n, nq), drawn first, and velocities (n, nv)."""
+        """Noise of the positions (n, nq), drawn first, and of the velocities (n, nv)."""
         positions = np.zeros((n, nq))
         positions[:, JOINTS : JOINTS + 2] = _puck_slides(rng, n)
         velocities = rng.uniform(-0.005, 0.005, size=(n, nv))
@@ -67,7 +66,7 @@ class PusherNoise:
 
 
 def _puck_slides(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Positions (y, x) relative to the origin, more than 0.17 m from it, by rejection, (n, 2)."""
+    """Positions (y, x) [m] relative to ORIGIN, (n, 2): uniform in a rectangle, more than 0.17 m away from ORIGIN."""
     slides = np.zeros((n, 2))
     near = np.arange(n)
     while near.size:
@@ -96,7 +95,7 @@ def observe(state: State, *, tip: int, puck: int) -> np.ndarray:
 
 
 def measure(before: State, after: State, dt: float, *, tip: int, puck: int) -> dict[str, np.ndarray]:
-    """Where `tip` and `puck` (x, y, z) are after the action [m], each (…, 3)."""
+    """Positions of `tip` and `puck` (x, y, z) after the action [m], each (…, 3)."""
     return {"tip": after.fields["xpos"][..., tip, :], "puck": after.fields["xpos"][..., puck, :]}
 
 
@@ -109,7 +108,7 @@ class PuckTask(Task):
 
 
 def goal_space(x_range: Sequence[float] = (0.25, 0.45), y_range: Sequence[float] = (-0.05, 0.15)) -> TaskSpace:
-    """Goals in a rectangle of the table [m], with held-out cells and a frame around it."""
+    """Goals in the rectangle `x_range` × `y_range` [m], with the splits above. Raises `FamilyError` if one is empty."""
     for name, bounds in (("x_range", x_range), ("y_range", y_range)):
         if len(bounds) != 2 or not -np.inf < bounds[0] < bounds[1] < np.inf:
             raise FamilyError(f"{name} = {bounds}: expected (low, high) in meters with low < high")
@@ -123,23 +122,23 @@ def goal_space(x_range: Sequence[float] = (0.25, 0.45), y_range: Sequence[float]
 def goal_reward(
     measured: Arrays, action: np.ndarray, task: Arrays, *, near_cost: float, control_cost: float
 ) -> dict[str, np.ndarray]:
-    """-‖puck - goal‖₂ in the plane, -0.5 ‖tip - puck‖₂, and the control cost."""
+    """-‖puck - goal‖₂ in (x, y), -near_cost ‖tip - puck‖₂, and the control cost."""
     tip, puck = measured["tip"], measured["puck"]
     return {
         "distance": -np.linalg.norm(puck[..., :2] - task["goal"], axis=-1),
         "near": -near_cost * np.linalg.norm(puck - tip, axis=-1),
-        "control": -control_cost * np.square(action).sum(axis=-1),
+        "control": control_reward(action, control_cost),
     }
 
 
 def place_goal(qpos: np.ndarray, task: Task) -> np.ndarray:
-    """The model's red disk is where its two slides (y, x) say."""
+    """Positions with the model's red disk, which has two slides (y, x), at the goal."""
     assert isinstance(task, PuckTask)
     return np.concatenate([qpos[: JOINTS + 2], (np.array(task.goal) - ORIGIN)[::-1]])
 
 
 def no_markers(state: State, time: float, task: Task) -> list[Marker]:
-    """The model's own red disk shows the goal."""
+    """No marker: the model's own red disk shows the goal."""
     return []
 
 

@@ -6,31 +6,29 @@ dt = 0.02 s).
 | num | observation (8,) | unit |
 |---|---|---|
 | 0-1 | cosines of the angles of shoulder and elbow | |
-| 2-3 | sines of them | |
+| 2-3 | sines of these angles | |
 | 4-5 | angular velocities of shoulder and elbow | rad/s |
 | 6-7 | position of the fingertip (x, y) | m |
 
-v5's observation without the target: its numbers 4-5 are dropped, and its last two, fingertip minus target, become
-the fingertip.
+This is v5's observation without the target: its numbers 4-5, the target, are left out, and its last two, fingertip
+minus target, are the fingertip.
 
 | | |
 |---|---|
 | action (2,) | motor commands of shoulder and elbow, clipped to [-1, 1] |
-| task | `goal`: uniform in the disk of 0.2 m around the shoulder, hidden |
-| reward | -‖tip - g‖₂ - 0.1 ‖a‖², with the fingertip after the action, in the plane [m] |
+| task | `goal` g, hidden: uniform in the disk of 0.2 m around the shoulder |
+| reward | -‖tip - g‖₂ - 0.1 ‖a‖², with the fingertip (x, y) after the action [m] |
 | start | angles U(-0.1, 0.1), angular velocities U(-0.005, 0.005) |
 | end | never; 50 steps |
 
-The model's own target body plays no part in the simulation; it is moved to the goal in pictures. With one
-simulation per generator the start consumes randomness as v5's does, which draws the target between angles and
-velocities: the same seed gives the same start.
+The model's own target body does not act in the simulation; in pictures it is moved to the goal. The same seed gives the
+same start as in v5, where a target is drawn between angles and velocities: this draw is repeated and thrown away.
 
-Splits: four held-out sectors of 22.5° from 1/3 of the radius outwards, see `envs.goals_2d`; training keeps 0.005 m
-away. There is no out of range, for the arm reaches 0.21 m; with a smaller `radius` it is the ring up to 0.2 m.
-`iid` is the whole disk.
+Splits: four held-out sectors of 22.5° from 1/3 of the radius outwards (`envs.goals_2d`), with a gap of 0.005 m. There
+is no out-of-range split, because the arm reaches only 0.21 m; with a smaller `radius` it is the ring up to 0.2 m.
 
-Elsewhere. v5 charges ‖a‖² in full (`control_cost=1`), and reads the fingertip where the integrator's last
-intermediate stage left it; here it is where it is after dt.
+Differences from other code. v5 charges ‖a‖² (`control_cost=1`), and reads the fingertip at the integrator's last
+intermediate stage; here it is the fingertip after dt.
 """
 
 from __future__ import annotations
@@ -41,21 +39,21 @@ from functools import partial
 import numpy as np
 
 from envs.errors import FamilyError
-from envs.family import Arrays, Family, Marker, Sphere, State
-from envs.goals_2d import RED, DiskGoalTask, disk_space
+from envs.family import RED, Arrays, Family, Marker, Sphere, State, control_reward
+from envs.goals_2d import DiskGoalTask, disk_space
 from envs.robots import Camera, Robot, body_ids
 from envs.tasks import Task
 
-RADIUS = 0.2  # [m] that goals may be away from the shoulder
-JOINTS = 2  # of the arm; the model's others are those of its target
+RADIUS = 0.2  # [m] largest distance of a goal from the shoulder
+JOINTS = 2  # of the arm; the other joints of the model are those of its target
 
 
 @dataclass(frozen=True)
 class ReacherNoise:
-    """The start of Reacher-v5, whose drawn target is thrown away."""
+    """The start noise of Reacher-v5, whose target is drawn and thrown away."""
 
     def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
-        """What n simulations add to their positions (n, nq) and velocities (n, nv), nothing to the target's."""
+        """Noise of the positions (n, nq), drawn first, and of the velocities (n, nv); 0 for the target."""
         positions = rng.uniform(-0.1, 0.1, size=(n, nq))
         _skip_targets(rng, n)
         velocities = rng.uniform(-0.005, 0.005, size=(n, nv))
@@ -64,7 +62,7 @@ class ReacherNoise:
 
 
 def _skip_targets(rng: np.random.Generator, n: int) -> None:
-    """Consume what drawing n targets in the disk by rejection from its square consumes."""
+    """Draw n targets in the disk, by rejection from its square, to advance the generator as v5 does."""
     missing = n
     while missing:
         targets = rng.uniform(-RADIUS, RADIUS, size=(missing, 2))
@@ -91,7 +89,7 @@ def observe(state: State, *, fingertip: int) -> np.ndarray:
 
 
 def measure(before: State, after: State, dt: float, *, fingertip: int) -> dict[str, np.ndarray]:
-    """Where the `fingertip` (x, y) is after the action [m], (…, 2)."""
+    """Position `fingertip` (x, y) after the action [m], (…, 2)."""
     return {"fingertip": after.fields["xpos"][..., fingertip, :2]}
 
 
@@ -100,12 +98,12 @@ def goal_reward(measured: Arrays, action: np.ndarray, task: Arrays, *, control_c
     """-‖fingertip - goal‖₂ and the control cost."""
     return {
         "distance": -np.linalg.norm(measured["fingertip"] - task["goal"], axis=-1),
-        "control": -control_cost * np.square(action).sum(axis=-1),
+        "control": control_reward(action, control_cost),
     }
 
 
 def place_goal(qpos: np.ndarray, task: Task) -> np.ndarray:
-    """The model's target is where its two slides say."""
+    """Positions with the model's target, which has two slides (x, y), at the goal."""
     assert isinstance(task, DiskGoalTask)
     return np.concatenate([qpos[:JOINTS], task.goal])
 
@@ -117,7 +115,10 @@ def goal_markers(state: State, time: float, task: Task) -> list[Marker]:
 
 
 def goal(radius: float = RADIUS, control_cost: float = 0.1) -> Family:
-    """ReacherGoal: bring the fingertip to a hidden goal in the disk of `radius` [m]."""
+    """ReacherGoal: bring the fingertip to a hidden goal in the disk of `radius` [m].
+
+    Raises `FamilyError` unless `radius` is in (0, 0.2].
+    """
     if not 0 < radius <= RADIUS:
         raise FamilyError(f"radius = {radius}: expected a number of meters in (0, {RADIUS}], what the arm reaches")
     (fingertip,) = body_ids(robot(), "fingertip")

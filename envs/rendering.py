@@ -1,4 +1,4 @@
-"""Pictures of one simulation with its goal marked, drawn in software in a few milliseconds."""
+"""Pictures of one simulation with its goal marked."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from envs.family import Arrow, Marker, Text
 from envs.robots import Camera
 
 DEVICE = "MUJOCO_EGL_DEVICE_ID"
-SIZE = 480  # [px] height and width; H.264 wants even numbers
-HEADLIGHT = (0.1, 0.4)  # MuJoCo's ambient and diffuse light at the camera
-BRIGHT = (0.4, 0.6)
+SIZE = 480  # [px] height and width; H.264 needs even numbers
+HEADLIGHT = (0.1, 0.4)  # MuJoCo's default ambient and diffuse light at the camera
+BRIGHT = (0.4, 0.6)  # the same, for models without lights or sky
 _COSTLY = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
 
 
 class Picture:
-    """An off-screen renderer of one model. It holds graphics memory until `close`."""
+    """An off-screen renderer of one model. It holds graphics memory until `close`.
+
+    Raises `RenderingError` if this machine cannot render.
+    """
 
     def __init__(self, model: mujoco.MjModel, camera: Camera) -> None:
         _light(model)
-        model.vis.quality.offsamples = 0  # no multisampling: ten times faster in software
+        model.vis.quality.offsamples = 0  # no multisampling, which makes software rendering ten times slower
         model.vis.global_.offwidth = model.vis.global_.offheight = SIZE
         self._renderer = _renderer(model)
         for flag in _COSTLY:
@@ -38,11 +41,11 @@ class Picture:
 
     @property
     def model(self) -> mujoco.MjModel:
-        """The model that is drawn; may be written to between pictures."""
+        """The model that is drawn. It may be changed between pictures."""
         return self._renderer.model
 
     def draw(self, data: mujoco.MjData, markers: Sequence[Marker]) -> np.ndarray:
-        """The picture (SIZE, SIZE, 3), uint8. Arrows have no label: it would cover short ones, and titles say it."""
+        """The picture (SIZE, SIZE, 3), uint8. Labels of arrows are left out: they would cover short arrows."""
         self._renderer.update_scene(data, self._camera)
         for marker in markers:
             add(self._renderer.scene, replace(marker, label="") if isinstance(marker, Arrow) else marker)
@@ -53,7 +56,7 @@ class Picture:
 
 
 def _light(model: mujoco.MjModel) -> None:
-    """Turn up the light at the camera where a model has no lights or no sky, and does not set that light itself."""
+    """Brighten the light at the camera if the model has no lights or no sky, and has MuJoCo's default there."""
     headlight = model.vis.headlight
     bare = model.nlight == 0 or mujoco.mjtTexture.mjTEXTURE_SKYBOX not in model.tex_type
     if bare and np.allclose([headlight.ambient[0], headlight.diffuse[0]], HEADLIGHT):
@@ -71,15 +74,15 @@ def _renderer(model: mujoco.MjModel) -> mujoco.Renderer:
 def _import_triton() -> None:
     """Import triton, which comes with the CUDA build of PyTorch, before Mesa's software renderer starts.
 
-    Both bring an LLVM. Imported after the first picture, triton ends the process by a segmentation fault.
+    Both contain LLVM, and importing triton after the first picture is a segmentation fault.
     """
     if importlib.util.find_spec("triton") is not None:
-        with contextlib.suppress(ImportError):  # one that cannot be imported does no harm later either
+        with contextlib.suppress(ImportError):  # then PyTorch cannot import it later either
             importlib.import_module("triton")
 
 
 def _reason(error: Exception) -> str:
-    """Why MuJoCo cannot draw, and the way out."""
+    """Why MuJoCo cannot draw, and what to do."""
     if PROBLEM:
         return PROBLEM
     device = os.environ.get(DEVICE, "0")
@@ -92,7 +95,7 @@ def _reason(error: Exception) -> str:
 
 
 def point(view: mujoco.MjvCamera, model: mujoco.MjModel, camera: Camera) -> None:
-    """Let MuJoCo's camera look as a robot's does."""
+    """Set MuJoCo's camera `view` to a robot's `camera`."""
     view.distance, view.azimuth, view.elevation = camera.distance, camera.azimuth, camera.elevation
     view.lookat[:] = camera.lookat
     if camera.body is not None:
@@ -101,7 +104,7 @@ def point(view: mujoco.MjvCamera, model: mujoco.MjModel, camera: Camera) -> None
 
 
 def add(scene: mujoco.MjvScene, marker: Marker) -> None:
-    """Put a marker into the scene."""
+    """Add a marker to the scene."""
     geom = scene.geoms[scene.ngeom]
     scene.ngeom += 1
     if isinstance(marker, Text):

@@ -1,4 +1,4 @@
-"""Where a robot's model comes from, how it is driven, and how an episode starts."""
+"""Robots: the MuJoCo model, its actuation, its camera and the noise of its start."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _GYMNASIUM_MODELS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "asset
 
 
 class StartNoise(Protocol):
-    """What is added to a robot's model start, drawn for n simulations at once from one generator."""
+    """Noise that is added to the initial state of a robot's model."""
 
     def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
-        """What n simulations add to their positions (n, nq) and velocities (n, nv)."""
+        """Noise of the positions (n, nq) and of the velocities (n, nv) of n simulations."""
         ...
 
 
 @dataclass(frozen=True)
 class UniformNormalNoise:
-    """Start noise as in HalfCheetah-v5: positions uniform in ±scale, velocities normal of deviation scale."""
+    """Noise as in HalfCheetah-v5: positions U(-scale, scale), velocities scale · N(0, 1)."""
 
     scale: float
 
@@ -34,13 +34,13 @@ class UniformNormalNoise:
             raise FamilyError(f"reset noise of scale {self.scale}: expected a number >= 0")
 
     def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
-        """What n simulations add to their positions (n, nq), drawn first, and velocities (n, nv)."""
+        """Noise of the positions (n, nq), drawn first, and of the velocities (n, nv)."""
         return rng.uniform(-self.scale, self.scale, size=(n, nq)), self.scale * rng.standard_normal((n, nv))
 
 
 @dataclass(frozen=True)
 class UniformNoise:
-    """Start noise as in Humanoid-v5: positions and velocities uniform in ±scale."""
+    """Noise as in Humanoid-v5: positions and velocities U(-scale, scale)."""
 
     scale: float
 
@@ -49,7 +49,7 @@ class UniformNoise:
             raise FamilyError(f"reset noise of scale {self.scale}: expected a number >= 0")
 
     def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
-        """What n simulations add to their positions (n, nq), drawn first, and velocities (n, nv)."""
+        """Noise of the positions (n, nq), drawn first, and of the velocities (n, nv)."""
         return (
             rng.uniform(-self.scale, self.scale, size=(n, nq)),
             rng.uniform(-self.scale, self.scale, size=(n, nv)),
@@ -58,10 +58,12 @@ class UniformNoise:
 
 @dataclass(frozen=True)
 class Camera:
-    """The camera of the pictures.
+    """A camera, as in MuJoCo.
 
-    body: the body that is followed; None looks at the fixed point `lookat` [m].
-    distance: [m]; azimuth, elevation: [deg].
+    distance: [m] from what it looks at.
+    azimuth, elevation: [deg].
+    body: the body that it follows; None for the fixed point `lookat`.
+    lookat: (x, y, z) [m].
     """
 
     distance: float
@@ -79,11 +81,13 @@ class Robot:
         the text of a model ("<mujoco> …").
     frame_skip: simulation steps per action.
     camera: the camera of its pictures.
-    reset_noise: what is added to the model's start; None starts there exactly.
-    driven: what the action is written to: "ctrl" (motors; an action in [-1, 1] is stretched to each motor's
-        control range) or "qvel" (a kinematic robot, commanded by velocity).
-    fields: names of MjData fields beyond qpos and qvel that measurements need, such as "xpos"; they cost one
-        more kinematics pass per action.
+    reset_noise: what is added to the model's initial state; None adds nothing.
+    driven: what an action in [-1, 1] sets: "ctrl" (motors, scaled to each motor's control range) or "qvel" (the
+        velocities of a kinematic robot).
+    fields: names of MjData fields beyond qpos and qvel that a family observes or measures, such as "xpos"; they cost
+        one more kinematics pass per action.
+
+    Raises `FamilyError` if frame_skip < 1.
     """
 
     model: str | Path
@@ -98,17 +102,17 @@ class Robot:
             raise FamilyError(f"frame_skip = {self.frame_skip}: expected at least 1")
 
     def load(self) -> mujoco.MjModel:
-        """Compile a fresh model; nothing is shared between calls."""
+        """Compile a new model. Raises `FamilyError` if there is no such model."""
         return _compile(_specification(self.model))
 
 
 def action_size(robot: Robot, model: mujoco.MjModel) -> int:
-    """A, the number of commands per action."""
+    """A, the size of an action."""
     return model.nu if robot.driven == "ctrl" else model.nv
 
 
 def command_range(robot: Robot, model: mujoco.MjModel) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and half width (A,) of the commands that the actions in [-1, 1] mean."""
+    """Centre c and half width w, each (A,): an action a in [-1, 1] is the command c + w a."""
     if robot.driven != "ctrl":
         return np.zeros(model.nv), np.ones(model.nv)
     limited = model.actuator_ctrllimited.astype(bool)
@@ -117,7 +121,7 @@ def command_range(robot: Robot, model: mujoco.MjModel) -> tuple[np.ndarray, np.n
 
 
 def body_ids(robot: Robot, *names: str) -> tuple[int, ...]:
-    """Where the bodies of these names lie in fields such as "xpos". Raises `FamilyError` for unknown ones."""
+    """Indices of these bodies in fields such as "xpos". Raises `FamilyError` for an unknown name."""
     model = robot.load()
     known = {model.body(body).name: body for body in range(model.nbody)}
     for name in names:
@@ -139,8 +143,8 @@ def _specification(model: str | Path) -> mujoco.MjSpec:
 
 
 def _compile(spec: mujoco.MjSpec) -> mujoco.MjModel:
-    """Compile, doing by hand what the deprecated attribute `settotalmass` does, which warns at every load."""
-    total_mass = spec.compiler.settotalmass  # [kg]; not positive: leave the masses alone
+    """Compile, and apply the deprecated attribute `settotalmass` by hand: MuJoCo would warn at every load."""
+    total_mass = spec.compiler.settotalmass  # [kg]; not positive where it is not set
     spec.compiler.settotalmass = -1
     model = spec.compile()
     if total_mass > 0:

@@ -1,4 +1,4 @@
-"""One robot of a family as an ordinary Gymnasium environment: a batch of one, with pictures."""
+"""One robot of a family as an ordinary Gymnasium environment, with pictures."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from envs.vector import RobotVectorEnv
 
 
 class RobotEnv(gymnasium.Env):
-    """The same simulation, reward and randomness as row 0 of a `RobotVectorEnv` with the same seed.
+    """One robot. With the same seed it does exactly what simulation 0 of a `RobotVectorEnv` does.
 
     family: the `Family`, or "module:function" that returns it.
     render_mode: "rgb_array" for pictures with the goal marked, or None.
-    goal_visible: append the task's numbers to the observation, scaled so that the family's range is [-1, 1].
-    task: what to pursue, as a task or in plain data such as {"velocity": 1.7}; see `reset` for None.
+    goal_visible: append the task's fields to the observation, scaled so that the family's range is [-1, 1].
+    task: a task, or its fields such as {"velocity": 1.7}; None draws one in each reset.
     parameters: keyword arguments of the family's function.
     """
 
@@ -54,20 +54,20 @@ class RobotEnv(gymnasium.Env):
 
     @property
     def task_space(self) -> TaskSpace:
-        """Where this environment's tasks come from."""
+        """The distribution of its tasks, with the splits."""
         return self._vector.task_space
 
     @property
     def task(self) -> Task | None:
-        """The task in force; None before the first reset if none was set."""
+        """The current task; None before the first reset if none was set."""
         return next(iter(self._vector.tasks), None)
 
     @task.setter
-    def task(self, task: Task | Mapping[str, Any]) -> None:
+    def task(self, task: Task | Mapping[str, Any]) -> None:  # for `set_attr` of Gymnasium's vectors
         self.set_task(task)
 
     def set_task(self, task: Task | Mapping[str, Any]) -> None:
-        """Pursue this task, or the one in plain data such as {"velocity": 1.7}, from now on; nothing is reset."""
+        """Make this the current task, given as a task or by its fields such as {"velocity": 1.7}; nothing is reset."""
         self._vector.set_tasks([self.task_space.from_dict(task) if isinstance(task, Mapping) else task])
 
     def reset(
@@ -75,8 +75,7 @@ class RobotEnv(gymnasium.Env):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start an episode; return the observation (O,).
 
-        options["task"]: the task from now on, as for `set_task`. Without one ever set, each reset draws one from
-            `task_space`.
+        options["task"]: as for `set_task`. If no task was ever set, each reset draws one from `task_space`.
         """
         super().reset(seed=seed)
         options = options or {}
@@ -103,9 +102,9 @@ class RobotEnv(gymnasium.Env):
         return self._picture.draw(*self.scene(into=self._picture.model))
 
     def scene(self, into: mujoco.MjModel) -> tuple[mujoco.MjData, Sequence[Marker]]:
-        """What is to be drawn: the robot's data with the model's own goal body at the goal, and the task's markers.
+        """What to draw: the robot's data, with the model's own goal body at the goal, and the task's markers.
 
-        into: a model of the robot, to which the task's dynamics are written.
+        into: a model of the robot; the task's dynamics are written to it.
         """
         data, markers = self._vector.get_data(0), []
         if self.task is not None:

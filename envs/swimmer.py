@@ -11,20 +11,19 @@ steps of 0.01 s, dt = 0.04 s).
 | 5 | angular velocity of the front link | rad/s |
 | 6-7 | angular velocities of the two joints | rad/s |
 
-The position (x, y) is hidden, as in v5.
+The position (x, y) is left out of the observation, as in v5.
 
 | | |
 |---|---|
 | action (2,) | motor commands of the two joints, clipped to [-1, 1] |
 | v | (x after - x before) / dt [m/s] |
-| reward | -abs(v - v*) - 0.0001 ‖a‖², v* in [0.1, 0.2] m/s hidden |
+| reward | -abs(v - v*) - 0.0001 ‖a‖², with a hidden v* in [0.1, 0.2] m/s |
 | start | positions and velocities plus U(-0.1, 0.1) |
 | end | never; 200 steps |
 
-Splits: as HalfCheetahVel, four held-out intervals of 1/16 of the range, a gap of 1/100 of it, and out of range half
-a range more above it, up to 0.25 m/s. `iid` is the whole range.
+Splits: see `envs.velocity`; out-of-range targets reach 0.25 m/s.
 
-Elsewhere the speed's term is found with the wrong sign, so that missing the target pays; here nearer is better.
+Differences from other code. Some code has the velocity term with the wrong sign, so that missing the target pays.
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ from functools import partial
 
 import numpy as np
 
-from envs.family import Arrays, Family, Marker, Sphere, State, span
-from envs.goals_2d import GHOST, arrow_above
+from envs.family import GHOST, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
 from envs.robots import Camera, Robot, UniformNoise
+from envs.sagittal import measure
 from envs.tasks import Task
 from envs.velocity import VelocityTask, velocity_space
 
@@ -57,12 +56,6 @@ def observe(state: State) -> np.ndarray:
     return np.concatenate([state.qpos[..., 2:], state.qvel], axis=-1)
 
 
-def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
-    """`x_position` after the action [m] and mean `x_velocity` during it [m/s], each (…,)."""
-    x = after.qpos[..., 0]
-    return {"x_position": x, "x_velocity": (x - before.qpos[..., 0]) / dt}
-
-
 # ----------------------------------------------------------------------------------------- tasks and reward
 def velocity_reward(
     measured: Arrays, action: np.ndarray, task: Arrays, *, control_cost: float
@@ -70,12 +63,12 @@ def velocity_reward(
     """-|v - v*| and the control cost."""
     return {
         "velocity": -np.abs(measured["x_velocity"] - task["velocity"]),
-        "control": -control_cost * np.square(action).sum(axis=-1),
+        "control": control_reward(action, control_cost),
     }
 
 
 def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
-    """An arrow above the robot, 8 m for each metre per second, and a ball that keeps the target speed."""
+    """An arrow above the robot, 8 m long per m/s, and a ball that moves at the target velocity."""
     assert isinstance(task, VelocityTask)
     pace = Sphere((task.velocity * time, 0.0, 0.1), radius=0.12, rgba=GHOST)
     return [arrow_above((*state.qpos[:2], 0.0), 0.5, (1.0, 0.0), 8.0 * task.velocity, 0.06, task.label), pace]

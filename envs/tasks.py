@@ -1,8 +1,7 @@
-"""Tasks are values, and so is the space they are drawn from.
+"""Tasks, and the distributions they are drawn from.
 
-A task is a small frozen dataclass. A `TaskSpace` names the regions (splits) that tasks come from; a region is
-a set in the task's chart coordinates, vectors of D numbers, D = 1 for a velocity and 2 for a goal in the
-plane.
+A task is a small frozen dataclass. A `TaskSpace` has named regions (splits). A region is a set of chart coordinates,
+vectors of D numbers: D = 1 for a velocity, 2 for a goal in the plane.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from envs.errors import TaskError, unknown
 TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
 OUT_OF_RANGE, IID = "out-of-range", "iid"
 _ROUNDING = 1e-9
-_LONGEST_LIST = 200  # letters of a union of boxes that is written out
-_RECURRENT = 3  # dimensions in which few points of the additive recurrence already lie evenly
-_REPEATED = 3  # equal sides of a box from which on they are written as a power
+_LONGEST_LIST = 200  # most characters of a union of boxes that is written out
+_RECURRENT = 3  # most dimensions in which the additive recurrence is used
+_REPEATED = 3  # least number of equal sides of a box that are written as a power
 
 
 # -------------------------------------------------------------------------------------------------- tasks
@@ -36,13 +35,14 @@ def quantity(unit: str = "", size: int | None = None) -> Any:
 class Task:
     """Base of all tasks: a frozen dataclass of numbers, and of vectors declared with `quantity`.
 
-    A task on a curve or in a disk has chart coordinates other than its fields: it overrides `coordinates` and
-    `from_coordinates`, says in `chart` what they are, and gives the point whose distance from other tasks counts
-    in `embedding`.
+    A task whose chart coordinates are not its fields, such as a point on a circle, overrides `coordinates`,
+    `from_coordinates` and `chart`.
+
+    Raises `TaskError` for a field that is not a finite number, or not a vector of its size.
     """
 
     chart: ClassVar[str] = ""
-    """The chart coordinates and their units in words; empty if they are the fields themselves."""
+    """The chart coordinates and their units in words; empty if they are the fields."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -80,12 +80,8 @@ class Task:
 
     @classmethod
     def completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All fields of the task that is meant where a person gives these; as they are, if not said otherwise."""
+        """The fields as `parse` uses them, given what a person typed; a subclass may scale a direction to length 1."""
         return dict(given)
-
-    def embedding(self) -> np.ndarray:
-        """The point (k,) whose Euclidean distance from another task's is how far the two are apart."""
-        return self.coordinates()
 
 
 def _number_or_vector(value: Any, size: int | None) -> float | tuple[float, ...] | None:
@@ -113,7 +109,7 @@ def _in_words(value: float | tuple[float, ...]) -> str:
 
 # ------------------------------------------------------------------------------------------------ regions
 class Region(Protocol):
-    """A set of chart coordinates of dimension D."""
+    """A set of chart coordinates in D dimensions."""
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """`n` independent uniform draws, (n, D)."""
@@ -128,11 +124,11 @@ class Region(Protocol):
         ...
 
     def distance(self, x: np.ndarray) -> np.ndarray:
-        """How far the points (n, D) lie outside, (n,), in the largest coordinate; 0 inside."""
+        """Distance of points (n, D) from the set in the maximum norm, (n,); 0 inside."""
         ...
 
     def hull(self) -> tuple[np.ndarray, np.ndarray]:
-        """The least and the greatest value of each coordinate, (D,) each."""
+        """The smallest and the largest value of each coordinate, each (D,)."""
         ...
 
     def describe(self, unit: str) -> str:
@@ -142,9 +138,9 @@ class Region(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """A union of disjoint axis-aligned boxes, drawn from in proportion to their volume.
+    """A union of disjoint axis-aligned boxes.
 
-    low, high: corners (B, D) of B boxes, low < high.
+    low, high: corners (B, D) of B boxes. Raises `TaskError` unless low < high.
     """
 
     low: np.ndarray
@@ -167,7 +163,8 @@ class Boxes:
         return self._place(rng.random((n, self.low.shape[1])))
 
     def stratified(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """`grid` made random: a draw from each of n equal lengths, a sequence shifted at random, or random layers."""
+        """One draw from each of n equal lengths in 1 dimension, a randomly shifted additive recurrence in 2 or 3, and a
+        random Latin hypercube in more."""
         dimension = self.low.shape[1]
         if 1 < dimension <= _RECURRENT:
             points = (additive_recurrence(n, dimension) + rng.random(dimension)) % 1.0
@@ -176,7 +173,7 @@ class Boxes:
         return self._place((layers + rng.random((n, dimension))) / n)
 
     def grid(self, n: int) -> np.ndarray:
-        """Midpoints of n equal lengths in one dimension, a low-discrepancy sequence in a few, layers in many."""
+        """Midpoints of n equal lengths in 1 dimension, an additive recurrence in 2 or 3, a Latin hypercube in more."""
         dimension = self.low.shape[1]
         if dimension == 1:
             return self._place((np.arange(n)[:, None] + 0.5) / n)
@@ -204,10 +201,10 @@ class Boxes:
         return np.prod(self.high - self.low, axis=1)
 
     def _place(self, u: np.ndarray) -> np.ndarray:
-        """Map the unit cube (n, D) onto the union, preserving volume.
+        """Map points (n, D) of the unit cube onto the union, preserving volume.
 
-        The first coordinate chooses the box, by the inverse cumulative volume along the boxes; what remains
-        of it, scaled, is the first coordinate within the box.
+        The first coordinate chooses the box, in proportion to the volumes. Its remainder, scaled to [0, 1], is the
+        first coordinate within the box.
         """
         edges = np.concatenate([[0.0], np.cumsum(self._volumes())])
         position = u[:, 0] * edges[-1]
@@ -219,10 +216,7 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """A finite set of equally likely points.
-
-    points: (P, D).
-    """
+    """A finite set of equally likely points (P, D)."""
 
     points: np.ndarray
 
@@ -237,13 +231,13 @@ class Points:
         return self.points[rng.integers(len(self.points), size=n)]
 
     def stratified(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Each point as often as the others, but for the remainder of n, which is drawn."""
+        """Each point n // P times, and n % P of them, drawn at random, once more."""
         whole, rest = divmod(n, len(self.points))
         chosen = np.concatenate([np.tile(np.arange(len(self.points)), whole), rng.permutation(len(self.points))[:rest]])
         return self.points[rng.permutation(chosen)]
 
     def grid(self, n: int) -> np.ndarray:
-        """The points in turn, over and over."""
+        """The points in their order, repeated until there are n."""
         return self.points[np.arange(n) % len(self.points)]
 
     def distance(self, x: np.ndarray) -> np.ndarray:
@@ -280,19 +274,19 @@ def additive_recurrence(n: int, dimension: int) -> np.ndarray:
 
 
 def latin_hypercube(n: int, dimension: int) -> np.ndarray:
-    """`n` fixed points of the unit cube, in each coordinate one in the middle of each of n layers, (n, dimension)."""
+    """`n` fixed points of the unit cube, (n, dimension): in each coordinate, one in the middle of each of n layers."""
     rng = np.random.default_rng(0)
     layers = rng.permuted(np.tile(np.arange(n), (dimension, 1)), axis=1)
     return (layers.T + 0.5) / n
 
 
 def union(*parts: Boxes) -> Boxes:
-    """All boxes of disjoint unions of boxes."""
+    """The union of disjoint sets of boxes."""
     return Boxes(np.concatenate([part.low for part in parts]), np.concatenate([part.high for part in parts]))
 
 
 def carve(whole: Boxes, holes: Boxes, gap: float) -> Boxes:
-    """The single box `whole` without `holes` and without a margin of `gap` around each of them."""
+    """The single box `whole` without the boxes `holes`, each widened by `gap` on all sides."""
     (floor,), (ceiling,) = whole.low, whole.high
     low, high = holes.low - gap, holes.high + gap
     corners = np.concatenate([whole.low, whole.high, low, high]).clip(floor, ceiling)  # (2 + 2B, D)
@@ -309,17 +303,19 @@ def carve(whole: Boxes, holes: Boxes, gap: float) -> Boxes:
 class TaskSpace:
     """A distribution of tasks with its splits.
 
-    `train` is at least `gap` away from `validation`, `held-out` and `out-of-range`, which are disjoint. What is chosen
-    (settings, the best checkpoint) is chosen on `validation`; `held-out` is for what is reported. `iid` is the whole
-    training range, for comparison with work that trains and tests on one distribution.
+    The splits `validation`, `held-out` and `out-of-range` are disjoint, and `train` is at least `gap` away from them.
+    Settings and checkpoints are chosen on `validation`, results reported on `held-out`. `iid` is the whole range, for
+    comparison with papers that train and test on one distribution.
 
     task_type: the dataclass of every task.
-    regions: split name -> where its tasks lie, in chart coordinates.
-    gap: least distance of a training task from one of the splits that test, between their `embedding`s.
-    absent: split name -> why this family has none.
-    spans: field -> (low, high), the interval that `normalised` makes [-1, 1]; by default what the field spans
-        between the corners of `iid` in chart coordinates.
-    split: the split that `sample`, `grid` and `contains` mean.
+    regions: split name -> chart coordinates of its tasks.
+    gap: least Euclidean distance between a task of `train` and one of the three other splits, in the units of the
+        fields (exponents for multipliers).
+    absent: split name -> why this family does not have it.
+    spans: field -> (low, high), which `normalised` maps to [-1, 1]; by default the range of the field in `iid`.
+    split: the current split, which `sample`, `stratified`, `grid` and `contains` use.
+
+    Raises `TaskError` for an unknown or absent `split`.
     """
 
     task_type: type[Task]
@@ -330,22 +326,23 @@ class TaskSpace:
     spans: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "spans", dict(self.spans))
-        object.__setattr__(self, "regions", dict(self.regions))
-        object.__setattr__(self, "absent", dict(self.absent))
+        for name in ("regions", "absent", "spans"):
+            object.__setattr__(self, name, dict(getattr(self, name)))
         if self.split in self.absent:
-            raise TaskError(f"there is no split {self.split!r}: {self.absent[self.split]}. Splits: {self._names()}")
+            raise TaskError(
+                f"there is no split {self.split!r}: {self.absent[self.split]}. Splits: {', '.join(self.regions)}"
+            )
         if self.split not in self.regions:
             raise TaskError(unknown("split", self.split, self.regions))
 
     @property
     def region(self) -> Region:
-        """Where the tasks of the current split lie."""
+        """The region of the current split."""
         return self.regions[self.split]
 
     @property
     def units(self) -> dict[str, str]:
-        """Field of a task -> its unit, empty for a pure number."""
+        """Field of a task -> its unit; empty for a dimensionless one."""
         return {item.name: item.metadata["unit"] for item in fields(self.task_type)}
 
     def restrict(self, split: str) -> TaskSpace:
@@ -357,7 +354,7 @@ class TaskSpace:
         return self._tasks(self.region.sample(_count(n), rng))
 
     def stratified(self, n: int, rng: np.random.Generator) -> list[Task]:
-        """`n` tasks of the current split that cover it evenly; each of them alone is uniformly distributed."""
+        """`n` tasks that cover the current split evenly, in random order; each alone is uniformly distributed."""
         return self._tasks(self.region.stratified(_count(n), rng))
 
     def grid(self, n: int) -> list[Task]:
@@ -369,14 +366,14 @@ class TaskSpace:
         return bool(self.region.distance(task.coordinates()[None])[0] <= _ROUNDING)
 
     def describe(self) -> str:
-        """One line per split, for people."""
+        """The splits in words, one per line."""
         unit = self.task_type.chart or next(iter(self.units.values()))
         lines = [f"{name}: {region.describe(unit)}" for name, region in self.regions.items()]
         lines += [f"{name}: none, {reason}" for name, reason in self.absent.items()]
         return "\n".join(lines)
 
     def validate(self, tasks: Sequence[Task]) -> None:
-        """Raise `TaskError` unless every task is of this space's type and in one of its splits."""
+        """Raise `TaskError` unless every task has the type `task_type` and lies in one of the splits."""
         if isinstance(tasks, Task):
             raise TaskError(f"got the one task {tasks}, expected a sequence of tasks such as [{tasks}]")
         if not len(tasks):
@@ -392,14 +389,14 @@ class TaskSpace:
             raise TaskError(f"{which} ({tasks[m].label}) lies in no split. The splits are\n{self.describe()}")
 
     def array(self, tasks: Sequence[Task]) -> dict[str, np.ndarray]:
-        """The tasks field by field, name -> (M,) for numbers and (M, k) for vectors."""
+        """The fields of M tasks by name: (M,) for numbers, (M, k) for vectors."""
         names = [item.name for item in fields(self.task_type)]
         return {name: np.array([getattr(task, name) for task in tasks], dtype=np.float64) for name in names}
 
     def normalised(self, task_fields: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The tasks' numbers side by side (N, k), scaled so that the range of `iid` becomes [-1, 1].
+        """The fields of N tasks, as `array` returns them, as one array (N, k), with `spans` scaled to [-1, 1].
 
-        task_fields: as `array` returns them. Out-of-range tasks lie a little outside [-1, 1].
+        Out-of-range tasks lie a little outside [-1, 1].
         """
         columns = []
         for name, value in task_fields.items():
@@ -410,7 +407,7 @@ class TaskSpace:
 
     @cached_property
     def _intervals(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Field -> the values that become -1 and 1."""
+        """Field -> the values that `normalised` maps to -1 and 1."""
         corners = np.stack(self.regions.get(IID, self.regions[TRAIN]).hull())
         spanned = {name: (low, high) for name, (low, high) in self.array(self._tasks(corners)).items()}
         given = {name: (np.asarray(low), np.asarray(high)) for name, (low, high) in self.spans.items()}
@@ -431,10 +428,9 @@ class TaskSpace:
         return self.task_type(**data)
 
     def parse(self, assignments: Sequence[str]) -> Task:
-        """The task that texts such as `velocity=1.7` and `goal=0.3,-0.2` describe, one for each field.
+        """The task that texts such as `velocity=1.7` or `goal=0.3,-0.2` describe, one text for each field.
 
-        Raises `TaskError`, which lists the fields with their units and the splits, unless they describe one task of a
-        split.
+        Raises `TaskError`, with the fields and the splits, if they do not describe a task of any split.
         """
         try:
             given = [_assignment(text) for text in assignments]
@@ -451,9 +447,6 @@ class TaskSpace:
     def _tasks(self, coordinates: np.ndarray) -> list[Task]:
         return [self.task_type.from_coordinates(row) for row in coordinates]
 
-    def _names(self) -> str:
-        return ", ".join(self.regions)
-
 
 def _assignment(text: str) -> tuple[str, float | list[float]]:
     """The field and the value of `name=number` or `name=number,number`."""
@@ -468,7 +461,7 @@ def _assignment(text: str) -> tuple[str, float | list[float]]:
 
 
 def _field_in_words(item: Field[Any]) -> str:
-    """How a field is given, such as `goal=X,X [m]`, or `mass=X,X [1.5^exponent]` for multipliers."""
+    """How a field is typed, such as `goal=X,X [m]`, or `mass=X,X [1.5^exponent]` for multipliers."""
     size, base = item.metadata.get("size"), item.metadata.get("base")
     unit = f"{base:g}^exponent" if base else item.metadata.get("unit")
     return f"{item.name}={','.join('X' * (size or 1))}{f' [{unit}]' if unit else ''}"
@@ -488,10 +481,10 @@ def held_out_space(
     gap: float,
     validation: Boxes | None = None,
 ) -> TaskSpace:
-    """The space over the box `whole` that trains away from `held_out` and is also tested `beyond` it.
+    """A space over the single box `whole`, with `gap` between training tasks and those of other splits.
 
-    `beyond` is the larger box around `whole`; out of range is what it has in addition. `validation`, disjoint from
-    `held_out`, is kept out of training as well; None for a space without one.
+    held_out, validation: disjoint parts of `whole`, which are left out of training; None for no validation split.
+    beyond: a larger box around `whole`; the frame between the two is out of range.
     """
     kept_out = held_out if validation is None else union(held_out, validation)
     chosen_on = {} if validation is None else {VALIDATION: validation}

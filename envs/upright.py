@@ -1,4 +1,4 @@
-"""What Hopper and Walker2d share: robots in the vertical plane whose episode ends when they fall."""
+"""Hopper and Walker2d: robots in the vertical plane whose episodes end when they fall."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from functools import partial
 import numpy as np
 
 from envs.dynamics import DynamicsTask, Scaling, multiplier_space
-from envs.family import Arrays, Family, Marker, State
+from envs.family import Arrays, Family, Marker, State, control_reward
 from envs.robots import Camera, Robot, UniformNoise
 from envs.sagittal import measure as measure_x
 from envs.sagittal import observe_clipped, text_beside
 from envs.tasks import Task
 
 CONTROL_COST = 0.001
-ALIVE = 1.0  # [m/s] bonus of a healthy step with hidden dynamics, as in v5
+ALIVE = 1.0  # [m/s] reward of a healthy step with hidden dynamics, as in v5
 
 
 def robot(model: str, distance: float) -> Robot:
-    """A robot of Gymnasium, seen from the side by a camera at this distance [m] that moves along."""
+    """A robot of Gymnasium, seen from the side by a camera that follows at this distance [m]."""
     return Robot(
         model=model,
         frame_skip=4,
@@ -34,19 +34,9 @@ def measure(healthy: Callable[[State], np.ndarray], before: State, after: State,
     return {**measure_x(before, after, dt), "healthy": healthy(after)}
 
 
-def fallen(healthy: Callable[[State], np.ndarray], state: State) -> np.ndarray:
-    """The contrary of `healthy`: the episode ends, (…,)."""
-    return ~healthy(state)
-
-
-def control_reward(action: np.ndarray) -> np.ndarray:
-    """-0.001 ‖a‖², (…,)."""
-    return -CONTROL_COST * np.square(action).sum(axis=-1)
-
-
 # ---------------------------------------------------------------------------------------- hidden dynamics
 def scalings(bodies: Sequence[str], geoms: Sequence[str], joints: Sequence[str]) -> tuple[Scaling, ...]:
-    """Mass and inertia of each body, friction of each geom and damping of each joint."""
+    """A multiplier for the mass and inertia of each body, the friction of each geom and the damping of each joint."""
     return (
         Scaling("body_mass", by="mass", of=tuple(bodies)),
         Scaling("body_inertia", by="inertia", of=tuple(bodies)),
@@ -56,16 +46,16 @@ def scalings(bodies: Sequence[str], geoms: Sequence[str], joints: Sequence[str])
 
 
 def params_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
-    """v, the bonus and the control cost."""
+    """v, the reward of a healthy step and the control cost."""
     return {
         "forward": measured["x_velocity"],
         "healthy": ALIVE * measured["healthy"],
-        "control": control_reward(action),
+        "control": control_reward(action, CONTROL_COST),
     }
 
 
 def params_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
-    """The multipliers beside the robot, with geometric means over its limbs."""
+    """The multipliers beside the robot, as geometric means over its limbs."""
     assert isinstance(task, DynamicsTask)
     return text_beside(state, 0.5, 1.0, task.summary())
 
@@ -78,7 +68,7 @@ def params_family(
     dynamics: tuple[Scaling, ...],
     aim: str,
 ) -> Family:
-    """The family of a robot that moves forward with hidden dynamics."""
+    """A family whose robot moves forward with hidden dynamics."""
     return Family(
         name=name,
         robot=body,
@@ -87,7 +77,7 @@ def params_family(
         measure=partial(measure, healthy),
         reward=params_reward,
         markers=params_markers,
-        terminated=partial(fallen, healthy),
+        terminated=lambda state: ~healthy(state),
         dynamics=dynamics,
         aim=aim,
     )

@@ -1,4 +1,4 @@
-"""N robots of one family, stepped together by MuJoCo's native batch, as a Gymnasium vector environment."""
+"""N robots of one family as a Gymnasium vector environment, simulated by `mujoco.batch`."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _DIVERGENCE = [
         mujoco.mjtWarning.mjWARN_BADQACC,
     )
 ]
-_COUNT = 1  # column of a warning that counts how often it was raised
+_COUNT = 1  # column of `Batch.warning` that counts how often a warning was raised
 
 Groups: TypeAlias = list[tuple[np.random.Generator, slice]]
 
 
 class RobotVectorEnv(gymnasium.vector.VectorEnv):
-    """N = M·E simulations of M tasks with E episodes each; simulation n = m·E + e runs task m.
+    """N = M·E simulations of M tasks with E episodes each; simulation n = m·E + e plays task m.
 
-    Nothing is reset on its own (`AutoresetMode.DISABLED`): a simulation whose episode has ended stands still,
-    with reward 0 and its flags kept, until `reset` with `options={"reset_mask": …}`.
+    Nothing is reset automatically (`AutoresetMode.DISABLED`). After the end of its episode a simulation stands still,
+    with reward 0 and the same flags, until `reset`.
 
     family: the `Family`, or "module:function" that returns it.
     num_envs: N.
     max_episode_steps: T after which an episode is truncated; None or -1 for no limit.
-    nthread: C++ threads, 0 for one per CPU. Results do not depend on it.
-    goal_visible: append the task's numbers to the observation, (N, O + k), scaled so that the family's range
-        is [-1, 1]; an oracle to compare with.
-    render_mode: None; pictures are drawn by a single environment of the same family.
+    nthread: threads of the simulation, 0 for one per CPU. Results do not depend on it.
+    goal_visible: append the task's fields to the observation, (N, O + k), scaled so that the family's range is
+        [-1, 1], to train an oracle.
+    render_mode: None; `RobotEnv` draws pictures.
     parameters: keyword arguments of the family's function.
     """
 
@@ -80,10 +80,10 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         self._load(nthread)
         self._define_spaces()
         self._generators: list[np.random.Generator] | None = None
-        self._drawn = True  # whether tasks come from `reset` rather than from `set_tasks`
+        self._drawn = True  # whether `reset` draws tasks, until `set_tasks`
         self._tasks: list[Task] = []
         self._task_fields: dict[str, np.ndarray] = {}
-        self._goal = np.empty((num_envs, 0))  # (N, k), what an oracle sees in addition
+        self._goal = np.empty((num_envs, 0))  # (N, k), normalised tasks that `goal_visible` appends
         self._started = False
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
         self._terminated = np.zeros(num_envs, dtype=bool)
@@ -97,7 +97,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         )
 
     def _require_own_process(self) -> None:
-        """The threads of the simulation do not survive a fork: a step would wait for them forever."""
+        """Raise `ArgumentError` after a fork: the threads of the simulation are gone, and a step would wait forever."""
         if os.getpid() != self._process:
             raise ArgumentError("the environment was made before this process was forked: make one of its own in it")
 
@@ -136,16 +136,19 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
 
     @property
     def task_space(self) -> TaskSpace:
-        """Where this environment's tasks come from."""
+        """The distribution of its tasks, with the splits."""
         return self.family.task_space
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """The M tasks in force."""
+        """The M current tasks."""
         return tuple(self._tasks)
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Give each of the M tasks E = N/M neighbouring simulations; rewards and physics follow, nothing is reset."""
+        """Give each of M tasks E = N/M neighbouring simulations. Rewards and dynamics change, nothing is reset.
+
+        Raises `TaskError` if M does not divide N, or a task does not belong to `task_space`.
+        """
         self.task_space.validate(tasks)
         if self.num_envs % len(tasks):
             raise TaskError(
@@ -173,12 +176,10 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         """Start episodes; return observations (N, O).
 
         seed: simulation n draws from `seeding.np_random(seed + n)`, as N single environments would.
-        options["generators"]: G generators, G divides N, instead of a seed; generator g draws at once for its
-            N/G simulations.
-        options["reset_mask"]: (N,) bool, which simulations to reset; the others go on.
+        options["generators"]: G generators instead of a seed, where G divides N; each draws for N/G simulations.
+        options["reset_mask"]: (N,) bool, which simulations to reset.
 
-        If no tasks were set, every simulation that is reset draws one from `task_space`, by a child of its
-        generator.
+        If no tasks were set, every simulation that is reset draws one from `task_space`.
         """
         self._require_own_process()
         super().reset(seed=seed)
@@ -208,7 +209,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         return mask
 
     def _groups(self, seed: int | None, generators: Sequence[np.random.Generator] | None) -> Groups:
-        """Which generator draws for which rows."""
+        """Each generator with the simulations it draws for."""
         if generators is None:
             generators = self._row_generators(seed)
         elif seed is not None:
@@ -228,7 +229,7 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
         return self._generators
 
     def _draw_tasks(self, groups: Groups, mask: np.ndarray) -> None:
-        """Draw from a child of each generator, a stream of its own: the start noise stays as it is."""
+        """Draw from a child of each generator, so that the start noise does not depend on whether tasks are drawn."""
         drawn = [
             task
             for generator, rows in groups
@@ -261,9 +262,11 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """Apply actions (N, A), clipped to [-1, 1], for dt seconds.
 
-        Returns observations (N, O), rewards (N,), terminations (N,), truncations (N,) and info: every
-        measurement, every term of the reward as `reward_<term>`, and `diverged` (N,), the simulations that
-        became unstable: their episodes are terminated, and their last reward is 0.
+        Returns observations (N, O), rewards (N,), terminations (N,), truncations (N,) and info: every measurement,
+        every term of the reward as `reward_<term>`, and `diverged` (N,), which marks simulations that became unstable.
+        Their episodes terminate with a last reward of 0.
+
+        Raises `ActionError` for actions of another shape or that are not finite.
         """
         self._require_own_process()
         actions = self._checked_actions(actions)
@@ -319,20 +322,20 @@ class RobotVectorEnv(gymnasium.vector.VectorEnv):
 
     # --------------------------------------------------------------------------------------------- access
     def get_data(self, n: int) -> mujoco.MjData:
-        """The state of simulation n with all derived quantities, to draw or to examine."""
+        """A copy of the data of simulation n, with all derived quantities."""
         data = self._batch.get_data(n)
         mujoco.mj_forward(self.get_model(n), data)
         return data
 
     def get_model(self, n: int, into: mujoco.MjModel | None = None) -> mujoco.MjModel:
-        """The model of simulation n: its own where dynamics depend on the task, else the one that all share.
+        """The model of simulation n: a copy with its task's dynamics, or the shared model if there are none.
 
-        into: a model of the same robot to write it to, instead of to a copy.
+        into: a model of the same robot to write to instead of a new copy.
         """
         return self.model if self._dynamics is None else self._batch.get_model(n, into)
 
     def state_of(self, n: int) -> State:
-        """Simulation n's part of the state, without the leading axis."""
+        """The state of simulation n, without the leading axis."""
         state = self._state
         return State(state.qpos[n], state.qvel[n], {name: value[n] for name, value in state.fields.items()})
 
@@ -356,7 +359,7 @@ def _child(generator: np.random.Generator) -> np.random.Generator:
 
 
 def _frozen_copy(array: np.ndarray) -> np.ndarray:
-    """Read-only, because what is observed and measured may be a view of it."""
+    """A read-only copy: observations and measurements may be views of it."""
     copied = array.copy()
     copied.flags.writeable = False
     return copied

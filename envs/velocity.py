@@ -1,8 +1,8 @@
 """Tasks of several robots: run along x at a hidden velocity.
 
-Splits, on a range of width w: four held-out intervals of width w/16 centred at 1/8, 3/8, 5/8 and 7/8 of it, and three
-for validation of width w/32 at 1/4, 1/2 and 3/4; training keeps w/100 away from them. Out of range reaches from w/100
-to w/2 above the range. `iid` is the whole range.
+Splits of a range of width w: four held-out intervals of width w/16 are centred at 1/8, 3/8, 5/8 and 7/8 of it, and
+three intervals of width w/32 for validation at 1/4, 1/2 and 3/4. The gap between them and training velocities is w/100.
+Velocities from w/100 to w/2 above the range are out of range. `iid` is the whole range.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from envs.errors import FamilyError
 from envs.tasks import Boxes, Task, TaskSpace, held_out_space, quantity
 
-HELD_OUT_CENTRES = np.array([[1.0], [3.0], [5.0], [7.0]]) / 8  # as parts of the range
+HELD_OUT_CENTRES = np.array([[1.0], [3.0], [5.0], [7.0]]) / 8  # as fractions of the range, like all numbers below
 HELD_OUT_WIDTH = 1 / 16
 VALIDATION_CENTRES = np.array([[1.0], [2.0], [3.0]]) / 4
 VALIDATION_WIDTH = 1 / 32
@@ -31,7 +31,7 @@ class VelocityTask(Task):
 
 
 def velocity_space(velocity_range: Sequence[float] = (0.0, 2.0)) -> TaskSpace:
-    """Target velocities in the range [m/s], with held-out and validation intervals, and as much again half above it."""
+    """Target velocities in the range (low, high) [m/s], with the splits above. Raises `FamilyError` if it is empty."""
     low, high = _checked_range(velocity_range)
     width = high - low
     return held_out_space(

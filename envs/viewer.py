@@ -1,4 +1,4 @@
-"""MuJoCo's interactive window on one robot with its goal: turn it, come nearer, switch on contacts and forces."""
+"""MuJoCo's interactive viewer for one robot with its goal."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _LINUX_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 class Viewer:
-    """The window, open until `close` or until its user closes it; `show` brings it up to date.
+    """A window, open until `close` or until the user closes it. `show` draws the present state.
 
-    env: the robot. It is stepped elsewhere; what is moved in the window does not reach it.
+    env: the robot, which the caller steps. What is moved in the window does not change it.
 
     Errors: `RenderingError` where no window can be opened.
     """
@@ -46,7 +46,7 @@ class Viewer:
 
     @property
     def open(self) -> bool:
-        """Whether the window is still there."""
+        """Whether the window is open."""
         return self._window.is_running()
 
     def show(self) -> None:
@@ -62,7 +62,7 @@ class Viewer:
         self._window.sync()
 
     def close(self) -> None:
-        """Close the window, and wait until nothing is drawn any more: Python may not end in the midst of it."""
+        """Close the window and wait for its threads: Python crashes if it ends while they draw."""
         self._window.close()
         for thread in self._threads:
             thread.join(PATIENCE)
@@ -77,7 +77,7 @@ class Viewer:
 
 
 def _require_display() -> None:
-    """Raise `RenderingError` where no window can be opened: MuJoCo's viewer would wait for one forever."""
+    """Raise `RenderingError` if no window can be opened: MuJoCo's viewer would wait forever."""
     way_out = "Run this where there is a display, or write a video instead"
     if sys.platform == "linux" and not any(os.environ.get(name) for name in _LINUX_DISPLAYS):
         raise RenderingError(

@@ -13,34 +13,30 @@ simulation steps of 0.002 s, dt = 0.008 s).
 | 10 | pitch rate of the torso (rooty) | rad/s |
 | 11-16 | angular velocities of right thigh, leg, foot, left thigh, leg, foot | rad/s |
 
-The position along x is hidden, and velocities are cut off at ±10, as in v5.
+As in v5, the position along x is left out and velocities are clipped to ±10.
 
 | | |
 |---|---|
 | action (6,) | motor commands of right thigh, leg, foot, left thigh, leg, foot, clipped to [-1, 1] |
 | v | (x after - x before) / dt [m/s] |
 | healthy | height in (0.8, 2) m and pitch in (-1, 1) rad after the action |
-| Walker2dVel reward | -abs(v - v*) + alive · healthy - 0.001 ‖a‖², v* in [0, 3] m/s hidden |
-| Walker2dParams reward | v + 1 · healthy - 0.001 ‖a‖², the robot's dynamics hidden |
+| Walker2dVel reward | -abs(v - v*) + alive · healthy - 0.001 ‖a‖², with a hidden v* in [0, 3] m/s |
+| Walker2dParams reward | v + 1 · healthy - 0.001 ‖a‖², with hidden dynamics of the robot |
 | start | positions plus U(-0.005, 0.005), velocities plus U(-0.005, 0.005) |
 | end | not healthy; 200 steps (1.6 s) |
 
-alive is 0.5 more than the fastest target of any split: 5 for v* in [0, 3], whose out-of-range targets reach
-4.5. A robot that only stands then earns more than 0 at each step whatever its target is, and falling, after
-which there is nothing more to earn, never pays. With v5's bonus of 1 it would, for every v* above 1.
+alive is 0.5 more than the largest target of any split: 5 for v* in [0, 3], whose out-of-range targets reach 4.5. So
+standing still earns more than 0 in each step for every target, and falling, which ends the episode, never pays. With
+v5's constant of 1 falling would pay for every v* above 1.
 
-Splits of Walker2dVel are those of HalfCheetahVel (`envs.velocity`).
+Splits of Walker2dVel: see `envs.velocity`.
 
-Walker2dParams multiplies independently, as the `rand_param_envs` of the literature do: the mass of each of the
-7 bodies, the inertia of each (all axes alike: only that across the plane acts) and the friction of each of the
-8 geoms, floor included, by 1.5^U(-3, 3); the damping of each of the 6 driven joints by 1.3^U(-3, 3). That makes
-28 multipliers. A contact takes the larger friction of its two geoms. Held out are combinations of the torso's
-mass and inertia: four cells of a 4 × 4 grid over their exponents, one in each row and column; out of range are
-torsos with one of the two exponents between 3.12 and 3.75 or the negative; training keeps 0.12 away from both
-(`envs.dynamics.multiplier_space`). `iid` is the whole cube.
+Walker2dParams has 28 independent multipliers, as in `rand_param_envs`: 1.5^U(-3, 3) for the mass of each of the 7
+bodies, the inertia of each and the friction of each of the 8 geoms (floor included), and 1.3^U(-3, 3) for the damping
+of each of the 6 driven joints. Its splits are those of HopperParams (`envs.hopper`).
 
-Elsewhere. There the right foot has friction 0.9 (v5 gave both feet 1.9), the frame skip is 5, and each axis of
-an inertia and each kind of friction has a multiplier of its own, of which one per body or geom acts.
+Differences from other code. In `rand_param_envs` the right foot has friction 0.9 (1.9 in v5), the frame skip is 5, and
+each axis of an inertia and each kind of friction has a multiplier of its own.
 """
 
 from __future__ import annotations
@@ -53,13 +49,13 @@ import numpy as np
 
 from envs import upright
 from envs.dynamics import DynamicsTask, multiplier
-from envs.family import Arrays, Family, Marker, State, span
+from envs.family import Arrays, Family, Marker, State, arrow_above, control_reward, span
 from envs.robots import Robot
-from envs.sagittal import arrow_above, observe_clipped
-from envs.tasks import Boxes, Task, TaskSpace
+from envs.sagittal import observe_clipped
+from envs.tasks import Task, TaskSpace
 from envs.velocity import VelocityTask, velocity_space
 
-MARGIN = 0.5  # [m/s] that standing still earns at least, with a hidden velocity
+MARGIN = 0.5  # [m/s] least reward of a step of standing still, with a hidden velocity
 HEALTHY_HEIGHT = (0.8, 2.0)  # [m]
 HEALTHY_PITCH = (-1.0, 1.0)  # [rad]
 
@@ -75,7 +71,7 @@ def robot() -> Robot:
 
 # ------------------------------------------------------------------------------------------- measurements
 def healthy(state: State) -> np.ndarray:
-    """Whether the torso is at a walker's height and upright, (…,)."""
+    """Whether the height and the pitch of the torso are in their healthy ranges, (…,)."""
     height, pitch = state.qpos[..., 1], state.qpos[..., 2]
     (low, high), (back, front) = HEALTHY_HEIGHT, HEALTHY_PITCH
     return (low < height) & (height < high) & (back < pitch) & (pitch < front)
@@ -83,29 +79,23 @@ def healthy(state: State) -> np.ndarray:
 
 # ----------------------------------------------------------------------------------------- velocity tasks
 def alive_bonus(space: TaskSpace) -> float:
-    """What each healthy step earns [m/s]: `MARGIN` more than the fastest target of any split."""
-    (low, high) = _extremes(space)
-    return MARGIN + max(abs(low), abs(high))
-
-
-def _extremes(space: TaskSpace) -> tuple[float, float]:
-    regions = [region for region in space.regions.values() if isinstance(region, Boxes)]
-    return min(float(region.low.min()) for region in regions), max(float(region.high.max()) for region in regions)
+    """The reward of each healthy step [m/s]: `MARGIN` more than the largest target of any split."""
+    return MARGIN + max(float(np.abs(region.hull()).max()) for region in space.regions.values())
 
 
 def velocity_reward(alive: float, measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
-    """-|v - v*|, the bonus and the control cost."""
+    """-|v - v*|, the reward of a healthy step and the control cost."""
     return {
         "velocity": -np.abs(measured["x_velocity"] - task["velocity"]),
         "healthy": alive * measured["healthy"],
-        "control": upright.control_reward(action),
+        "control": control_reward(action, upright.CONTROL_COST),
     }
 
 
 def velocity_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
-    """An arrow above the robot, 0.5 m for each metre per second."""
+    """An arrow above the robot, 0.5 m long per m/s."""
     assert isinstance(task, VelocityTask)
-    return [arrow_above(state, 1.75, 0.5 * task.velocity, task.label)]
+    return [arrow_above((state.qpos[0], 0.0, 0.0), 1.75, (1.0, 0.0), 0.5 * task.velocity, 0.05, task.label)]
 
 
 def velocity(velocity_range: Sequence[float] = (0.0, 3.0)) -> Family:
@@ -119,7 +109,7 @@ def velocity(velocity_range: Sequence[float] = (0.0, 3.0)) -> Family:
         measure=partial(upright.measure, healthy),
         reward=partial(velocity_reward, alive_bonus(space)),
         markers=velocity_markers,
-        terminated=partial(upright.fallen, healthy),
+        terminated=lambda state: ~healthy(state),
         aim=f"walk at a hidden velocity from {span(velocity_range)} m/s",
     )
 
@@ -127,7 +117,7 @@ def velocity(velocity_range: Sequence[float] = (0.0, 3.0)) -> Family:
 # ---------------------------------------------------------------------------------------- hidden dynamics
 @dataclass(frozen=True)
 class ParamsTask(DynamicsTask):
-    """Walk forward with limbs of other mass, inertia, friction and damping, in the order of the model."""
+    """Walk forward with hidden multipliers, one for each body, geom or joint in the order of the model."""
 
     mass: tuple[float, ...] = multiplier(base=1.5, size=len(BODIES))
     inertia: tuple[float, ...] = multiplier(base=1.5, size=len(BODIES))

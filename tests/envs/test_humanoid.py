@@ -19,7 +19,7 @@ def test_direction_reward_by_hand():
 def test_a_humanoid_is_healthy_strictly_within_its_heights():
     qpos = np.zeros((4, 24))
     qpos[:, 2] = [1.0, 1.001, 1.999, 2.0]
-    assert humanoid.unhealthy(State(qpos, np.zeros((4, 23)))).tolist() == [True, False, False, True]
+    assert humanoid.healthy(State(qpos, np.zeros((4, 23)))).tolist() == [False, True, True, False]
 
 
 def test_an_action_is_stretched_to_the_motors_range():
