@@ -1,4 +1,4 @@
-"""What an experiment's settings stand for: environments, tasks, and a policy with its first parameters."""
+"""From the settings of an experiment: environments, tasks, and a policy with its initial parameters."""
 
 from __future__ import annotations
 
@@ -24,14 +24,19 @@ from metarl.seeding import Purpose, stream
 from metarl.types import Params
 
 SMALL = 100_000
-"""Environment steps of a rollout whose memory is not asked about."""
+"""Rollouts of at most this many environment steps are built without a check of their memory."""
 
 
 def make_vector_env(environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
     """`num_envs` robots of the experiment's family, stepped as one native batch.
 
-    Errors: UserError where the id's module may not or cannot be imported, the id is no family of tasks, an option is no
-    parameter of one, or one rollout would not fit in memory.
+    Args:
+        environment: the family, its options, and the horizon.
+        num_envs: N.
+        threads: of the simulation; 0 for all available cores.
+
+    Errors: UserError if the module of the id may not or cannot be imported, the id is not a family of tasks, the family
+    has no parameter of an option's name, or one rollout would not fit in memory.
     """
     spec = _spec(environment)
     _check_family(spec, environment)
@@ -49,27 +54,27 @@ def _made(spec: EnvSpec, environment: Environment, num_envs: int, threads: int) 
 
 
 def make_single_env(environment: Environment, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
-    """One robot of the experiment's family, to be filmed or watched; `protocols.TaskEnv` says how it gets its task.
+    """One robot of the experiment's family, for videos; it is a `protocols.TaskEnv`.
 
-    Errors: as in `make_vector_env`; UserError where the family has no single environment.
+    Errors: as in `make_vector_env`; UserError if the family has no single environment.
     """
     spec = _spec(environment)
     check_can_be_filmed(environment.id)
-    pictures: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-    return gymnasium.make(spec, max_episode_steps=environment.horizon, **pictures, **environment.options)
+    rendering: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    return gymnasium.make(spec, max_episode_steps=environment.horizon, **rendering, **environment.options)
 
 
 def _spec(environment: Environment) -> EnvSpec:
-    """The registration of the family. Errors: UserError; nothing is imported for options that are none."""
-    registry.check_options(environment.options)
+    """The registration of the family. Errors: UserError."""
+    registry.check_options(environment.options)  # before the family's module is imported
     spec = registry.find(environment.id)
     registry.check_options(environment.options, spec)
     return spec
 
 
 def _require_memory(spec: EnvSpec, environment: Environment, num_envs: int) -> None:
-    """Refuse rollouts that do not fit in memory, by the observations and actions of one robot."""
-    robot = _made(spec, environment, 1, 1)
+    """Raise UserError if a rollout does not fit in memory."""
+    robot = _made(spec, environment, 1, 1)  # one simulation, for the sizes of observations and actions
     sizes = flatdim(robot.single_observation_space), flatdim(robot.single_action_space)
     robot.close()
     require_memory(
@@ -80,10 +85,11 @@ def _require_memory(spec: EnvSpec, environment: Environment, num_envs: int) -> N
 
 
 def _check_family(spec: EnvSpec, environment: Environment) -> None:
+    """Raise UserError unless the vector environment is a family of tasks with these options."""
     creator = _creator(spec)
     if not hasattr(creator, "set_tasks"):
         raise UserError(
-            f"env.id = {spec.id!r} is no batched family of tasks: its vector environment has no set_tasks. "
+            f"env.id = {spec.id!r} is not a batched family of tasks: its vector environment has no set_tasks. "
             "Choose an id that starts with envs:metarl/, or register a family of your own (envs/README.md)."
         )
     for name in ("num_envs", "max_episode_steps", *environment.options):
@@ -95,19 +101,19 @@ def _check_family(spec: EnvSpec, environment: Environment) -> None:
 
 
 def _creator(spec: EnvSpec) -> Any:
-    """What makes the vector environment: a class, as a rule; None where there is none."""
+    """The class or function that makes the vector environment; None if the registration has none."""
     entry = spec.vector_entry_point
     return gymnasium.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
 
 
 def _takes(creator: Callable[..., Any], name: str) -> bool:
-    """Whether it has an argument of this name."""
+    """Whether the creator has an argument of this name."""
     parameters = inspect.signature(creator).parameters
     return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def check_can_be_filmed(env_id: str) -> None:
-    """Raise UserError where the family has no single environment."""
+    """Raise UserError if the family has no single environment, of which videos are made."""
     if registry.find(env_id).entry_point is None:
         raise UserError(
             f"env.id = {env_id!r} has no single environment to film: register it with an entry_point, "
@@ -122,7 +128,7 @@ def make_policy(experiment: Experiment, env: TaskVectorEnv) -> GaussianMLP:
 
 
 def policy_of_sizes(settings: Policy, observation_size: int, action_size: int) -> GaussianMLP:
-    """The policy of these settings, for these numbers of observations and actions."""
+    """The policy of these settings, for observations (O,) and actions (A,) of these sizes."""
     return GaussianMLP(
         observation_size=observation_size,
         action_size=action_size,
@@ -138,9 +144,9 @@ _BESIDE: WeakKeyDictionary[TaskVectorEnv, TaskVectorEnv] = WeakKeyDictionary()
 
 
 def simulations_of_one_task(env: TaskVectorEnv, experiment: Experiment) -> TaskVectorEnv:
-    """E simulations beside the M*E of `env`, for a learner that takes one task after another.
+    """E more simulations of the family of `env`, for an inner learner that takes one task after another.
 
-    They are built at the first call, and kept as long as `env` is.
+    They are built at the first call, and kept as long as `env` exists.
     """
     episodes = env.num_envs // len(env.tasks)
     beside = _BESIDE.get(env)
@@ -150,9 +156,9 @@ def simulations_of_one_task(env: TaskVectorEnv, experiment: Experiment) -> TaskV
 
 
 def initial_params(policy: GaussianMLP, experiment: Experiment) -> Params:
-    """theta before training, with the other parameters of the inner loop; a function of the seed.
+    """theta before training, with the inner loop's own parameters; a function of the seed.
 
-    Errors: UserError where it does not fit in memory.
+    Errors: UserError if they do not fit in memory.
     """
     require_memory(
         2 * parameter_bytes(policy.layer_sizes),
@@ -164,16 +170,6 @@ def initial_params(policy: GaussianMLP, experiment: Experiment) -> Params:
     return experiment.algorithm.inner.start(policy, policy.init(rng), rng)
 
 
-def read_actor(file: str, statistics: str | None, policy: GaussianMLP) -> Params:
-    """The policy's parameters from a model of Stable-Baselines3 and from VecNormalize's file, where there is one.
-
-    Errors: UserError where they are not of the policy's sizes.
-    """
-    from metarl.sb3 import read  # its import takes seconds
-
-    return read(file, policy, statistics)
-
-
 def training_tasks(env: TaskVectorEnv, experiment: Experiment, iteration: int) -> Sequence[Any]:
     """The M tasks of one iteration, spread evenly over the split; a function of (seed, iteration)."""
     space = env.task_space.restrict(experiment.sampling.split)
@@ -181,9 +177,9 @@ def training_tasks(env: TaskVectorEnv, experiment: Experiment, iteration: int) -
 
 
 def fixed_tasks(env: TaskVectorEnv, split: str, count: int) -> Sequence[Any]:
-    """The fixed test tasks: spread evenly over the split, the same for every seed and every algorithm.
+    """`count` test tasks, evenly spread over the split; the same for every seed and every algorithm.
 
-    Errors: UserError where the split has fewer different tasks.
+    Errors: UserError if the split has fewer different tasks.
     """
     tasks = env.task_space.restrict(split).grid(count)
     if (different := len(set(tasks))) < count:

@@ -1,4 +1,4 @@
-"""Held-out evaluation: adapt to fixed tasks by 0..K steps and measure the return after each."""
+"""Evaluation: adapt to fixed test tasks and measure the returns after 0..K adaptation steps."""
 
 from __future__ import annotations
 
@@ -22,25 +22,28 @@ from metarl.types import Params
 
 @dataclass(frozen=True)
 class AdaptationReturns:
-    """What adaptation brought on each test task."""
+    """The returns on each test task after 0..K adaptation steps, and the adapted parameters."""
 
     returns: NDArray[np.floating]
-    """(tasks, K+1, E): undiscounted return of each episode of the stochastic policy after 0..K adaptation steps."""
+    """(tasks, K+1, E): undiscounted return of each episode of the stochastic policy; NaN for one that diverged."""
     adapted: tuple[Params, ...]
     """K+1 sets of parameters, (tasks, ...)."""
     deterministic: NDArray[np.floating] | None = None
-    """(tasks, K+1, E): the same of the policy that acts by its mean, from the same initial states; None: not asked."""
+    """(tasks, K+1, E): the same for the policy's mean action, from the same initial states; None if not measured."""
 
     @property
     def means(self) -> NDArray[np.floating]:
-        """(tasks, K+1): mean over episodes of the stochastic policy; NaN where all of a task's episodes diverged."""
+        """(tasks, K+1): mean over episodes of the stochastic policy; NaN if all of a task's episodes diverged."""
         return mean(self.returns)
 
     @property
     def deterministic_means(self) -> NDArray[np.floating]:
-        """(tasks, K+1): the same of the policy that acts by its mean."""
+        """(tasks, K+1): the same for the policy's mean action.
+
+        Errors: ValueError if it was not measured.
+        """
         if self.deterministic is None:
-            raise ValueError("nothing was played by the mean: evaluate(…, deterministic=True) does so")
+            raise ValueError("the mean action was not evaluated: call evaluate(…, deterministic=True)")
         return mean(self.deterministic)
 
     def of_task(self, m: int) -> list[Params]:
@@ -60,22 +63,22 @@ def evaluate(
     deterministic: bool = False,
     after_each: Callable[[], None] = lambda: None,
 ) -> AdaptationReturns:
-    """Adapt `params` to every task by K steps, each on fresh episodes, and record all returns.
+    """Adapt `params` to every task by K steps, each on new episodes, and record the return of every episode.
 
-    Adaptation needs exploration, so it always learns from stochastic episodes.
+    Adaptation always learns from episodes of the stochastic policy, because it needs exploration.
 
     Args:
-        env: batched environment of tasks * E simulations.
+        env: simulations of the family, E for each test task.
         policy, params: the policy and its parameters before adaptation, shared by all tasks.
-        experiment: its inner loop adapts, with the horizon, the discounts and the later steps of its settings.
+        experiment: the settings: the inner loop, the horizon, the discounts, and the size of later steps.
         tasks: the test tasks.
-        steps: K; by default that of the experiment's evaluation.
-        seed: of initial states and exploration; the same for everything that is to be compared.
-        deterministic: after each step, also play as many episodes by the policy's mean, from the same initial states.
-            Everything else stays what it is without them.
+        steps: K; by default `experiment.evaluation.steps`.
+        seed: of initial states and exploration; use the same one for results that are to be compared.
+        deterministic: after each step, also play E episodes with the policy's mean action, from the same initial
+            states. The other results do not depend on this.
         after_each: called after each of the K+1 rounds of episodes.
 
-    Errors: UserError where the inner loop cannot learn from so many episodes.
+    Errors: UserError if the inner loop cannot learn from E episodes.
     """
     env.set_tasks(tasks)
     inner, horizon = experiment.algorithm.inner, experiment.env.horizon
@@ -87,9 +90,8 @@ def evaluate(
         episodes = step_rollout(env, policy, experiment, seed, Purpose.EVALUATION, 0, k, path[k])
         returns.append(episodes.trajectories.returns.numpy())
         if deterministic:
-            alike = streams(seed, Purpose.EVALUATION, 0, k, len(tasks))
-            played = rollout(env, policy, path[k], alike, horizon, deterministic=True)
-            by_mean.append(played.returns.numpy())
+            same_streams = streams(seed, Purpose.EVALUATION, 0, k, len(tasks))
+            by_mean.append(rollout(env, policy, path[k], same_streams, horizon, deterministic=True).returns.numpy())
         if k < K:
             path.append(inner.adapt(policy, path[k], episodes, experiment.step_scale(k)).params)
         after_each()

@@ -21,6 +21,11 @@ def select(params: Params, chosen: slice) -> Params:
     return {name: p[chosen] for name, p in params.items()}
 
 
+def concatenate(parts: Sequence[Params]) -> Params:
+    """The parameters of several groups of tasks, (M_1, ...), (M_2, ...), …, as one: (M_1 + M_2 + …, ...)."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
 def leaves(params: Params, names: Iterable[str] | None = None) -> Params:
     """The parameters of these names (None: all) as fresh autograd leaves, to differentiate with respect to."""
     return {name: params[name].detach().clone().requires_grad_() for name in (params if names is None else names)}

@@ -1,16 +1,17 @@
-"""The outer loop, in the order of the papers' pseudocode."""
+"""The outer loop, in the order of the pseudocode in the papers."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metarl import runs
 from metarl.algorithms import memory
@@ -20,12 +21,11 @@ from metarl.builders import (
     initial_params,
     make_policy,
     make_vector_env,
-    read_actor,
     training_tasks,
 )
 from metarl.collection import Collected, collect
 from metarl.errors import RunFailed
-from metarl.evaluation import AdaptationReturns, evaluate
+from metarl.evaluation import evaluate
 from metarl.experiment import Experiment
 from metarl.machine import available_memory
 from metarl.parameters import require_finite
@@ -36,20 +36,20 @@ from metarl.runs.publish import publish_test, section_of
 from metarl.runs.tracking import Tracker
 from metarl.sampling.memory import parameter_bytes, require_memory
 from metarl.sampling.protocols import TaskVectorEnv
-from metarl.statistics import estimate as interval
+from metarl.statistics import estimate, paired_gain
 from metarl.threads import set_threads
 from metarl.types import Params
 
 
 class Progress(Protocol):
-    """Shows the progress of a run."""
+    """Shows the user how far a run is."""
 
     def show(self, iteration: int, metrics: dict[str, float]) -> None:
-        """An iteration is done."""
+        """Show the number of iterations done, and the metrics of the last one."""
         ...
 
     def note(self, text: str) -> None:
-        """Something worth a line."""
+        """Print a line of text."""
         ...
 
 
@@ -66,21 +66,21 @@ class Setup:
 
 
 def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
-    """Build everything that the settings name.
+    """Build everything that training needs, and check that the settings fit together.
 
     Args:
-        resumes: training goes on from a checkpoint, so that what it began with is not read again.
+        resumes: training continues from a checkpoint, so the model of `experiment.start_from` is not read again.
 
-    Errors: UserError, or an error of Gymnasium, for settings that do not fit the environment, and for a model to start
-    from that does not fit the policy.
+    Errors: UserError, or an error of Gymnasium, if settings do not fit the environment, or if the model to start from
+    does not fit the policy.
     """
     set_threads(experiment.threads)
-    env = make_vector_env(experiment.env, experiment.sampling.tasks * experiment.sampling.episodes, experiment.threads)
+    M, E = experiment.sampling.tasks, experiment.sampling.episodes
+    env = make_vector_env(experiment.env, M * E, experiment.threads)
     if experiment.evaluation.videos:
         check_can_be_filmed(experiment.env.id)
-    training_tasks(env, experiment, 0)
+    training_tasks(env, experiment, iteration=0)  # raises an error now if the split has no tasks to draw
     policy = make_policy(experiment, env)
-    M = experiment.sampling.tasks
     require_memory(
         (M + 2) * parameter_bytes(policy.layer_sizes),
         f"the parameters of sampling.tasks = {M:,} policies of policy.hidden_sizes = {list(policy.hidden_sizes)}",
@@ -89,15 +89,17 @@ def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
     warn_of_memory(experiment, policy)
     first_params = initial_params(policy, experiment)
     if experiment.start_from and not resumes:
-        actor = read_actor(experiment.start_from, experiment.start_from_statistics, policy)
+        from metarl import sb3  # its import takes seconds
+
+        actor = sb3.read(experiment.start_from, policy, experiment.start_from_statistics)
         first_params = normalizer.without(first_params) | actor
-    for episodes in (experiment.sampling.episodes, experiment.evaluation.episodes):
+    for episodes in (E, experiment.evaluation.episodes):
         experiment.algorithm.inner.check(episodes, experiment.env.horizon)
     return Setup(experiment, env, policy, FixedTest(experiment, policy), first_params)
 
 
 def warn_of_memory(experiment: Experiment, policy: GaussianMLP) -> None:
-    """Warn of a run that needs more memory than there is."""
+    """Warn if an iteration is estimated to need more memory than is available."""
     sampling, available = experiment.sampling, available_memory()
     needed = memory.iteration_bytes(
         experiment.algorithm, policy, sampling.tasks, sampling.episodes, experiment.env.horizon
@@ -114,13 +116,13 @@ def warn_of_memory(experiment: Experiment, policy: GaussianMLP) -> None:
 def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, progress: Progress) -> State:
     """Meta-train from `state` (None: from the start) to `experiment.iterations`.
 
-    After every iteration the checkpoint is on disk, so that whatever ends the run, no more than one is lost.
+    A checkpoint is written after every iteration, so a run that is interrupted loses at most one iteration.
 
     Returns:
         The state at the end.
 
     Raises:
-        RunFailed: training cannot go on; the last checkpoint stays.
+        RunFailed: simulations diverged, or a number became infinite or NaN. The last checkpoint is kept.
     """
     experiment, env, policy, test = setup.experiment, setup.env, setup.policy, setup.test
     state = state or State(0, 0, setup.first_params, algorithm_state={}, test_tasks=test.as_data)
@@ -129,8 +131,7 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
     for iteration in range(state.iteration, experiment.iterations):
         with failures_named(iteration):
             if iteration % experiment.evaluation.every == 0:
-                result = test.run(state, tracker, progress)
-                publish_test(experiment, run_dir, state, policy, test.tasks, result, tracker)
+                test.run(state, run_dir, tracker, progress)
 
             began = time.perf_counter()
             env.set_tasks(training_tasks(env, experiment, iteration))
@@ -141,7 +142,7 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
             require_finite(params, "the outer step")
             params = normalizer.updated(params, collected.observed)
 
-        metrics = describe(collected, metrics, time.perf_counter() - began)
+        metrics = iteration_metrics(collected, metrics, time.perf_counter() - began)
         tracker.log(metrics, iteration=iteration, environment_steps=state.environment_steps)
         state = replace(
             state,
@@ -154,14 +155,13 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
         progress.show(state.iteration, metrics)
 
     with failures_named(state.iteration):
-        result = test.run(state, tracker, progress)
-        publish_test(experiment, run_dir, state, policy, test.tasks, result, tracker)
+        test.run(state, run_dir, tracker, progress)
     return state
 
 
 @contextmanager
 def failures_named(iteration: int) -> Generator[None]:
-    """Say of a failed run where it failed and what is left of it."""
+    """Add to the message of a RunFailed the iteration, and the checkpoint that is left."""
     try:
         yield
     except RunFailed as error:
@@ -171,8 +171,14 @@ def failures_named(iteration: int) -> Generator[None]:
         ) from error
 
 
-def describe(collected: Collected, update: dict[str, float], seconds: float) -> dict[str, float]:
-    """The metrics of one iteration, by W&B's sections; names that end in _s are times [s]. seconds: its duration."""
+def iteration_metrics(collected: Collected, update: dict[str, float], seconds: float) -> dict[str, float]:
+    """The metrics of one iteration, named by their section in W&B.
+
+    Args:
+        collected: the episodes of the iteration.
+        update: the metrics of the algorithm's outer step; names that end in _s are durations [s].
+        seconds: duration of the whole iteration.
+    """
     parts = {**collected.seconds, **update}
     return {
         "train/return_before": collected.returns[0],
@@ -184,34 +190,42 @@ def describe(collected: Collected, update: dict[str, float], seconds: float) -> 
 
 
 class FixedTest:
-    """The evaluation that is repeated during training: fixed tasks, fixed randomness."""
+    """The evaluation that is repeated during training, always on the same tasks and with the same random streams."""
 
     def __init__(self, experiment: Experiment, policy: GaussianMLP) -> None:
         settings = experiment.evaluation
         self._experiment, self._policy = experiment, policy
         self._env = make_vector_env(experiment.env, settings.tasks * settings.episodes, experiment.threads)
-        self.tasks: Sequence[Any] = fixed_tasks(self._env, settings.split, settings.tasks)
+        self._tasks = fixed_tasks(self._env, settings.split, settings.tasks)
 
     @property
     def as_data(self) -> list[Mapping[str, Any]]:
         """The test tasks as plain data."""
-        return [self._env.task_space.to_dict(task) for task in self.tasks]
+        return [self._env.task_space.to_dict(task) for task in self._tasks]
 
-    def run(self, state: State, tracker: Tracker, progress: Progress) -> AdaptationReturns:
-        """Adapt to all test tasks, record returns and gain, and return them."""
-        experiment = self._experiment
+    def run(self, state: State, run_dir: Path, tracker: Tracker, progress: Progress) -> None:
+        """Adapt the parameters of `state` to every test task, and log and publish the returns."""
+        experiment, tasks = self._experiment, self._tasks
+        result = evaluate(self._env, self._policy, state.params, experiment, tasks)
+
+        section = section_of(experiment)
         at = {"iteration": state.iteration, "environment_steps": state.environment_steps}
-        result = evaluate(self._env, self._policy, state.params, experiment, self.tasks)
-        section, means = section_of(experiment), result.means
-        gain, last = interval(means[:, -1] - means[:, 0]), f"{section}/return_{means.shape[1] - 1}_steps"
-        after = interval(means[:, -1])
-        metrics = {f"{section}/return_{k}_steps": float(np.nanmean(means[:, k])) for k in range(means.shape[1])}
-        metrics |= {f"{last}_low": after.low, f"{last}_high": after.high}
-        metrics |= {f"{section}/gain": gain.value, f"{section}/gain_low": gain.low, f"{section}/gain_high": gain.high}
-        tracker.log(metrics, **at)
-        columns = ["task", *(f"{k} steps" for k in range(means.shape[1]))]
-        rows = [[task.label, *row] for task, row in zip(self.tasks, means.tolist(), strict=True)]
+        tracker.log(_test_metrics(section, result.means), **at)
+        columns = ["task", *(f"{k} steps" for k in range(result.means.shape[1]))]
+        rows = [[task.label, *returns] for task, returns in zip(tasks, result.means.tolist(), strict=True)]
         tracker.table(f"{section}/returns", columns, rows, **at)
-        path = " → ".join(f"{mean:.1f}" for mean in np.nanmean(means, axis=0))
+
+        path = " → ".join(f"{mean:.1f}" for mean in np.nanmean(result.means, axis=0))
+        gain = paired_gain(result.means[:, 0], result.means[:, -1])
         progress.note(f"{experiment.evaluation.split} tasks at iteration {state.iteration}: return {path}, gain {gain}")
-        return result
+        publish_test(experiment, run_dir, state, self._policy, tasks, result, tracker)
+
+
+def _test_metrics(section: str, means: NDArray[np.floating]) -> dict[str, float]:
+    """The mean over tasks of the returns after 0..K steps, (tasks, K+1), and of the gain, with 95% intervals."""
+    K = means.shape[1] - 1
+    after, gain = estimate(means[:, K]), paired_gain(means[:, 0], means[:, K])
+    metrics = {f"return_{k}_steps": float(np.nanmean(means[:, k])) for k in range(K + 1)}
+    metrics |= {f"return_{K}_steps_low": after.low, f"return_{K}_steps_high": after.high}
+    metrics |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
+    return {f"{section}/{name}": value for name, value in metrics.items()}

@@ -1,4 +1,4 @@
-"""The algorithms: each is frozen settings with an inner loop and `update(model, params, state, experience)`."""
+"""The algorithms. Each is a frozen dataclass of settings with an inner loop and a method `update`; see README.md."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ Algorithm = Annotated[MAMLTRPO | MAMLPPO | MAMLSGD | ProMP | Reptile, Field(disc
 
 
 def in_short(algorithm: Algorithm) -> str:
-    """An algorithm by its name and the variants that its settings choose: `maml_trpo, first order`."""
+    """The name of an algorithm and of the variants that its settings choose, such as `maml_trpo, first order`."""
     inner = algorithm.inner
     default = type(algorithm)().inner
     usual = (default if type(default) is type(inner) else type(inner)()).steps

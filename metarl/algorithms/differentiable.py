@@ -1,4 +1,4 @@
-"""Settings that the algorithms share which differentiate through the adaptation."""
+"""What the algorithms that differentiate through the adaptation have in common: their inner loop, and its checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metarl.inner.sgd import SGD
 
 
 def _refuse_other_learners(value: Any) -> Any:
-    """Raise ValueError for an inner loop that is not SGD, with the algorithm that takes it."""
+    """Raise ValueError for an inner loop other than SGD."""
     name = value.get(NAME, "sgd") if isinstance(value, Mapping) else getattr(value, NAME, "sgd")
     if name not in names_of(SGD):
         raise ValueError(
@@ -23,7 +23,7 @@ def _refuse_other_learners(value: Any) -> Any:
 
 
 Differentiable = Annotated[SGD, BeforeValidator(_refuse_other_learners)]
-"""An inner loop of gradient steps. Other inner loops are refused with the reason."""
+"""The type of a setting for an inner loop of gradient steps; others are refused with a reason."""
 
 
 def check_combination(inner: SGD, first_order: bool, exploration_credit: float = 0.0) -> None:

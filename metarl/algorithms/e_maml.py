@@ -1,15 +1,15 @@
 """E-MAML (Stadie et al. 2018): credit the episodes before adaptation with the return after it.
 
-theta also decides which episodes D_i a task adapts to. The derivative of the expected return after adaptation,
+theta also determines which episodes D_i a task adapts to. The derivative of the expected return after adaptation,
 E[J(theta_i)], therefore has two terms: the one through the adaptation to fixed episodes, which is MAML's, and
 
     E[ J(theta_i) grad log p(D_i) ],    log p(D_i) = sum over all episodes and steps of log pi(a|s)
 
-which is E-MAML's. J(theta_i) is the credit of the episodes D_i. The log-probability is a sum over episodes, not a mean:
-with many episodes the term is exact and noisy, and a weight below 1 trades bias for variance.
+which is E-MAML's. J(theta_i) is the credit of the episodes D_i. The log-probability is a sum over episodes, not a mean.
+With many episodes the term is therefore unbiased but noisy; a weight below 1 lowers the variance at the cost of a bias.
 
 The inner loss must be `reinforce`, whose derivative is that of fixed episodes. With `ratio` and `dice` the first term
-accounts for the change of the episodes' distribution as well, so that the second would count it twice.
+already accounts for the change of the episodes' distribution, so the second would count it twice.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from metarl.types import Batch, Experience, Params
 
 
 def exploration_credits(weight: float, experience: Experience) -> list[Tensor | None]:
-    """weight (J(theta_i) - mean of the other tasks' J), (m,) for each chunk of tasks; None for each where weight is 0.
+    """weight (J(theta_i) - mean of the other tasks' J), (m,), for each chunk of m tasks; None for each if weight is 0.
 
     Returns are per step, in the unit of the task's own advantages. The mean over the other tasks does not depend on the
-    task's own episodes, so that it lowers the variance without a bias. A task without a valid step has the credit 0.
+    task's own episodes, so it lowers the variance without a bias. A task without a valid step has the credit 0.
     """
     if not weight:
         return [None] * len(experience.by_chunk)
@@ -39,9 +39,14 @@ def exploration_credits(weight: float, experience: Experience) -> list[Tensor | 
 
 
 def exploration_term(policy: GaussianMLP, params: Params, support: Batch, credit: Tensor | None) -> Tensor:
-    """credit log(p(D_i) / p_old(D_i)) of each task, (M,), with p_old the probability at collection.
+    """credit * log(p(D_i) / p_old(D_i)) of each task, (M,), where p_old is the probability under the collecting policy.
 
-    Its gradient is E-MAML's second term. It is zero at the parameters that collected the episodes.
+    Its gradient is E-MAML's second term. Its value is zero at the parameters that collected the episodes.
+
+    Args:
+        params: theta, or the parameters before a later adaptation step, (M, ...).
+        support: the episodes D_i, collected before that step.
+        credit: (M,); None for none.
     """
     if credit is None:
         return torch.zeros(support.num_tasks)
@@ -51,7 +56,7 @@ def exploration_term(policy: GaussianMLP, params: Params, support: Batch, credit
 def exploration_grads(
     policy: GaussianMLP, adaptation: Adaptation, support: Sequence[Batch], credit: Tensor | None
 ) -> list[Params]:
-    """Gradients of `exploration_term` at the points before the K adaptation steps, (M, ...) each; [] without credit."""
+    """Gradients of `exploration_term` at the parameters before each adaptation step, (M, ...); [] without credit."""
     if credit is None:
         return []
     points = zip(adaptation.points[:-1], support, strict=True)

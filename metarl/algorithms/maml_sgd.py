@@ -1,4 +1,7 @@
-"""MAML with a gradient step outside (Finn et al. 2017, eq. 4): theta <- theta - beta grad sum_i L_i(theta_i(theta))."""
+"""MAML with a gradient step as the outer step (Finn et al. 2017, eq. 4).
+
+theta <- theta - beta grad sum_i L_i(theta_i(theta))
+"""
 
 from __future__ import annotations
 
@@ -32,11 +35,11 @@ class MAMLSGD:
     first_order: bool = False
     """Treat the Jacobian of the adaptation as the identity (first-order MAML)."""
     exploration_credit: float = Field(0.0, ge=0, le=LARGEST)
-    """Weight of the credit that episodes before adaptation get for the return after it (E-MAML); 1 is unbiased."""
+    """E-MAML: weight of the credit that episodes before adaptation get for the return after it; 1 is unbiased."""
     optimizer: Optimizer = "adam"
     """sgd: the step of the formula above; adam: a step of Adam with the same gradient."""
     step_size: float = Field(1e-3, gt=0, le=LARGEST)
-    """beta. With sgd it multiplies a sum over tasks: for the same step with twice the tasks, halve it."""
+    """beta. With sgd it multiplies a sum over tasks: halve it when the number of tasks is doubled."""
 
     def __post_init__(self) -> None:
         check_combination(self.inner, self.first_order, self.exploration_credit)
@@ -44,7 +47,7 @@ class MAMLSGD:
     def update(
         self, model: Model, params: Params, state: AlgorithmState, experience: Experience
     ) -> tuple[Params, AlgorithmState, dict[str, float]]:
-        """One outer step; arguments, results and errors as for `MAMLTRPO.update`. `state` is the optimizer's."""
+        """One outer step; arguments, results and errors as for `MAMLTRPO.update`. `state` is that of the optimizer."""
         credits = e_maml.exploration_credits(self.exploration_credit, experience)
         stopwatch = Stopwatch()
         with stopwatch("gradient"):

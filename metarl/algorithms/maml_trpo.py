@@ -48,9 +48,9 @@ class MAMLTRPO:
     first_order: bool = False
     """Treat the Jacobian of the adaptation as the identity (first-order MAML)."""
     exploration_credit: float = Field(0.0, ge=0, le=LARGEST)
-    """Weight of the credit that episodes before adaptation get for the return after it (E-MAML); 1 is unbiased."""
+    """E-MAML: weight of the credit that episodes before adaptation get for the return after it; 1 is unbiased."""
     max_kl: float = Field(0.01, gt=0, le=LARGEST)
-    """delta: the mean KL between the adapted policies before and after the outer step stays within it."""
+    """delta, the largest mean KL between the adapted policies before and after the outer step."""
     final_max_kl: float = Field(0.0, ge=0, le=LARGEST)
     """delta at the end of the annealing."""
     anneal_iterations: int = Field(0, ge=0, le=10**9)
@@ -62,9 +62,9 @@ class MAMLTRPO:
     backtrack_ratio: float = Field(0.8, gt=0, lt=1)
     """Each trial step of the line search is shorter than the one before by this factor."""
     max_backtracks: int = Field(15, ge=1, le=1_000)
-    """Trial steps of the line search; if none is accepted, theta stays as it is."""
+    """Trial steps of the line search; if none is accepted, theta is not changed."""
     curvature_stride: int = Field(5, ge=1, le=10_000)
-    """Products with the KL's Hessian use every n-th step of the episodes; the line search uses all steps."""
+    """n: products with the KL's Hessian use every n-th step of the episodes; the line search uses all steps."""
 
     def __post_init__(self) -> None:
         check_combination(self.inner, self.first_order, self.exploration_credit)
@@ -82,7 +82,7 @@ class MAMLTRPO:
             experience: K support batches, and the query batch that the adapted policies collected.
 
         Returns:
-            The new theta, or the very same one if no step was accepted; the new state; and metrics.
+            The new theta, or `params` itself if no step was accepted; the new state; and metrics.
 
         Raises:
             NonFinite: the meta-gradient is infinite or NaN.
@@ -124,7 +124,7 @@ class MAMLTRPO:
         return updated, {"iteration": iteration + 1}, metrics | {"max_kl": max_kl} | stopwatch.metrics()
 
     def _gradient(self, policy: GaussianMLP, params: Params, task: Experience, credit: Tensor | None) -> TaskGradient:
-        """J_i^T grad S_i(theta_i) of one task. Its graph is freed here."""
+        """S_i and J_i^T grad S_i(theta_i) of one task. Its autograd graphs are freed when this returns."""
         adaptation = adapt_and_linearize(self.inner, policy, params, 1, task.support, first_order=self.first_order)
         exploration = e_maml.exploration_grads(policy, adaptation, task.support, credit)
         surrogate, gradient = meta_gradient(
@@ -135,10 +135,10 @@ class MAMLTRPO:
     def _curvatures(
         self, policy: GaussianMLP, adaptations: Sequence[Adaptation], experience: Experience
     ) -> list[Callable[[], KLCurvature]]:
-        """Functions that return the KL's Hessian of a group of tasks each, on every `curvature_stride`-th step.
+        """For each group of tasks a function that returns the KL's Hessian on every `curvature_stride`-th step.
 
-        Those whose graphs fit `KEPT_GRAPHS` together build it at the first call and keep it; the others build it at
-        every call. A group has `curvature_stride` tasks, so that it is worked on as fast as one task with all steps.
+        The first groups, whose graphs fit in `KEPT_GRAPHS` together, build it at the first call and keep it; the others
+        build it at every call. A group has `curvature_stride` tasks, so it has as many steps as one whole task.
         """
         stride = 1 if self.inner.loss == "dice" else self.curvature_stride  # dice needs all steps of an episode
         inner_steps = 0 if self.first_order else len(experience.support)
@@ -166,8 +166,11 @@ class MAMLTRPO:
 
 @dataclass(frozen=True)
 class TaskGradient:
-    """One task's surrogate, (), its gradient with respect to theta, (...), and its adaptation from theta."""
+    """The gradient of one task's surrogate through the adaptation."""
 
     surrogate: Tensor
+    """S_i(theta_i), ()."""
     gradient: Params
+    """J_i^T grad S_i(theta_i), (...)."""
     adaptation: Adaptation
+    """theta -> theta_i, without graphs."""

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from metarl.errors import NonFinite
 from metarl.inner.sgd import LOG_STEP_SIZE, SGD, gradient, gradient_step
-from metarl.parameters import detach, expand, leaves
+from metarl.parameters import concatenate, detach, expand, leaves
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, kl_divergence, log_prob
 from metarl.policy_gradient.losses import mean_over_steps
 from metarl.types import Batch, Data, Gaussian, Model, Params
@@ -41,13 +41,13 @@ class Step:
     """One adaptation step of M tasks, theta -> theta - alpha g(theta), with its Jacobian J = I - alpha H."""
 
     rates: Mapping[str, Tensor | float]
-    """alpha of each parameter that the step changes."""
+    """alpha of each parameter that the step changes, by name."""
     grad: Params
     """g(theta), (M, ...), without its graph."""
     at: Params
-    """theta, (M, ...), as the leaves of `graph`."""
+    """theta, (M, ...), as the autograd leaves that `graph` starts from."""
     graph: Params
-    """g(theta) with its graph, for products with H. Empty: H is taken for zero, which is first-order MAML."""
+    """g(theta) with its autograd graph, for products with H. Empty: H is treated as zero (first-order MAML)."""
 
     def jvp(self, v: Params) -> Params:
         """J v = v - alpha H v, and with learned step sizes v - alpha H v - alpha g v[log alpha]."""
@@ -69,7 +69,7 @@ class Step:
         return pullback
 
     def _hvp(self, v: Params) -> Params:
-        """H v of each task, (M, ...); empty where H is taken for zero."""
+        """H v of each task, (M, ...); empty if H is treated as zero."""
         if not self.graph:
             return {}
         outputs = [self.graph[name] for name in v]
@@ -81,7 +81,7 @@ class Step:
 class Adaptation:
     """theta -> theta_i for M tasks, with products with its Jacobian J_i and with J_i^T.
 
-    It holds the graphs of the K inner gradients, so that a product costs one backward pass per adaptation step.
+    It holds the autograd graphs of the K inner gradients. A product costs one backward pass per adaptation step.
     """
 
     points: tuple[Params, ...]
@@ -95,15 +95,18 @@ class Adaptation:
         return self.points[-1]
 
     def jvp(self, tangent: Params) -> Params:
-        """J_i v of each task, (M, ...) to (M, ...): the factors of the steps, first to last."""
+        """J_i v of each task, (M, ...) to (M, ...): the Jacobians of the steps are applied from first to last."""
         for step in self.steps:
             tangent = step.jvp(tangent)
         return tangent
 
     def vjp(self, cotangent: Params, before_steps: Sequence[Params] = ()) -> Params:
-        """J_i^T v of each task, (M, ...) to (M, ...): the transposed factors, last to first.
+        """J_i^T v of each task, (M, ...) to (M, ...): the transposed Jacobians are applied from last to first.
 
-        before_steps: K gradients with respect to the points before each step, for a function that depends on these too.
+        Args:
+            cotangent: v, the gradient of a function of theta_i, (M, ...).
+            before_steps: if the function also depends on the parameters before each of the K steps, its gradients with
+                respect to these, (M, ...) each.
         """
         for k in reversed(range(len(self.steps))):
             cotangent = self.steps[k].vjp(cotangent)
@@ -113,7 +116,7 @@ class Adaptation:
         return cotangent
 
     def without_graphs(self) -> Adaptation:
-        """The same points and inner gradients, which are small; the graphs are large."""
+        """A copy without the autograd graphs, which take nearly all of the memory."""
         return replace(self, steps=tuple(replace(step, at={}, graph={}) for step in self.steps))
 
 
@@ -128,7 +131,7 @@ def adapt_and_linearize(
         params: theta, shared by all tasks.
         num_tasks: M.
         support: K batches of M tasks.
-        first_order: take the Jacobian for the identity (FOMAML), which needs no graph.
+        first_order: treat the Jacobian as the identity (first-order MAML), which needs no graph.
     """
     points, steps = [expand(params, num_tasks)], []
     for batch in support:
@@ -143,35 +146,36 @@ def adapt_and_linearize(
 def linearize_at(
     inner: SGD, model: Model, parts: Sequence[Adaptation], support: Sequence[Data], *, first_order: bool = False
 ) -> Adaptation:
-    """The adaptations of several tasks as one, with the Hessians of other batches at the same points.
+    """Several adaptations joined along the axis of the tasks, with Hessians at the same points but on other batches.
 
-    On a subsample of the steps, products with the Jacobian are cheaper.
+    With a subsample of the steps as batches, products with the Jacobian are cheaper.
 
     Args:
         inner: the inner loop.
         model: what adapts.
-        parts: adaptations of one or more tasks each, with or without graphs.
-        support: K batches of all these tasks together, to take the Hessians on.
-        first_order: take the Hessians for zero.
+        parts: adaptations of one or more tasks each; their graphs are not used.
+        support: K batches of all these tasks together, on which the Hessians are taken.
+        first_order: treat the Hessians as zero.
     """
-    points = [_concatenate([part.points[k] for part in parts]) for k in range(len(support) + 1)]
+    points = [concatenate([part.points[k] for part in parts]) for k in range(len(support) + 1)]
     steps = []
     for k, batch in enumerate(support):
-        grad = _concatenate([part.steps[k].grad for part in parts])
+        grad = concatenate([part.steps[k].grad for part in parts])
         at = leaves(points[k], model.names)
         graph = {} if first_order else gradient(model, at, batch, inner.loss, create_graph=True)
         steps.append(Step(inner.rates(model, points[k]), grad, at, graph))
     return Adaptation(tuple(points), tuple(steps))
 
 
-def _concatenate(sets: Sequence[Params]) -> Params:
-    """Parameters (M_1, ...), (M_2, ...), … along the axis of the tasks: (M_1 + M_2 + …, ...)."""
-    return {name: torch.cat([params[name] for params in sets]) for name in sets[0]}
-
-
 # --------------------------------------------------------------------------------------------- gradients
 def value_and_grad(function: Callable[[Params], Tensor], model: Model, params: Params) -> tuple[Tensor, Params]:
-    """The sum over tasks of a function of parameters, (M, ...) to (M,), and its gradient for each task, (M, ...)."""
+    """A function of the model's parameters: its sum over tasks, (), and the gradient for each task, (M, ...).
+
+    Args:
+        function: from parameters (M, ...) to one value per task, (M,).
+        model: whose parameters it is a function of.
+        params: (M, ...); those that are not the model's, such as step sizes, are left out.
+    """
     at = leaves(params, model.names)
     value = function(at).sum()
     return value.detach(), dict(zip(at, torch.autograd.grad(value, list(at.values())), strict=True))
@@ -183,17 +187,17 @@ def meta_gradient(
     """sum_i f(theta_i), (), and its gradient with respect to theta, sum_i J_i^T grad f(theta_i), (...).
 
     Args:
-        model: whose parameters f depends on.
-        adaptation: theta -> theta_i.
-        function: f, from theta_i (M, ...) to (M,).
-        before_steps: K more gradients, with respect to the points before each adaptation step; see `Adaptation.vjp`.
+        model: whose parameters f is a function of.
+        adaptation: theta -> theta_i of M tasks.
+        function: f, from theta_i (M, ...) to one value per task, (M,).
+        before_steps: see `Adaptation.vjp`.
     """
     value, grad = value_and_grad(function, model, adaptation.adapted)
     return value, sum_over_tasks(adaptation.vjp(with_zeros(grad, adaptation.adapted), before_steps))
 
 
 def with_zeros(part: Params, like: Params) -> Params:
-    """`part`, with zeros for the parameters of `like` that it lacks."""
+    """The parameters of `part`, and zeros for the others of `like`."""
     return {name: part[name] if name in part else torch.zeros_like(p) for name, p in like.items()}
 
 
@@ -203,7 +207,12 @@ def sum_over_tasks(params: Params) -> Params:
 
 
 def require_finite_gradients(gradients: Sequence[Params], chunks: Sequence[slice]) -> None:
-    """Raise NonFinite, with the numbers of the tasks and the parameters, if a meta-gradient is infinite or NaN."""
+    """Raise NonFinite, with the tasks and the names of the parameters, if a meta-gradient is infinite or NaN.
+
+    Args:
+        gradients: one for each chunk of tasks.
+        chunks: their tasks.
+    """
     for part, chunk in zip(gradients, chunks, strict=True):
         wrong = [name for name, g in part.items() if not torch.isfinite(g).all()]
         if wrong:
@@ -214,7 +223,10 @@ def require_finite_gradients(gradients: Sequence[Params], chunks: Sequence[slice
 
 # --------------------------------------------------------------------------------------------- curvature
 def surrogate_and_kl(policy: GaussianMLP, adapted: Params, query: Batch) -> tuple[Tensor, Tensor]:
-    """mean[pi / pi_old A] and mean KL(pi_old || pi) of each task, (M,), at adapted parameters (M, ...)."""
+    """mean[pi / pi_old A] and mean KL(pi_old || pi) on the query of each task, (M,) each.
+
+    pi has the parameters `adapted`, (M, ...); pi_old collected the query.
+    """
     distribution = policy.distribution(adapted, query.observations)
     ratio = torch.exp(log_prob(distribution, query.actions) - query.log_probs)
     kl = kl_divergence(query.policy, distribution)
@@ -222,7 +234,7 @@ def surrogate_and_kl(policy: GaussianMLP, adapted: Params, query: Batch) -> tupl
 
 
 def mean_kl(policy: GaussianMLP, params: Params, batch: Batch) -> Tensor:
-    """Mean KL(pi_old || pi) of each task, (M,): pi_old collected the batch, pi has these parameters, (M, ...)."""
+    """Mean KL(pi_old || pi) of each task, (M,). pi has these parameters, (M, ...), and pi_old collected the batch."""
     return mean_over_steps(kl_divergence(batch.policy, policy.distribution(params, batch.observations)), batch.valid)
 
 
@@ -242,7 +254,7 @@ class Fisher:
         self._vjp = torch.autograd.grad(self._outputs, list(self._at.values()), self._cotangents, create_graph=True)
 
     def product(self, v: Params) -> Params:
-        """F_i v of each task, (M, ...); zero for parameters that the policy does not act with."""
+        """F_i v of each task, (M, ...); zero for parameters that are not the policy's, such as step sizes."""
         along = [v[name] for name in self._at]
         tangents = torch.autograd.grad(self._vjp, self._cotangents, along, retain_graph=True)
         weighted = [metric * tangent for metric, tangent in zip(self._metric, tangents, strict=True)]
@@ -251,7 +263,7 @@ class Fisher:
 
 
 def _kl_metric(distribution: Gaussian, valid: Tensor) -> list[Tensor]:
-    """Second derivative of the mean KL over n steps in (mean, log_std). It is diagonal: 1 / (n std^2) and 2."""
+    """Second derivatives of the mean KL over n steps in (mean, log_std): the diagonal matrices 1 / (n std^2) and 2."""
     share = valid / valid.sum((1, 2), keepdim=True).clamp(min=1)
     precision = torch.exp(-2 * distribution.log_std.detach())[:, None, None, :]
     return [share.unsqueeze(-1) * precision, 2 * share.sum((1, 2)).unsqueeze(-1).expand_as(distribution.log_std)]

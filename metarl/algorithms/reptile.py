@@ -17,12 +17,12 @@ from metarl.types import AlgorithmState, Experience, Params
 
 @settings
 class Reptile:
-    """Move theta towards the mean of the adapted parameters. `sampling.tasks: 1` is the paper's serial version."""
+    """Move theta towards the mean of the adapted parameters. `sampling.tasks: 1` gives the paper's serial version."""
 
     name: Literal["reptile"] = "reptile"
     uses_query: ClassVar[bool] = False
     inner: Annotated[SGD | PPO | SB3PPO | SB3A2C, Field(discriminator="name")] = SGD(steps=3)
-    """The inner loop, which adapts a policy to one task. One step of sgd makes Reptile joint training on all tasks."""
+    """The inner loop, which adapts a policy to one task. With one step of sgd this is joint training on all tasks."""
     optimizer: Optimizer = "sgd"
     """sgd: the step of the formula above; adam: a step of Adam with the gradient theta - mean_i(theta_i)."""
     step_size: float = Field(1.0, gt=0, le=LARGEST)
@@ -37,7 +37,7 @@ class Reptile:
             _refuse_options_of_derivatives(self.inner)
         optimizers.check_annealing("final_step_size", self.final_step_size, self.anneal_iterations)
         if not self.inner.steps:
-            raise ValueError("inner.steps = 0: Reptile learns from where adaptation leads. Choose 2 steps or more")
+            raise ValueError("inner.steps = 0: Reptile moves towards adapted parameters. Choose 2 steps or more")
 
     def update(
         self, model: object, params: Params, state: AlgorithmState, experience: Experience
@@ -48,7 +48,7 @@ class Reptile:
             model: not used.
             params: theta, shared by all tasks.
             state: the number of iterations done, and the optimizer's state.
-            experience: of which only the adapted parameters are used.
+            experience: only the adapted parameters are used.
 
         Returns:
             The new theta and state, and metrics.
@@ -64,7 +64,7 @@ class Reptile:
 
 
 def _refuse_options_of_derivatives(inner: SGD) -> None:
-    """Raise ValueError for options of the inner loop that have an effect only where it is differentiated."""
+    """Raise ValueError for options that only matter to algorithms that differentiate through the inner loop."""
     if inner.loss == "dice":
         raise ValueError(
             "inner.loss = 'dice': dice differs from ratio in the second derivative alone, which Reptile never takes. "
@@ -77,6 +77,6 @@ def _refuse_options_of_derivatives(inner: SGD) -> None:
         )
     if inner.last_layer_only:
         raise ValueError(
-            "inner.last_layer_only: Reptile moves towards adapted parameters, so that the other layers would stay as "
-            "they began. Leave it out, or choose algorithm: maml_trpo"
+            "inner.last_layer_only: Reptile moves towards adapted parameters, so the other layers would never be "
+            "trained. Leave it out, or choose algorithm: maml_trpo"
         )

@@ -1,4 +1,4 @@
-"""The step of TRPO (Schulman et al. 2015) on flat vectors (P,). It knows nothing of tasks or adaptation."""
+"""The step of TRPO (Schulman et al. 2015, appendix C) on flat vectors (P,), for any surrogate and KL."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from metarl.timing import Stopwatch
 def conjugate_gradient(
     product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, tolerance: float = 1e-10
 ) -> tuple[Tensor, Tensor]:
-    """Solve A x = b for a symmetric positive definite A that is known by its products with vectors.
+    """Solve A x = b for a symmetric positive definite A that is given by its products with vectors.
 
     Args:
         product: v -> A v, from (P,) to (P,).
         b: (P,).
-        iterations: at most this many products.
-        tolerance: stop once the squared residual falls below it, relative to that of b.
+        iterations: the largest number of products.
+        tolerance: stop once |b - A x|^2 <= tolerance |b|^2.
 
     Returns:
-        x, and A x = b - residual, which costs no further product.
+        x (P,), and A x (P,), which is b - residual and costs no further product.
     """
     x = torch.zeros_like(b)
     residual, direction = b.clone(), b.clone()
@@ -58,7 +58,7 @@ def trust_region_step(
         hvp: v -> H v, with H the Hessian of the mean KL at the step zero.
         evaluate: step (P,) -> the exact surrogate and mean KL after it.
         surrogate: its value at the step zero.
-        stopwatch: measures the phases curvature and line_search.
+        stopwatch: measures the time of the phases curvature and line_search.
         max_kl: delta, the radius of the trust region.
         cg_iterations: the largest number of products with H.
         cg_damping: added to the diagonal of H.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from metarl.config.settings import LARGEST, settings
 from metarl.inner.learner import Adapted
-from metarl.parameters import leaves, select
+from metarl.parameters import concatenate, leaves, select
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.threads import parallel_map
@@ -113,4 +113,4 @@ def gradient_step(params: Params, grad: Params, rates: Mapping[str, Tensor | flo
 def map_over_tasks(step: Callable[[Params, Any], Params], params: Params, batch: Data) -> Params:
     """`step` on the parameters, (M, ...), and the data of each chunk of tasks, in parallel; the results, (M, ...)."""
     parts = parallel_map(lambda chunk: step(select(params, chunk), batch.tasks(chunk)), batch.chunks)
-    return {name: torch.cat([part[name] for part in parts]) for name in params}
+    return concatenate(parts)

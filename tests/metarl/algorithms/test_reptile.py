@@ -123,7 +123,7 @@ def test_where_no_task_moves_theta_stays():
     [
         (SGD(steps=2, loss="dice"), "second derivative"),
         (SGD(steps=2, learned_step_sizes=True), "learned_step_sizes"),
-        (SGD(steps=2, last_layer_only=True), "other layers would stay"),
+        (SGD(steps=2, last_layer_only=True), "other layers would never be trained"),
         (SGD(steps=0), "steps = 0"),
         (PPO(steps=0), "steps = 0"),
     ],
