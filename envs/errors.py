@@ -30,6 +30,10 @@ class NotResetError(EnvsError, gymnasium.error.ResetNeeded):
     """A call that needs a running episode came before the first reset."""
 
 
+class BrokenEnvError(EnvsError):
+    """An environment from elsewhere raised, died, or returned what does not fit its spaces."""
+
+
 class RenderingError(EnvsError):
     """The picture cannot be drawn on this machine."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import gymnasium
 import numpy as np
@@ -106,6 +106,29 @@ class Family:
     aim: str = ""
 
 
+@dataclass(frozen=True)
+class GymnasiumFamily:
+    """An environment of Gymnasium with a distribution of tasks; see `envs.gymnasium_env`.
+
+    name: the family's name in messages.
+    make: what makes an environment: its class, or a function. An environment with a method `set_task(task)` is made
+        without arguments, once; another one with the task's fields by keyword, anew for each task. If `make` takes
+        `render_mode`, it gets "rgb_array" for pictures.
+    task_space: the tasks and their splits.
+    no_oracle: why `goal_visible` is refused; empty if it is allowed.
+    aim: what the robot has to do, such as "swing up a rod of hidden mass"; may be empty.
+    """
+
+    name: str
+    make: Callable[..., gymnasium.Env]
+    task_space: TaskSpace
+    no_oracle: str = ""
+    aim: str = ""
+
+
+Kind = TypeVar("Kind", Family, GymnasiumFamily)
+
+
 def span(bounds: Sequence[float]) -> str:
     """A pair of numbers in words, such as `0 to 2`, for a family's `aim`."""
     return " to ".join(f"{bound:g}" for bound in bounds)
@@ -129,24 +152,24 @@ def arrow_above(
     return Arrow(start, end, radius=radius, rgba=GREEN, label=label)
 
 
-def resolve(family: Family | str, parameters: Mapping[str, Any]) -> Family:
+def resolve(family: Kind | str, parameters: Mapping[str, Any], kind: type[Kind]) -> Kind:
     """`family` itself, or what the function "module:function" returns when it is called with the parameters.
 
     The text may come from the settings of a stranger's run. So only a function is called that some
     `gymnasium.register(…, kwargs={"family": "module:function"})` names.
 
-    Raises `FamilyError` if no registration names the function, it does not exist, it has no such parameter, or a
-    parameter is of another type than in its signature.
+    Raises `FamilyError` if no registration names the function, it does not exist, it has no such parameter, a
+    parameter is of another type than in its signature, or the family is of another kind.
     """
-    if isinstance(family, Family):
-        check(family.name, lambda: family, parameters)
-        return family
-    _refuse_unregistered(family)
-    function = _load(family)
-    check(family, function, parameters)
+    if isinstance(family, str):
+        _refuse_unregistered(family)
+        function, name = _load(family), family
+    else:
+        function, name = (lambda: family), getattr(family, "name", "family")
+    check(name, function, parameters)
     built = function(**parameters)
-    if not isinstance(built, Family):
-        raise FamilyError(f"{family} returned a {type(built).__name__}, expected an envs.family.Family")
+    if not isinstance(built, kind):
+        raise FamilyError(f"{name}: got a {type(built).__name__}, expected an envs.family.{kind.__name__}")
     return built
 
 

@@ -38,7 +38,7 @@ TEXTS = {
     )
 }
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-EXAMPLES = ("num_envs=800", "import TaskVecEnv", "metarl.load", "class PlaceTask", "class MAMLSign")
+EXAMPLES = ("num_envs=800", "import TaskVecEnv", "metarl.load", "class PlaceTask", "class HiddenRod", "class MAMLSign")
 """What tells the Python examples apart; each is run by a test below."""
 
 SMALL = shlex.split(
@@ -133,6 +133,19 @@ def test_a_family_of_ones_own_trains(tmp_path):
     assert list((tmp_path / "runs" / "NAME" / "videos").glob("*.mp4"))
     output = run("-m", *evaluate.split()[2:], *SMALLER["evaluate"], folder=tmp_path, METARL_ALLOW_IMPORT="cart")
     assert "held-out" in output
+
+
+def test_an_environment_of_gymnasium_trains(tmp_path):
+    """It is evaluated on held-out tasks and reported."""
+    (tmp_path / "pendulum.py").write_text(block("class HiddenRod"))
+    train = "PYTHONPATH=. metarl train point_nav/maml_trpo --env.id pendulum:mine/Pendulum-v0"
+    assert f"\n{train}\n" in TEXTS["envs/README.md"]
+    small = [*SMALL, "--iterations", 3, "--threads", 2, "--run-dir", "runs/NAME"]
+    assert "iteration 3/3" in run("-m", *train.split()[1:], *small, folder=tmp_path)
+    of_run = {"folder": tmp_path, "METARL_ALLOW_IMPORT": "pendulum"}
+    assert "held-out" in run("-m", "metarl", "evaluate", "runs/NAME", *SMALLER["evaluate"], **of_run)
+    run("-m", "metarl", "report", "runs/NAME", **of_run)
+    assert "swing up a rod of hidden mass" in (tmp_path / "runs" / "NAME" / "report.html").read_text()
 
 
 def test_an_algorithm_of_ones_own_trains(tmp_path):

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from envs.family import resolve
+from envs.family import Family, resolve
 from envs.half_cheetah import robot
 from envs.vector import RobotVectorEnv
 from metarl import config
@@ -246,7 +246,7 @@ def dynamics(threads: int, repeats: int) -> dict[str, Any]:
     """Every family with hidden dynamics: 800 different robots, and as many of the nominal one, in turn."""
     robots, steps, rows = 800, 20, {}
     for spec in [spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"]:
-        family = resolve(spec.kwargs["family"], {})
+        family = resolve(spec.kwargs["family"], {}, Family)
         if not family.dynamics:
             continue
         different = RobotVectorEnv(family, robots, nthread=threads)

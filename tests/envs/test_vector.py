@@ -307,7 +307,7 @@ def test_a_registered_family_that_does_not_exist_is_refused(monkeypatch, family)
 
 def test_a_function_that_returns_no_family_is_refused(monkeypatch):
     register(monkeypatch, "envs.half_cheetah:robot")
-    with pytest.raises(FamilyError, match="returned a Robot"):
+    with pytest.raises(FamilyError, match="half_cheetah:robot: got a Robot"):
         RobotVectorEnv("envs.half_cheetah:robot")
 
 
