@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -100,45 +100,51 @@ def times(radial: tuple[float, float], angles: Boxes) -> Boxes:
 
 # --------------------------------------------------------------------------------------------- directions
 @dataclass(frozen=True)
-class DirectionTask(Task):
-    """Move along the unit vector `direction` (x, y)."""
+class CircleTask(Task):
+    """Base of tasks whose only field is a point (x, y) of the unit circle; the chart coordinate is its angle.
+
+    Raises `TaskError` unless the vector has length 1.
+    """
 
     chart: ClassVar[str] = "rad"
-    direction: tuple[float, float] = quantity(size=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_off_circle(self, self.direction)
+        if abs(math.hypot(*self.vector) - 1) > _UNIT_TOLERANCE:
+            raise TaskError(f"{self}: expected a vector of length 1, got length {math.hypot(*self.vector):.6g}")
 
     @property
-    def label(self) -> str:
-        return f"direction = {math.degrees(angle_of(self.direction)):.0f} deg"
+    def vector(self) -> tuple[float, float]:
+        """The value of the field."""
+        return getattr(self, fields(self)[0].name)
 
     def coordinates(self) -> np.ndarray:
-        return np.array([angle_of(self.direction)])
+        return np.array([angle_of(self.vector)])
 
     @classmethod
     def from_coordinates(cls, coordinates: np.ndarray) -> Self:
         (angle,) = coordinates.tolist()
-        return cls((math.cos(angle), math.sin(angle)))
+        return cls(**{fields(cls)[0].name: (math.cos(angle), math.sin(angle))})
 
     @classmethod
     def completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        return on_circle(given, "direction")
+        """The fields, with the vector scaled to length 1 where it is given and not zero."""
+        name = fields(cls)[0].name
+        vector = given.get(name, 0.0)
+        length = float(np.linalg.norm(vector))
+        scaled = {name: np.divide(vector, length)} if np.shape(vector) == (2,) and 0 < length < math.inf else {}
+        return {**given, **scaled}
 
 
-def refuse_off_circle(task: Task, vector: Sequence[float]) -> None:
-    """Raise `TaskError` unless the vector has length 1."""
-    if abs(math.hypot(*vector) - 1) > _UNIT_TOLERANCE:
-        raise TaskError(f"{task}: expected a vector of length 1, got length {math.hypot(*vector):.6g}")
+@dataclass(frozen=True)
+class DirectionTask(CircleTask):
+    """Move along the unit vector `direction` (x, y)."""
 
+    direction: tuple[float, float] = quantity(size=2)
 
-def on_circle(given: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The fields, with the vector of that name scaled to length 1 where it is given and not zero."""
-    vector = given.get(name, 0.0)
-    length = float(np.linalg.norm(vector))
-    scaled = {name: np.divide(vector, length)} if np.shape(vector) == (2,) and 0 < length < math.inf else {}
-    return {**given, **scaled}
+    @property
+    def label(self) -> str:
+        return f"direction = {math.degrees(angle_of(self.direction)):.0f} deg"
 
 
 def direction_space(directions: int | None = None) -> TaskSpace:

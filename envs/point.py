@@ -29,16 +29,15 @@ off-policy meta-reinforcement learning via probabilistic context variables" (PEA
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from envs.errors import FamilyError
 from envs.family import RED, Arrays, Family, Sphere, State
-from envs.goals_2d import angle_of, arcs, chord_angle, held_out_cells, on_circle, refuse_off_circle, validation_cells
+from envs.goals_2d import CircleTask, arcs, chord_angle, held_out_cells, validation_cells
 from envs.robots import Camera, Robot
 from envs.tasks import (
     HELD_OUT,
@@ -140,27 +139,10 @@ def square(half_width: float) -> Boxes:
 
 
 @dataclass(frozen=True)
-class CircleGoalTask(Task):
+class CircleGoalTask(CircleTask):
     """Go to `goal` (x, y) [m] on the unit circle."""
 
-    chart: ClassVar[str] = "rad"
     goal: tuple[float, float] = quantity("m", size=2)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse_off_circle(self, self.goal)
-
-    def coordinates(self) -> np.ndarray:
-        return np.array([angle_of(self.goal)])
-
-    @classmethod
-    def from_coordinates(cls, coordinates: np.ndarray) -> Self:
-        (angle,) = coordinates.tolist()
-        return cls((math.cos(angle), math.sin(angle)))
-
-    @classmethod
-    def completed(cls, given: Mapping[str, Any]) -> dict[str, Any]:
-        return on_circle(given, "goal")
 
 
 def half_circle_space() -> TaskSpace:

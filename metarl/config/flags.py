@@ -1,4 +1,4 @@
-"""Command-line flags: tyro reads their text, the config judges the values.
+"""Command-line flags: tyro parses them, the settings classes check the values.
 
 Two kinds of declarations become flags. The fields of a config are flags with dots, such as `--algorithm.inner.steps 2`.
 A command's own options are a class of `settings` too, whose fields are flags such as `--run-dir DIR`, or positional
@@ -25,13 +25,13 @@ _NUMBERS = {
     int: re.compile(r"[-+]?([0-9]+|[0-9]{1,3}(_[0-9]{3})+)"),
     float: re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+|[0-9]{1,3}(_[0-9]{3})+)([eE][-+]?[0-9]+)?|[-+]?(inf|nan)"),
 }
-"""How a number is written. Python itself also takes full-width digits and `1_0`, which are slips."""
+"""Accepted numbers. Python also accepts full-width digits and `1_0`, which are most likely typing errors."""
 
 _WRITTEN_OUT = tyro.conf.FlagConversionOff[bool].__metadata__[0]
 _POSITIONAL = tyro.conf.Positional[str].__metadata__[0]
 
 _LIST = re.compile(r"\[.*\]|[^,\s]+(\s*,\s*[^,\s]+)+,?")
-"""A list in one word, as in `[64, 64]` or `64,64`, where this program writes `64 64`."""
+"""A list in one argument, such as `[64, 64]` or `64,64`, instead of `64 64`."""
 
 
 def read(
@@ -42,26 +42,26 @@ def read(
     hints: Mapping[str, str] | None = None,
     options: type | None = None,
 ) -> dict[str, Any]:
-    """The settings of `config` as plain data, with those that `args` names replaced and not yet checked.
+    """`config` as plain data, with the settings that `args` names replaced. Their values are not checked yet.
 
     `--help` prints every flag with its docstring and its value in `config`, those of `options` first, and exits.
 
-    Errors: `UserError` for an unknown flag and for text that cannot be of the field's type.
+    Errors: `UserError` for an unknown flag, and for text that does not parse as the field's type.
     """
     form = _form(type(config), config)
     if options and {"-h", "--help"} & {*args}:
         form = _both(_form(options), form)
     filled, unknown = _fill(form, _one_word_each(args, form()), prog, description)
-    refuse_unknown(unknown, [*_keys(filled)], hints or {})
+    refuse_unknown(unknown, [key for key, _ in _leaves(filled)], hints or {})
     return to_jsonable_python(filled)
 
 
 def read_options(
     options: type, args: Sequence[str], prog: str | None, description: str | None, *, add_help: bool = True
 ) -> tuple[dict[str, Any], list[str]]:
-    """A command's own options as plain data that is not yet checked, and the arguments that are none of them.
+    """A command's own options as plain data that is not checked yet, and the other arguments.
 
-    `--help` prints them and exits, unless `add_help` is false.
+    `--help` prints the options and exits, unless `add_help` is false.
     """
     helps, leads = add_help and bool({"-h", "--help"} & {*args}), bool(args) and not args[0].startswith("-")
     filled, unknown = _fill(_form(options, positional=helps or leads), args, prog, description, add_help)
@@ -70,9 +70,11 @@ def read_options(
 
 
 def kinds_chosen(cls: type, args: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """What `--algorithm NAME` and the like choose, as (dotted key, name) with outer sections first, and the rest.
+    """The kinds that arguments such as `--algorithm NAME` choose, and the other arguments.
 
-    `cls` is a class of settings; the sections that can be of several kinds are found in all of its kinds.
+    Kinds are (dotted key, name), outer sections first. `cls` is a class of settings.
+
+    Errors: `UserError` for a flag without a name.
     """
     sections, chosen, rest = {*_sections(cls)}, [], []
     words = iter(args)
@@ -90,9 +92,9 @@ def kinds_chosen(cls: type, args: Sequence[str]) -> tuple[list[tuple[str, str]],
 
 
 def _sections(cls: type, prefix: str = "") -> Iterator[str]:
-    """The dotted keys of all sections that can be of several kinds."""
+    """The dotted keys of all sections that can be of several kinds, in all kinds of their outer sections."""
     for key, info in fields_of(cls).items():
-        own = [kind for kind in kinds(info.annotation)]
+        own = list(kinds(info.annotation))
         if any(map(names_of, own)):
             yield prefix + key
         for kind in own:
@@ -121,7 +123,7 @@ def _fill(
 
 
 def _registry() -> tyro.constructors.ConstructorRegistry:
-    """Numbers are read as `_NUMBERS` says."""
+    """Makes tyro accept only the numbers of `_NUMBERS`."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule
@@ -146,13 +148,13 @@ def _number(text: str, kind: Any) -> float:
 
 
 def _form(cls: type, config: Any = None, *, positional: bool = True) -> Any:
-    """A plain dataclass with the fields of a class of settings, which tyro can fill in before anything is checked.
+    """A plain dataclass with the fields of a class of settings, which tyro fills in without checks.
 
-    Defaults are the values in `config`, or else those of the class. A section has the kind that it has there: its
-    literal `name` is no flag, and neither is what belongs to a section that is null.
+    Defaults are the values in `config`, or those of the class. The literal `name` of a section is left out, and so is a
+    section that is null.
 
     Args:
-        positional: whether positional arguments that may be absent are there.
+        positional: whether to include optional positional arguments.
     """
     tags = {NAME} if names_of(cls) else set()
     rows = []
@@ -166,7 +168,7 @@ def _form(cls: type, config: Any = None, *, positional: bool = True) -> Any:
 
 
 def _both(options: Any, settings: Any) -> type:
-    """One form with the fields of two, for one page of help."""
+    """A form with the fields of two, so that `--help` prints both."""
     own = {entry.name for entry in fields(settings)}
     entries = [*(entry for entry in fields(options) if entry.name not in own), *fields(settings)]
     return make_dataclass("Flags", [(entry.name, entry.type, entry) for entry in entries], kw_only=True)
@@ -179,9 +181,7 @@ def _row(key: str, info: FieldInfo, default: Any, *, is_option: bool) -> tuple[s
     if is_settings(type(default)):
         section = _form(type(default), default)
         return key, _annotated(section, tyro.conf.arg(**about)), field(default_factory=section)
-    if default in (None, "") or (
-        get_origin(annotation) is tuple and is_option
-    ):  # its docstring says what stands for it
+    if default in (None, "") or (get_origin(annotation) is tuple and is_option):  # the docstring explains the default
         about |= {"help_behavior_hint": "", "metavar": _metavar(annotation)}
     for note in info.metadata:
         about |= note if isinstance(note, dict) else {}
@@ -201,7 +201,7 @@ def _annotated(annotation: Any, note: Any) -> Any:
 
 
 def _metavar(annotation: Any) -> str:
-    """What a value that may be absent looks like: `INT` for `int | None`."""
+    """The placeholder of an optional value in the help: `INT` for `int | None`."""
     optional = [part for part in get_args(annotation) if part is not type(None)]
     first = annotation if get_origin(annotation) is tuple or not optional else optional[0]
     if get_origin(first) is tuple:
@@ -210,7 +210,7 @@ def _metavar(annotation: Any) -> str:
 
 
 def _yaml_text(key: str) -> tyro.constructors.PrimitiveConstructorSpec[dict[str, Any]]:
-    """A free mapping is one argument, as it stands in a YAML file: `{low: 0, high: 2}`."""
+    """A free mapping is one argument, written as in a YAML file: `{low: 0, high: 2}`."""
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="YAML",
@@ -221,7 +221,7 @@ def _yaml_text(key: str) -> tyro.constructors.PrimitiveConstructorSpec[dict[str,
 
 
 def _one_word_each(args: Sequence[str], form: Any) -> list[str]:
-    """The arguments, with `--hidden 64,64` and `--hidden [64, 64]` written `--hidden 64 64`."""
+    """The arguments, with `--hidden 64,64` and `--hidden [64, 64]` changed to `--hidden 64 64`."""
     lists, words = {key for key, value in _leaves(form) if isinstance(value, tuple)}, []
     is_list = False
     for word in args:
@@ -237,11 +237,12 @@ def _one_word_each(args: Sequence[str], form: Any) -> list[str]:
 
 
 def refuse_unknown(unknown: Sequence[str], known: Sequence[str], hints: Mapping[str, str]) -> None:
-    """Errors: `UserError` when arguments are left over, with a line for each unknown flag.
+    """Raise `UserError` for unknown arguments, with a line for each flag.
 
     Args:
+        unknown: the arguments that were not recognised.
         known: dotted keys of the flags that exist.
-        hints: words that people bring from elsewhere -> a sentence, or the last parts of keys that mean the same.
+        hints: name of a setting elsewhere -> a sentence, or the last parts of the keys that mean the same here.
     """
     flags = [arg.removeprefix("--").partition("=")[0] for arg in unknown if arg.startswith("--")]
     if flags:
@@ -271,10 +272,6 @@ def spelled(key: str) -> str:
     return f"--{key.replace('_', '-')}"
 
 
-def _keys(form: Any) -> Iterator[str]:
-    yield from (key for key, _ in _leaves(form))
-
-
 def _leaves(form: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for entry in fields(form):
         value = getattr(form, entry.name)
@@ -282,7 +279,7 @@ def _leaves(form: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _unboxed(complaint: str) -> str:
-    """The first paragraph of a message that tyro framed."""
+    """The first paragraph of an error message of tyro, without the frame around it."""
     lines = [line.strip("│╭╮╰╯ ") for line in complaint.splitlines()[1:]]
     end = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
     return " ".join(lines[:end])

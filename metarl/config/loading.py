@@ -1,7 +1,7 @@
-"""Configs: a YAML file is a named difference from the defaults of a settings class, and flags come on top.
+"""Configs: a YAML file changes defaults of a settings class, and flags change the result.
 
-Every way in ends in the same check, so a mistake reads the same in a file and on the command line: all of
-them in one message, a line each, with the dotted key, the value and what is expected.
+Files and flags are checked alike. One message has all wrong values, one per line, with the dotted key, the value and
+what is expected.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ T = TypeVar("T")
 
 COMMAND_LINE = "the command line"
 ABSENT = "(absent)"
-"""Stands in a difference for the value of a key that one side does not have."""
+"""The value, in a `difference`, of a key that one of the configs does not have."""
 
 LINES = 18
-"""Problems that are listed; with a title and the number of the others, a message has 20 lines."""
+"""Most problems that a message lists: with the title and the number of the others it has 20 lines."""
 
 _EXPECTED = {
     "missing": "missing, and it has no default",
@@ -37,17 +37,16 @@ _EXPECTED = {
     "list_type": "should be a list",
     "dict_type": "should be a mapping, key: value",
 }
-"""pydantic's kinds of error, in the words of YAML."""
+"""pydantic's kind of error -> message in terms of YAML."""
 
 
 def load(path: Path | str, cls: type[T]) -> T:
-    """The config in the YAML file at `path`: the defaults of `cls`, changed by what the file names.
+    """The config in the YAML file at `path`. Settings that it does not name have the defaults of `cls`.
 
-    A section that is named in part keeps the rest of its default; one that names another kind (`name: …`, or the name
-    alone, as in `algorithm: reptile`) starts from that kind's defaults.
-    Lists and free mappings are replaced as a whole.
+    A section of another kind than the default (`name: …`, or the name alone, as in `algorithm: reptile`) starts from
+    that kind's defaults. Lists and free mappings are replaced as a whole.
 
-    Errors: `UserError` when the file is missing, is not YAML, names an unknown key, or holds a wrong value.
+    Errors: `UserError` if the file is missing or not YAML, or has an unknown key or a wrong value.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,12 +63,12 @@ def override(
     hints: Mapping[str, str] | None = None,
     options: type | None = None,
 ) -> T:
-    """`config`, changed by command-line flags such as `--algorithm.delta 0.02 --hidden 64 64 --algorithm reptile`.
+    """`config` with changes by command-line flags such as `--algorithm.delta 0.02 --hidden 64 64 --algorithm reptile`.
 
     `--help` in `args` prints every flag with its docstring and its value in `config`, and exits.
 
     Args:
-        hints: for flags that do not exist, see `flags.refuse_unknown`.
+        hints: what to say about flags that do not exist; see `flags.refuse_unknown`.
         options: the command's own options, which `--help` prints too.
 
     Errors: `UserError` for an unknown flag or a wrong value.
@@ -95,9 +94,9 @@ def options(cls: type[T], args: Sequence[str] | None, *, command: str, descripti
 def known_options(
     cls: type[T], args: Sequence[str] | None, *, command: str | None = None, description: str | None = None
 ) -> tuple[T, list[str]]:
-    """The same, where what is no option of `cls` is handed back, to be read as flags of settings.
+    """Like `options`, but returns the arguments that are no option of `cls`, for `override`.
 
-    Without a `command`, `--help` is handed back too: `override` prints both.
+    Without a `command`, `--help` is one of them; `override` prints the help of both.
     """
     words = sys.argv[1:] if args is None else list(args)
     data, rest = flags.read_options(cls, words, f"metarl {command}", description, add_help=command is not None)
@@ -105,9 +104,9 @@ def known_options(
 
 
 def save(config: Any, path: Path | str) -> None:
-    """Write every setting of `config` to the YAML file `path`, atomically; `load` gives an equal config.
+    """Write every setting of `config` to the YAML file `path`, atomically; `load` returns an equal config.
 
-    Errors: `OSError` names `path`, and the file that was there before survives.
+    Errors: `OSError`, which names `path`; a file that was there before is unchanged.
     """
     write_atomically(Path(path), strict_yaml.text(to_dict(config)).encode())
 
@@ -151,7 +150,7 @@ def _kind(annotation: Any, value: Any, default: Any = None) -> type | None:
 
 
 def _completed(data: Mapping[str, Any], cls: type, base: Any) -> dict[str, Any]:
-    """`data` with what it does not name taken from `base`, or left to the defaults of `cls` without one."""
+    """`data`, with the settings that it lacks taken from `base`; without a `base` they are left to the defaults."""
     full = {} if base is None else to_dict(base)
     full.update(data)
     for key, info in fields_of(cls).items():
@@ -181,7 +180,7 @@ def _checked(data: Mapping[str, Any], cls: type[T], base: T | None, source: str)
 
 
 def _no_text(key: str, value: Any) -> str:
-    """The problem of a word that is no text, such as the name of a folder that is not UTF-8; empty for others."""
+    """The problem of a text that is not UTF-8, such as the name of a folder; empty if there is none."""
     try:
         str(value).encode()
     except UnicodeEncodeError:
@@ -222,7 +221,7 @@ def _line(detail: ErrorDetails, data: Mapping[str, Any], cls: type) -> str:
 
 
 def _keys(detail: ErrorDetails, data: Any) -> list[str | int]:
-    """Where the problem is, as the file spells it: pydantic's path also names the union's member it tried."""
+    """The keys of the setting with the problem: pydantic's path without the members of unions."""
     keys: list[str | int] = []
     for part in detail["loc"]:
         with contextlib.suppress(KeyError, IndexError, TypeError):

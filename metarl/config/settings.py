@@ -1,4 +1,4 @@
-"""How every group of settings in the project is declared: frozen, keyword-only and checked when built."""
+"""Declaration of settings: frozen, keyword-only dataclasses that are checked when they are built."""
 
 import inspect
 import types
@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 LARGEST = 1e6
-"""Upper limit of step sizes and weights, far above any that is useful and far below the overflow of a float32."""
+"""Upper limit of step sizes and weights: above every useful value, and far below the overflow of float32."""
 
 NAME = "name"
 """The literal field that distinguishes the members of a union of settings."""
@@ -20,7 +20,7 @@ _CONFIG = ConfigDict(
     extra="forbid",
     strict=True,
     allow_inf_nan=False,
-    ser_json_inf_nan="constants",  # in free mappings, which may hold infinity, it would become null
+    ser_json_inf_nan="constants",  # infinity in free mappings would become null
     use_attribute_docstrings=True,
 )
 
@@ -31,8 +31,8 @@ T = TypeVar("T")
 def settings(cls: type[T]) -> type[T]:
     """Make `cls` a frozen, keyword-only dataclass that checks types and ranges, and refuses NaN and infinity.
 
-    A whole number serves as a float; nothing else is converted. The docstring below a field is its help text
-    on the command line. A section of several kinds is a union whose members each have a literal `name`:
+    An integer is accepted for a float; nothing else is converted. The docstring below a field is its help text on the
+    command line. A section of several kinds is a union whose members each have a literal `name`:
 
         algorithm: Annotated[MAML | Reptile, Field(discriminator="name")] = MAML()
 

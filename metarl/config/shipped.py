@@ -1,6 +1,6 @@
 """The configs that are shipped with the package, by name: `demo`, `half_cheetah_vel/promp`, `sweeps/point_nav`.
 
-In a checkout they lie in the folder `configs` at its top; an installed package has its own copy.
+In a checkout they are in the top-level folder `configs`; an installed package has a copy.
 """
 
 from pathlib import Path
@@ -9,18 +9,18 @@ from metarl.errors import UserError, nearest, no_such_file
 
 _PACKAGE = Path(__file__).parents[1]
 FOLDER = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
-"""Where they lie."""
+"""The folder of the shipped configs."""
 
 
 def names() -> list[str]:
-    """All of them."""
+    """The names of all shipped configs, sorted."""
     return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
 
 
 def find(name: Path | str, kind: str = "config") -> Path:
-    """The file that a path or the name of a shipped config stands for; a path that exists comes first.
+    """The file at the path `name` if there is one, or else the shipped config of that name.
 
-    Errors: `UserError`, with the nearest names, where there is neither.
+    Errors: `UserError`, with the nearest names, if there is neither.
     """
     path = Path(name)
     if path.is_file():
@@ -40,6 +40,5 @@ def find(name: Path | str, kind: str = "config") -> Path:
 
 
 def first_line(name: str) -> str:
-    """What the first comment of a shipped config says of it."""
-    line = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
-    return line.removeprefix("#").strip() if line.startswith("#") else ""
+    """The first line of a shipped config, a comment that says what it is."""
+    return (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")

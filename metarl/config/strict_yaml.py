@@ -1,8 +1,7 @@
-"""YAML without its surprises: `1e-3` is a number, `on` is a word, and a key stands once.
+"""Strict YAML: `1e-3` is a number, `on` is a string, and no key occurs twice.
 
-Scalars are read by the core schema of YAML 1.2, apart from `1_000_000`, which is a number too. Only plain
-data exists: tags that build other objects are refused. So are aliases, by which a few hundred bytes can stand for
-gigabytes.
+Scalars follow the core schema of YAML 1.2; `1_000_000` is a number too. Only plain data is read: tags that build other
+objects are refused, and so are aliases, with which a few hundred bytes can expand to gigabytes.
 """
 
 import re
@@ -16,10 +15,10 @@ from yaml import AliasEvent, MappingNode, Node, SafeDumper, SafeLoader, ScalarNo
 from metarl.errors import UserError, shortened
 
 LARGEST = 2**20
-"""Bytes of a file that is read."""
+"""Size of the largest file that is read [bytes]."""
 
 PROBLEM = 200
-"""Letters of a message of the YAML parser, which may quote the file."""
+"""Most characters of a message of the YAML parser, which may quote the file."""
 
 _TAG = "tag:yaml.org,2002:"
 
@@ -29,7 +28,7 @@ _SCALARS = {
     "int": r"[-+]?(0|[1-9][0-9_]*)",
     "float": r"[-+]?(\.[0-9]+|(0|[1-9][0-9_]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
 }
-"""How a word without quotes is recognised, first match first; every other word is a string."""
+"""The types of unquoted scalars, tried in this order; every other scalar is a string."""
 
 _RESOLVERS = {None: [(_TAG + kind, re.compile(rf"(?:{words})\Z")) for kind, words in _SCALARS.items()]}
 
@@ -43,8 +42,8 @@ _CONSTRUCTORS = {
 def parse(content: bytes, source: str) -> dict[str, Any]:
     """The mapping that a YAML document holds; an empty document is an empty mapping.
 
-    Errors: `UserError`, with the line in `source`, when it is not YAML, repeats a key, has an alias or is no mapping,
-    and when it is larger than `LARGEST`.
+    Errors: `UserError`, with the line in `source`, if it is not YAML, repeats a key, has an alias, is not a mapping, or
+    is larger than `LARGEST`.
     """
     if len(content) > LARGEST:
         raise UserError(f"{source} has more than {LARGEST:,} bytes: no config is as large as that.")
@@ -62,13 +61,13 @@ def parse(content: bytes, source: str) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The mapping in the file at `path`, of which no more than `LARGEST` bytes are read. Errors: those of `parse`."""
+    """The mapping in the file at `path`. Errors: those of `parse`."""
     with path.open("rb") as file:
         return parse(file.read(LARGEST + 1), str(path))
 
 
 def text(data: Mapping[str, Any]) -> str:
-    """`data` as a YAML document, in ASCII, that `parse` reads back; lists stand on one line."""
+    """`data` as a YAML document in ASCII, which `parse` reads back, with each list on one line."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=110)
 
 
@@ -90,7 +89,7 @@ class _Loader(SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_object(self, node: Node, deep: bool = False) -> Any:
-        """The value of a node; one that its tag does not fit, such as `!!bool maybe`, is refused."""
+        """The value of a node; one that does not fit its tag, such as `!!bool maybe`, is refused."""
         try:
             return super().construct_object(node, deep=deep)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -108,12 +107,12 @@ class _Dumper(SafeDumper):
 
 
 def _mapping(loader: _Loader, node: MappingNode) -> dict[str, Any]:
-    """A mapping whose keys are words, each of them once."""
+    """A mapping whose keys are strings, none of them twice."""
     data: dict[str, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str) or key in data:
-            problem = f"the key {shortened(repr(key))} {'stands twice' if isinstance(key, str) else 'is no word'}"
+            problem = f"the key {shortened(repr(key))} {'occurs twice' if isinstance(key, str) else 'is not a string'}"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
         data[key] = loader.construct_object(value_node, deep=True)
     return data
