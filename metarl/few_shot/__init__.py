@@ -1,1 +1,1 @@
-"""Few-shot regression of sinusoids, by the same inner loop and the same algorithms as for robots."""
+"""Few-shot regression of sinusoids, with the same inner loop and the same algorithms as for robots."""

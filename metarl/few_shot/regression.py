@@ -1,9 +1,9 @@
-"""Few-shot regression: the smallest problem on which the two loops can be watched.
+"""Few-shot regression of sinusoids, the smallest problem for MAML and Reptile.
 
 Every task is a sinusoid y = A sin(x + phase) with A in [0.1, 5], phase in [0, pi] and x in [-5, 5] (Finn et al. 2017;
-Nichol et al. 2018 let the phase go round to 2 pi). The network sees a few points of one sinusoid and has to find the
-rest. It adapts and is meta-learned by the same code as a policy, with squared errors in place of returns and points in
-place of episodes: axes are `M` tasks and `P` points.
+Nichol et al. 2018 take phases up to 2 pi). The network sees a few points of one sinusoid and has to predict the rest.
+The code that adapts and meta-learns policies is used for it, with squared errors in place of returns and points in
+place of episodes. The axes are `M` tasks and `P` points.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AMPLITUDE, PHASE, DOMAIN = (0.1, 5.0), (0.0, math.pi), (-5.0, 5.0)
 
 @dataclass(frozen=True)
 class Examples:
-    """P labelled points of each of M tasks."""
+    """P labelled points of each of M tasks: the `Data` of the losses below."""
 
     inputs: Tensor
     """(M, P, I)"""
@@ -41,7 +41,7 @@ class Examples:
 
     @property
     def chunks(self) -> list[slice]:
-        """All tasks at once: they are small."""
+        """One chunk with all tasks, since they are small."""
         return [slice(0, self.num_tasks)]
 
     def tasks(self, chosen: slice) -> Examples:
@@ -51,7 +51,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class RegressionMLP:
-    """A ReLU network from numbers to numbers, judged by its mean squared error."""
+    """A ReLU network whose loss is the mean squared error: a `Model` without actions."""
 
     hidden_sizes: tuple[int, ...] = (40, 40)
     input_size: int = 1
@@ -59,12 +59,12 @@ class RegressionMLP:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All parameters."""
+        """The names of all parameters."""
         return tuple(name for layer in range(len(self.hidden_sizes) + 1) for name in layer_names(layer))
 
     @property
     def head(self) -> tuple[str, ...]:
-        """Those of the last layer."""
+        """The names of the parameters of the last layer."""
         return layer_names(len(self.hidden_sizes))
 
     def init(self, rng: torch.Generator) -> Params:
@@ -72,11 +72,11 @@ class RegressionMLP:
         return init_mlp((self.input_size, *self.hidden_sizes, self.output_size), rng)
 
     def predict(self, params: Params, inputs: Tensor) -> Tensor:
-        """(M, P, O) from (M, P, I)."""
+        """Outputs (M, P, O) at inputs (M, P, I)."""
         return mlp(params, inputs, len(self.hidden_sizes) + 1, torch.relu)
 
     def inner_losses(self, params: Params, batch: Examples, loss: str = "") -> Tensor:
-        """Mean squared error of each task, (M,); there is only this one."""
+        """Mean squared error of each task, (M,); `loss` is not used, as there is only this one."""
         return (self.predict(params, batch.inputs) - batch.targets).square().mean((1, 2))
 
     def outer_losses(self, params: Params, batch: Examples) -> Tensor:
@@ -86,7 +86,7 @@ class RegressionMLP:
 
 @dataclass(frozen=True)
 class Sinusoids:
-    """M tasks."""
+    """The sinusoids of M tasks."""
 
     amplitude: Tensor
     """(M,)"""
@@ -95,14 +95,14 @@ class Sinusoids:
 
     @classmethod
     def sample(cls, n: int, rng: np.random.Generator) -> Sinusoids:
-        """`n` independent uniform ones."""
+        """`n` sinusoids with independent uniform amplitudes and phases."""
         return cls(*(torch.from_numpy(rng.uniform(*r, size=n).astype(np.float32)) for r in (AMPLITUDE, PHASE)))
 
     def examples(self, points: int, rng: np.random.Generator) -> Examples:
-        """So many points of each, with independent uniform inputs."""
+        """`points` points of each sinusoid, at independent uniform inputs."""
         size = (len(self.amplitude), points, 1)
         return self.at(torch.from_numpy(rng.uniform(*DOMAIN, size=size).astype(np.float32)))
 
     def at(self, inputs: Tensor) -> Examples:
-        """The points of each at inputs (M, P, 1)."""
+        """The points of each sinusoid at inputs (M, P, 1)."""
         return Examples(inputs, self.amplitude[:, None, None] * torch.sin(inputs + self.phase[:, None, None]))

@@ -1,4 +1,4 @@
-"""The two loops on few-shot regression: inner steps and outer updates as for policies, without an environment."""
+"""MAML and Reptile on few-shot regression: the inner and outer loop of policies, without an environment."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from metarl.seeding import SEEDS, Purpose, stream
 from metarl.types import AlgorithmState, Experience, Params
 
 TEST_TASKS = 200
+"""Number of sinusoids in the test."""
 GRID = 100
-"""Inputs at which a curve is compared with the true one."""
+"""Number of inputs, evenly spread over the domain, at which a prediction is compared with the true sinusoid."""
 
 
 @settings
@@ -37,13 +38,13 @@ class FewShot:
     tasks: int = Field(25, ge=1)
     """M, sinusoids per iteration."""
     points: int = Field(10, ge=1)
-    """P, points per sinusoid and adaptation step; in the test, all adaptation steps share the same ones."""
+    """P, points per sinusoid and adaptation step. In the test, all adaptation steps use the same points."""
     iterations: int = Field(10_000, ge=0)
     """Outer iterations."""
     test_every: int = Field(1000, ge=1)
     """Iterations between tests."""
     seed: int = Field(0, ge=0, lt=SEEDS)
-    """Everything random follows from it; the test is the same for every seed."""
+    """Everything random in training is a function of it; the test is the same for every seed."""
     tracking: Tracking = Field(default_factory=Tracking)
 
     def __post_init__(self) -> None:
@@ -59,30 +60,30 @@ class FewShot:
 
     @property
     def inner(self) -> SGD:
-        """How the network adapts to one sinusoid; of its settings, `loss` has no meaning here."""
+        """The inner loop, whose setting `loss` is not used here."""
         assert isinstance(self.algorithm.inner, SGD)
         return self.algorithm.inner
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Sinusoids that are not trained on, a few points of each, and the whole of each."""
+    """The test: sinusoids that training does not see, with a few points to adapt to and a grid of points to predict."""
 
     few: Examples
-    """(M, P, 1), what a network adapts to."""
+    """(M, P, 1): the points that a network adapts to."""
     whole: Examples
-    """(M, GRID, 1), what it is compared with."""
+    """(M, GRID, 1): the points that its predictions are compared with."""
 
     @classmethod
     def draw(cls, points: int) -> HeldOut:
-        """The same for every seed and algorithm."""
+        """The test with P = `points`; it is the same for every seed and algorithm."""
         rng = stream(0, Purpose.EVALUATION)
         tasks = Sinusoids.sample(TEST_TASKS, rng)
         grid = torch.linspace(*DOMAIN, GRID).view(1, -1, 1).expand(TEST_TASKS, -1, -1)
         return cls(tasks.examples(points, rng), tasks.at(grid))
 
     def predictions(self, network: RegressionMLP, inner: SGD, params: Params, steps: int) -> list[Tensor]:
-        """The curve (M, GRID, 1) of each task after 0..steps gradient steps on its few points."""
+        """The predictions on the grid, (M, GRID, 1), after 0, 1, …, `steps` gradient steps on the few points."""
         adapted, curves = expand(params, self.few.num_tasks), []
         for k in range(steps + 1):
             if k:
@@ -92,13 +93,13 @@ class HeldOut:
         return curves
 
     def errors(self, network: RegressionMLP, inner: SGD, params: Params, steps: int) -> NDArray[np.floating]:
-        """Mean squared error of each task after 0..steps gradient steps, (M, steps + 1)."""
+        """Mean squared error on the grid after 0, 1, …, `steps` gradient steps, (M, steps + 1)."""
         curves = self.predictions(network, inner, params, steps)
         return torch.stack([(curve - self.whole.targets).square().mean((1, 2)) for curve in curves], 1).numpy()
 
 
 def first_params(experiment: FewShot, network: RegressionMLP) -> Params:
-    """theta before training, with step sizes where they are learned."""
+    """theta before training, with the step sizes if they are learned; a function of the seed."""
     address = stream(experiment.seed, Purpose.INITIALIZATION)
     rng = torch.Generator().manual_seed(int(address.integers(2**62)))
     return experiment.inner.start(network, network.init(rng), rng)
@@ -107,7 +108,13 @@ def first_params(experiment: FewShot, network: RegressionMLP) -> Params:
 def train(
     experiment: FewShot, network: RegressionMLP, after_each: Callable[[int, Params], None] = lambda i, params: None
 ) -> Params:
-    """Meta-train; after each iteration, its number and the parameters are handed to `after_each`."""
+    """Meta-train, and return theta.
+
+    Args:
+        after_each: called after each iteration with the number of iterations done and theta.
+
+    Errors: NonFinite if theta becomes infinite or NaN.
+    """
     params: Params = first_params(experiment, network)
     state: AlgorithmState = {}
     for iteration in range(experiment.iterations):
@@ -119,7 +126,7 @@ def train(
 
 
 def collect(experiment: FewShot, network: RegressionMLP, params: Params, iteration: int) -> Experience:
-    """Fresh points of fresh sinusoids before and, where the algorithm asks for it, after the adaptation steps."""
+    """New points of new sinusoids before each adaptation step and, for a query, after the last one."""
     inner, rng = experiment.inner, stream(experiment.seed, Purpose.TRAINING, iteration)
     tasks = Sinusoids.sample(experiment.tasks, rng)
     adapted, support = expand(params, experiment.tasks), []

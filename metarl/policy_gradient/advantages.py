@@ -1,4 +1,4 @@
-"""From trajectories to what a policy gradient needs."""
+"""From trajectories to the batch that a policy gradient is computed from."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from metarl.types import Batch, Trajectories
 
 
 def policy_gradient_batch(trajectories: Trajectories, gamma: float, lambda_: float) -> Batch:
-    """Standardized generalized advantages over a linear baseline that is fitted to each task's own episodes.
+    """Trajectories with generalized advantage estimates, standardized for each task.
 
-    The baseline is fitted to the discounted rewards that an episode still brings, as in Duan et al. 2016, and knows the
-    time; at a time limit its value of the final state bootstraps. That value is one step beyond the times it was fitted
-    at. Fitting a baseline to its own bootstrap as well, for a value without a horizon, learned more slowly on
-    HalfCheetahDir and unsteadily on Walker2dVel, whose episodes end early.
+    The values are those of a linear baseline, fitted to each task's own episodes. Its targets are the discounted sums
+    of the rewards until the end of the episode, and time is one of its features (Duan et al. 2016). At a time limit,
+    the value of the final state is added (bootstrapping), although it is one step later than any state in the fit.
+    Targets that include this value learned more slowly on HalfCheetahDir, and unsteadily on Walker2dVel, whose episodes
+    can end early.
 
     Args:
         trajectories: (M, E, T, ...).
         gamma: discount per step.
-        lambda_: of the generalized advantage estimate.
+        lambda_: lambda of the generalized advantage estimates.
+
+    Errors: NonFinite if observations or rewards are not finite.
     """
     discounts = gamma * trajectories.discounts.double()
     rewards = trajectories.rewards.double() * trajectories.valid
     features = linear_baseline.features(trajectories.observations)
-    nothing_after = rewards.new_zeros(rewards.shape[:-1])
-    targets = discounted_returns(rewards, discounts, nothing_after)
+    targets = discounted_returns(rewards, discounts, bootstrap=rewards.new_zeros(rewards.shape[:-1]))
     coefficients = linear_baseline.fit(features[:, :, :-1], targets, trajectories.valid)
     values = linear_baseline.predict(features, coefficients)
     advantages = gae(rewards, values, discounts, lambda_, trajectories.valid)

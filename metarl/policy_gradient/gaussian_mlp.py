@@ -1,7 +1,8 @@
 """The Gaussian MLP policy, as functions of its parameters.
 
-All functions take one set of parameters, shared by all tasks, or one set per task (a leading axis `M` on every
-tensor), and act on observations `(M, B, O)`: B states for each of M tasks.
+Parameters are one set, shared by all tasks, or one set per task, with a leading axis `M` on every tensor. Batches hold
+observations that are already normalized (see `metarl.policy_gradient.normalizer`), so all functions but `command` take
+normalized ones.
 """
 
 from __future__ import annotations
@@ -19,27 +20,27 @@ from metarl.policy_gradient.mlp import init_mlp, layer_names, mlp
 from metarl.types import Batch, Gaussian, Params
 
 NEAREST_TO_FLOOR = 1e-3
-"""So near to the floor of its logarithm a standard deviation can be set; nearer, its gradient would vanish."""
+"""`raw_log_std` returns parameters whose log_std is at least this far above its floor. Closer to the floor, log_std has
+nearly no gradient with respect to the parameter."""
 
 _LOG_2PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
 class GaussianMLP:
-    """a = clip(action_scale * u), u ~ N(mean(o), std): a tanh MLP with a state-independent standard deviation."""
+    """a = clip(action_scale * u, -1, 1), u ~ N(mean(o), std): a tanh MLP with a standard deviation for all states."""
 
     observation_size: int
     action_size: int
     hidden_sizes: tuple[int, ...] = (64, 64)
     action_scale: float = 0.1
-    """Environment action per unit of policy output: with 0.1, exploration starts at a tenth of the action range."""
+    """Action of the environment per unit of policy output: with 0.1, exploration starts at a tenth of its range."""
     initial_std: float = 1.0
     """Standard deviation of the policy output at the start."""
     min_std: float = 1e-3
-    """Floor of the standard deviation, approached smoothly so that its gradient never vanishes at once. 0: none."""
-
+    """Lower bound of the standard deviation, approached smoothly, since a clamp has no gradient below it; 0: none."""
     normalize_observations: bool = False
-    """Begin with statistics of observations, which training then keeps: see `metarl.policy_gradient.normalizer`."""
+    """Whether `init` adds statistics of observations, which training updates: see `policy_gradient.normalizer`."""
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -47,30 +48,30 @@ class GaussianMLP:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters that the policy acts with."""
+        """The names of the parameters that have a gradient: weights, biases and log_std."""
         return (*(name for layer in range(len(self.hidden_sizes) + 1) for name in layer_names(layer)), "log_std")
 
     @property
     def head(self) -> tuple[str, ...]:
-        """Those of the last layer."""
+        """The names of the parameters of the last layer."""
         return layer_names(len(self.hidden_sizes))
 
     def init(self, rng: torch.Generator) -> Params:
-        """Xavier-uniform weights, zero biases."""
+        """New parameters without a task axis: Xavier-uniform weights, zero biases, and log_std of `initial_std`."""
         initial = torch.full((self.action_size,), math.log(self.initial_std), dtype=torch.float64)
         params = init_mlp(self.layer_sizes, rng) | {"log_std": self.raw_log_std(initial).float()}
         return params | (normalizer.initial(self.observation_size) if self.normalize_observations else {})
 
     def acting(self, params: Params) -> Params:
-        """What `command` depends on: the parameters of `names`, and the statistics of observations where there are."""
+        """The parameters that `command` depends on: those of `names`, and the statistics of observations, if any."""
         return {name: params[name] for name in (*self.names, *normalizer.NAMES) if name in params}
 
     def mean(self, params: Params, observations: Tensor) -> Tensor:
-        """(M, B, A) from normalized observations (M, B, O)."""
+        """Mean outputs (M, B, A) at normalized observations (M, B, O)."""
         return mlp(params, observations, len(self.hidden_sizes) + 1, torch.tanh)
 
     def log_std(self, params: Params) -> Tensor:
-        """(A,) or (M, A): the parameter, bent smoothly so that it stays above log(min_std)."""
+        """floor + softplus(params["log_std"] - floor), with floor = log(min_std): (A,) or (M, A)."""
         raw = params["log_std"]
         if self.min_std == 0:
             return raw
@@ -78,9 +79,9 @@ class GaussianMLP:
         return floor + softplus(raw - floor)
 
     def raw_log_std(self, log_std: Tensor) -> Tensor:
-        """The inverse of `log_std`: the parameter at which the bent logarithm is `log_std`.
+        """The inverse of `log_std`: the value of params["log_std"] that gives `log_std`, of the same shape.
 
-        No parameter reaches the floor. What lies below NEAREST_TO_FLOOR above it is taken to lie there.
+        No parameter gives the floor itself. A `log_std` below floor + NEAREST_TO_FLOOR is raised to that.
         """
         if self.min_std == 0:
             return log_std
@@ -89,9 +90,12 @@ class GaussianMLP:
         return floor + above + torch.log(-torch.expm1(-above))
 
     def command(self, params: Params, observations: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Actions of the environment in [-1, 1], (M, B, A), from its observations (M, B, O).
+        """Actions of the environment in [-1, 1], (M, B, A).
 
-        noise: standard normal, (M, B, A); None for the deterministic action clip(action_scale * mean).
+        Args:
+            params: with the statistics of observations, if there are any.
+            observations: of the environment, not normalized, (M, B, O).
+            noise: standard normal, (M, B, A); None for the deterministic action clip(action_scale * mean, -1, 1).
         """
         output = self.mean(params, normalizer.normalized(params, observations))
         if noise is not None:
@@ -99,25 +103,25 @@ class GaussianMLP:
         return to_command(output, self.action_scale)
 
     def distribution(self, params: Params, observations: Tensor) -> Gaussian:
-        """The distribution over outputs at normalized observations (M, E, T, O)."""
+        """The distribution of outputs at normalized observations (M, E, T, O)."""
         M, E, T, _ = observations.shape
         mean = self.mean(params, observations.flatten(1, 2)).unflatten(1, (E, T))
         return Gaussian(mean, self.log_std(params).expand(M, self.action_size))
 
     def inner_losses(self, params: Params, batch: Batch, loss: str) -> Tensor:
-        """The policy-gradient loss that an inner step descends, (M,), at one set of parameters per task."""
+        """The loss of an adaptation step for each task, (M,): `loss` is a name in `INNER_LOSSES`."""
         return INNER_LOSSES[loss](self.log_probs(params, batch), batch.log_probs, batch.advantages, batch.valid)
 
     def outer_losses(self, params: Params, batch: Batch) -> Tensor:
-        """Minus the surrogate mean[pi / pi_old A] of each task, (M,)."""
+        """Minus the surrogate, -mean[pi / pi_old A], of each task, (M,)."""
         return self.inner_losses(params, batch, "ratio")
 
     def clipped_losses(self, params: Params, batch: Batch, clip_range: float) -> Tensor:
-        """Minus the clipped surrogate of each task, (M,)."""
+        """Minus the clipped surrogate of PPO for each task, (M,); see `losses.clipped`."""
         return clipped(self.log_probs(params, batch), batch.log_probs, batch.advantages, batch.valid, clip_range)
 
     def log_probs(self, params: Params, batch: Batch) -> Tensor:
-        """Of the actions of a batch, (M, E, T)."""
+        """Log-probabilities of the actions in a batch, (M, E, T)."""
         return log_prob(self.distribution(params, batch.observations), batch.actions)
 
 

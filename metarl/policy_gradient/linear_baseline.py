@@ -11,7 +11,7 @@ _OBSERVATION_LIMIT = 10.0
 
 
 def features(observations: Tensor) -> Tensor:
-    """[o, o^2, t, t^2, t^3, 1] with o clipped to [-10, 10] and t in hundreds of steps.
+    """[o, o^2, t, t^2, t^3, 1], with o clipped to [-10, 10] and the time t in hundreds of steps.
 
     Args:
         observations: (M, E, T, O).
@@ -31,11 +31,13 @@ def fit(features: Tensor, targets: Tensor, valid: Tensor, ridge: float = 1e-5) -
     Args:
         features: (M, E, T, F) float64.
         targets: (M, E, T).
-        valid: (M, E, T); other steps do not count.
+        valid: (M, E, T), 0 for steps that are left out.
         ridge: added to the diagonal of the normal equations.
 
     Returns:
         (M, F) coefficients.
+
+    Errors: NonFinite if features or targets are not finite.
     """
     X = (features * valid.unsqueeze(-1)).flatten(1, 2)  # (M, E*T, F)
     gram, moment = X.mT @ X, X.mT @ targets.double().flatten(1, 2).unsqueeze(-1)

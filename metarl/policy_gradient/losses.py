@@ -1,7 +1,7 @@
-"""Policy-gradient losses of one task. Each has the same gradient at the policy that drew the actions.
+"""Policy-gradient losses. At the policy that drew the actions, all of them have the same gradient.
 
-They differ in their second derivative, and so in the meta-gradient that flows through an adaptation step.
-All take log-probabilities, advantages and valid masks of shape (M, E, T) and return one loss per task, (M,).
+They differ in their second derivatives, and so in the meta-gradient through an adaptation step. All take
+log-probabilities, advantages and valid masks (M, E, T), and return one loss per task, (M,).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ def mean_over_steps(values: Tensor, valid: Tensor) -> Tensor:
 
 
 def reinforce(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid: Tensor) -> Tensor:
-    """-mean log pi(a|s) A. Differentiated twice, it lacks the score's outer product: a biased meta-gradient.
+    """-mean log pi(a|s) A (Williams 1992), the inner loss of Finn et al. 2017.
 
-    Williams 1992; the inner loss of Finn et al. 2017.
+    Its second derivative lacks the term grad log pi (grad log pi)^T A, so the meta-gradient is biased.
     """
     return -mean_over_steps(log_probs * advantages, valid)
 
 
 def ratio(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid: Tensor) -> Tensor:
-    """-mean pi(a|s) / pi_old(a|s) A, with pi_old the policy that drew the actions.
+    """-mean pi(a|s) / pi_old(a|s) A, where pi_old is the policy that drew the actions.
 
-    The low-variance curvature surrogate of Rothfuss et al. 2018 (eq. 8).
+    The low-variance curvature objective of Rothfuss et al. 2018 (eq. 8).
     """
     return -mean_over_steps(torch.exp(log_probs - old_log_probs) * advantages, valid)
 
@@ -43,11 +43,11 @@ def clipped(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid:
 
 
 def dice(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, valid: Tensor) -> Tensor:
-    """-mean (w_t - w_{t-1}) A_t, with w_t the product of pi / pi_old up to step t: unbiased to any derivative.
+    """-mean (w_t - w_{t-1}) A_t, where w_t is the product of pi / pi_old up to step t: all derivatives are unbiased.
 
-    The estimator of Foerster et al. 2018 in its form for advantages (Farquhar et al. 2019, eq. 11, at lambda = 1). An
-    action is credited with what its probability does to all later steps, so episodes must be whole; the variance of the
-    second derivative grows with their length.
+    The estimator of Foerster et al. 2018 in its form for advantages (Farquhar et al. 2019, eq. 11, at lambda = 1). It
+    includes the effect of an action's probability on all later steps, so episodes must not be subsampled. The variance
+    of the second derivative grows with their length.
     """
     log_ratio = (log_probs - old_log_probs).where(valid > 0, 0)
     so_far = log_ratio.cumsum(-1)

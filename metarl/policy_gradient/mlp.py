@@ -13,7 +13,7 @@ from metarl.types import Params
 
 
 def init_mlp(sizes: Sequence[int], rng: torch.Generator) -> Params:
-    """Xavier-uniform weights `w0`, `w1`, … (in, out) and zero biases `b0`, `b1`, … (out,), for layers of such sizes."""
+    """Xavier-uniform weights `w0`, `w1`, … (in, out) and zero biases `b0`, `b1`, … (out,), for layers of these sizes."""
     params: Params = {}
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         limit = math.sqrt(6 / (fan_in + fan_out))
@@ -23,14 +23,18 @@ def init_mlp(sizes: Sequence[int], rng: torch.Generator) -> Params:
 
 
 def layer_names(layer: int) -> tuple[str, str]:
-    """The parameters of one layer."""
+    """The names of the parameters of one layer, counted from 0."""
     return f"w{layer}", f"b{layer}"
 
 
 def mlp(params: Params, inputs: Tensor, layers: int, activation: Callable[[Tensor], Tensor]) -> Tensor:
-    """Outputs (M, B, out) from inputs (M, B, in), with this number of layers, the last of which is linear.
+    """Outputs (M, B, out) of a multilayer perceptron.
 
-    params: those of `init_mlp`, shared (...) or one set per task (M, ...).
+    Args:
+        params: as from `init_mlp`, shared (...) or one set per task (M, ...).
+        inputs: (M, B, in).
+        layers: number of layers; the last one is linear.
+        activation: after each of the others.
     """
     hidden = inputs
     for layer in range(layers):

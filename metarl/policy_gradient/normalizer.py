@@ -1,8 +1,8 @@
-"""Observations in units of their own spread: z = (o - mean) / std, with statistics that travel with theta.
+"""Normalized observations: z = (o - mean) / std, with statistics that are stored with theta.
 
-The statistics are those of all observations of training so far. They are stored with the parameters, as
+The statistics are those of all observations in training so far. They are stored among the parameters, as
 `observation_mean`, `observation_std` and `observation_count`, and have no gradient. They change only between iterations
-and are the same for all tasks. For parameters without statistics, z = o.
+and are the same for all tasks. If the parameters have no statistics, z = o.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from metarl.types import Params
 MEAN, STD, COUNT = "observation_mean", "observation_std", "observation_count"
 NAMES = (MEAN, STD, COUNT)
 SMALLEST_STD = 1e-3
-"""Floor of the standard deviation, so that an entry that hardly moved in training cannot explode elsewhere."""
+"""Lower bound of the standard deviation: an entry that was nearly constant in training may vary elsewhere."""
 LARGEST_COUNT = 1e7
-"""The count stops growing here, so that older observations lose weight."""
+"""The count stops growing here; from then on, older observations slowly lose weight."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and variance of a number of normalized observations."""
+    """Number, mean and variance of a set of normalized observations."""
 
     count: int
     mean: Tensor
@@ -37,7 +37,7 @@ class Moments:
 
     @classmethod
     def of(cls, observations: Tensor, valid: Tensor) -> Moments:
-        """Of observations (..., O) where `valid` (...) is not 0."""
+        """The moments of those observations (..., O) whose `valid` (...) is not 0."""
         rows = observations[valid > 0].double()
         if not len(rows):
             nothing = torch.zeros(observations.shape[-1], dtype=torch.float64)
@@ -46,7 +46,7 @@ class Moments:
         return cls(len(rows), mean, variance)
 
     def joined(self, other: Moments) -> Moments:
-        """Of both together (Chan et al. 1979)."""
+        """The moments of both sets together (Chan et al. 1979)."""
         if not (count := self.count + other.count):
             return self
         part, difference = other.count / count, other.mean - self.mean
@@ -56,12 +56,12 @@ class Moments:
 
 
 def initial(observation_size: int) -> Params:
-    """Statistics with which z = o. They count as one observation of unit variance."""
+    """Statistics (O,) with which z = o. They count as one observation, of mean 0 and variance 1."""
     return {MEAN: torch.zeros(observation_size), STD: torch.ones(observation_size), COUNT: torch.ones(())}
 
 
 def normalized(params: Params, observations: Tensor) -> Tensor:
-    """z of observations (..., O) by shared statistics (O,), or of (M, B, O) by one set for each task, (M, O)."""
+    """z of observations (..., O), with the statistics in `params`: (O,), or (M, O) for observations (M, B, O)."""
     if MEAN not in params:
         return observations
     mean, std = params[MEAN], params[STD]
@@ -71,22 +71,24 @@ def normalized(params: Params, observations: Tensor) -> Tensor:
 
 
 def without(params: Params) -> Params:
-    """The parameters alone."""
+    """The parameters without the statistics."""
     return {name: p for name, p in params.items() if name not in NAMES}
 
 
 def updated(params: Params, parts: Sequence[Moments]) -> Params:
-    """The shared `params` with statistics that also count observations with these moments; as they are without any.
+    """`params` with statistics that include more observations; unchanged if `params` have none, or `parts` is empty.
 
-    The moments are of z, as the statistics before the update normalized them.
+    Args:
+        params: shared by all tasks, (...).
+        parts: moments of the new observations, normalized by the statistics in `params`.
 
-    Errors: NonFinite where an observation is infinite, undefined, or too large for a float32.
+    Errors: NonFinite if an observation is infinite, NaN, or too large for a float32.
     """
     if MEAN not in params or not parts:
         return params
     seen = functools.reduce(Moments.joined, parts)
     mean, std, count = (params[name].double() for name in NAMES)
-    before = Moments(int(count), torch.zeros_like(mean), torch.ones_like(std))  # in their own units
+    before = Moments(int(count), torch.zeros_like(mean), torch.ones_like(std))  # of z: mean 0, variance 1
     after = before.joined(seen)
     statistics = {
         MEAN: (mean + std * after.mean).float(),

@@ -1,4 +1,4 @@
-"""Returns and advantages. Pure functions of (..., T) tensors."""
+"""Returns and advantages, as pure functions of tensors (..., T)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def discounted_returns(rewards: Tensor, discounts: Tensor, bootstrap: Tensor) ->
 def gae(rewards: Tensor, values: Tensor, discounts: Tensor, lambda_: float, valid: Tensor | None = None) -> Tensor:
     """Generalized advantage estimates (Schulman et al. 2016, eq. 16).
 
-    A_t = delta_t + d_t lambda A_{t+1} with delta_t = r_t + d_t V(s_{t+1}) - V(s_t). At a time limit the discount
-    is gamma, so that the value of the final state counts, where a termination leaves nothing after it.
+    A_t = delta_t + d_t lambda A_{t+1} with delta_t = r_t + d_t V(s_{t+1}) - V(s_t). The discount d_t is gamma at a time
+    limit, so the value of the final state counts there. It is 0 at a termination, after which there are no rewards.
 
     Args:
         rewards: (..., T).
         values: (..., T+1), the last for the state after the last step.
         discounts: (..., T), gamma where the episode goes on after the step, 0 where it terminated.
         lambda_: 0 gives one-step advantages, 1 the return minus the value.
-        valid: (..., T), 0 for padding, from which nothing may leak back; None where there is none.
+        valid: (..., T), 0 for padding, which has no influence on earlier steps; None: there is no padding.
 
     Returns:
         (..., T)
@@ -63,7 +63,7 @@ def spread(advantages: Tensor, valid: Tensor) -> Tensor:
 
 
 def _centred(advantages: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Deviations from each task's mean, (M, E, T), and their root mean square, (M,)."""
+    """Deviations from each task's mean over its valid steps, (M, E, T), and their root mean square, (M,)."""
     count = valid.sum((1, 2)).clamp(min=1)
     mean = (advantages * valid).sum((1, 2)) / count
     centred = (advantages - mean.view(-1, 1, 1)) * valid
