@@ -13,7 +13,7 @@ from metarl.types import Params
 
 
 def init_mlp(sizes: Sequence[int], rng: torch.Generator) -> Params:
-    """Xavier-uniform weights `w0`, `w1`, … (in, out) and zero biases `b0`, `b1`, … (out,), for layers of these sizes."""
+    """Xavier-uniform weights `w0`, `w1`, … (in, out) and zero biases `b0`, `b1`, … (out,), for these sizes."""
     params: Params = {}
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         limit = math.sqrt(6 / (fan_in + fan_out))
