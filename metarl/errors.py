@@ -1,4 +1,4 @@
-"""Errors that need no traceback: one message says what is wrong and what to do, and ends the script."""
+"""Errors that end a command without a traceback: one message says what is wrong and what to do."""
 
 import difflib
 import errno
@@ -19,25 +19,23 @@ from typing import NoReturn, ParamSpec, Self, TextIO, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_SCREEN = 20  # lines of a message
-_LINE = 100  # letters of a value in a message
-_LISTED = 12
-"""More alternatives than these are not listed where something else lists them."""
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, the end that a scheduler asks for, and a terminal that was closed."""
-_SAME = 1.0  # [s] signals that follow so fast mean the same wish: `timeout` sends two, people press twice
+_SCREEN = 20  # most lines of a message
+_LINE = 100  # most characters of a value in a message
+_LISTED = 12  # most alternatives in a message, if a command lists them all
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a scheduler, a closed terminal
+_SAME = 1.0  # [s] signals within this time count as one: `timeout` sends two, people press Ctrl-C twice
 
 
 class UserError(Exception):
-    """A mistake of the user, told in one message without a traceback; the exit status is 2."""
+    """A mistake of the user. Commands print only its message; the exit status is 2."""
 
 
 class RunFailed(Exception):
-    """A run that cannot go on, told in one message; what was saved stays. The exit status is 1."""
+    """A run that cannot go on. Commands print only its message; saved files stay. The exit status is 1."""
 
 
 class SimulationDiverged(RunFailed):
-    """Too many simulations blew up to learn from the rest."""
+    """So many simulations became unstable that nothing can be learned from the rest."""
 
 
 class NonFinite(RunFailed, ValueError):
@@ -45,11 +43,11 @@ class NonFinite(RunFailed, ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Someone asks the process to end: by Ctrl-C, SIGTERM or SIGHUP.
+    """A signal asked the process to end: Ctrl-C (SIGINT), SIGTERM or SIGHUP.
 
     Attributes:
         signum: the signal; the exit status is 128 + signum.
-        told: whether it was already said what is saved and how to go on.
+        told: whether the user was told what is saved and how to resume.
     """
 
     def __init__(self, signum: int = signal.SIGINT, *, told: bool = False) -> None:
@@ -58,19 +56,19 @@ class Interrupted(KeyboardInterrupt):
 
     @classmethod
     def after_telling(cls, error: KeyboardInterrupt) -> Self:
-        """The same wish, of which the user has been told."""
+        """The same interrupt, with `told` set."""
         return cls(getattr(error, "signum", signal.SIGINT), told=True)
 
 
 def shortened(text: str, most: int = _LINE) -> str:
-    """A text that fits on a line of a message."""
+    """The text, cut to at most `most` characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def nearest(name: str, names: Iterable[str], listed_by: str = "") -> str:
-    """The end of an error message: ` Did you mean 'x'?`, or else a list of `names`; empty without names.
+    """The end of an error message: ` Did you mean 'x'?`, or a list of `names`; empty without names.
 
-    listed_by: the sentence that stands for a long list, such as `metarl configs lists them.`
+    listed_by: a sentence that replaces a list of more than 12, such as `metarl configs lists them.`
     """
     spelling = {known.casefold(): known for known in names}
     begun = [known for known in spelling if name.casefold().startswith(known)]
@@ -83,7 +81,7 @@ def nearest(name: str, names: Iterable[str], listed_by: str = "") -> str:
 
 
 def no_such_file(kind: str, path: Path, pattern: str) -> UserError:
-    """The error for a file that is not there; it names the files like `pattern` in the same folder."""
+    """The error for a missing file; it names the nearest file in the folder that matches `pattern`."""
     if path.is_dir():
         return UserError(f"{path} is a folder, not a {kind}.{_nearest_file(path.name, path, pattern)}")
     if not path.parent.is_dir():
@@ -92,11 +90,11 @@ def no_such_file(kind: str, path: Path, pattern: str) -> UserError:
 
 
 def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
-    """Let a script's `main` end with one line on stderr where a traceback would not help.
+    """Decorator of a command's `main`, which prints expected errors as one message without a traceback.
 
-    Exit status 2: a `UserError` or an error of Gymnasium, such as an unknown environment. 1: `RunFailed`, or
-    the machine refused a file (permission, full disk, …). 128 + signal: ended by Ctrl-C (130), SIGTERM (143) or
-    SIGHUP (129), which all raise `Interrupted` in `main`. The rest keeps its traceback.
+    Exit status 2: a `UserError` or an error of Gymnasium, such as an unknown environment. 1: `RunFailed`, or an
+    `OSError` about a file (permission, full disk, …). 128 + signal: Ctrl-C (130), SIGTERM (143) or SIGHUP (129), which
+    all raise `Interrupted` in `main`. Other errors keep their traceback.
     """
 
     @functools.wraps(main)
@@ -109,7 +107,7 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
             _leave(str(error), status=2)
         except RunFailed as error:
             _leave(str(error), status=1)
-        except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         except OSError as error:
@@ -128,7 +126,7 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def warns_only(what: str) -> Generator[None]:
-    """Turn any error inside into a warning that begins with `what`: a picture or a video never ends a run."""
+    """Turn an error inside into a warning that begins with `what`, so that a failed picture does not end a run."""
     try:
         yield
     except Exception as error:
@@ -136,7 +134,7 @@ def warns_only(what: str) -> Generator[None]:
 
 
 def _write_anything(stream: TextIO) -> None:
-    """Let a stream write letters that it has no code for, such as an arrow in ASCII, as an escape, not as an error."""
+    """Make a stream write characters outside its encoding as escapes instead of failing."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
 
@@ -153,7 +151,7 @@ def _refusal(error: OSError) -> str:
 
 @contextmanager
 def _ending_signals_raise() -> Generator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`; what the process was told to ignore stays ignored."""
+    """Make SIGINT, SIGTERM and SIGHUP raise `Interrupted`; signals that the process ignores stay ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -183,7 +181,7 @@ def _ending_signals_raise() -> Generator[None]:
 
 
 def _leave_closed(terminals: Iterable[int]) -> None:
-    """Send what is still printed nowhere where the terminal was closed: writing there would fail."""
+    """Discard further output to a terminal that was closed, because writing to it would fail."""
     for fd in terminals:
         if not os.isatty(fd):
             nowhere = os.open(os.devnull, os.O_RDWR)
@@ -192,14 +190,14 @@ def _leave_closed(terminals: Iterable[int]) -> None:
 
 
 def end_undisturbed() -> None:
-    """From here on the process ends: ignore further signals that ask for it, so that nothing is left half done."""
+    """Ignore further signals that ask the process to end, so that it ends completely."""
     if threading.current_thread() is threading.main_thread():
         for signum in _ENDING:
             signal.signal(signum, signal.SIG_IGN)
 
 
 def leave_interrupted(error: KeyboardInterrupt) -> NoReturn:
-    """End an interrupted process; further signals do not disturb its end."""
+    """Exit with the status of the signal; say so unless the user was told."""
     end_undisturbed()
     status = 128 + getattr(error, "signum", signal.SIGINT)
     if getattr(error, "told", False):
@@ -208,8 +206,8 @@ def leave_interrupted(error: KeyboardInterrupt) -> NoReturn:
 
 
 def _is_gymnasium_s(error: Exception) -> bool:
-    """Whether it is an error of Gymnasium's own, such as an unknown environment."""
-    gymnasium = sys.modules.get("gymnasium")  # who has not imported it meets none
+    """Whether it is an error of Gymnasium, such as an unknown environment."""
+    gymnasium = sys.modules.get("gymnasium")  # importing it takes long
     return gymnasium is not None and isinstance(error, gymnasium.error.Error)
 
 

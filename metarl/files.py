@@ -1,4 +1,4 @@
-"""Files: written so that a crash or a full disk never leaves half of one; JSON and archives read within bounds."""
+"""Atomic writing of files; reading of JSON and checks of archives from untrusted sources."""
 
 import contextlib
 import json
@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 UNPACKED = 2**30
-"""Bytes that an archive may unpack to; one that is larger itself, as many as it has."""
+"""Most bytes that an archive may unpack to, unless it is larger itself."""
 DESCRIBED = 2**24
-"""The same for a member that becomes Python objects, a pickle or JSON, which take many times the memory."""
+"""The same for a member that is a pickle or JSON, because its Python objects take many times its size."""
 
 
 def write_atomically(path: Path, content: bytes, *, make_folders: bool = True) -> None:
-    """Put `content` at `path`, all or nothing; missing folders are made, unless they are known to have been there.
+    """Write `content` to the file at `path` completely or not at all.
 
-    Errors: `OSError` that names `path` (disk full, permission, …); the file that was there before survives.
+    Args:
+        make_folders: create missing folders.
+
+    Errors: `OSError`, which names `path` (disk full, permission, …); a file that was there before is unchanged.
     """
     temporary = draft_of(path)
     try:
@@ -40,12 +43,12 @@ def _write_durably(path: Path, content: bytes) -> None:
 
 
 def draft_of(path: Path) -> Path:
-    """Where this process writes what is to become the file at `path`."""
+    """The temporary file that this process writes before it becomes the file at `path`."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def remove_drafts(folder: Path) -> None:
-    """Remove drafts that processes left in a folder, and in those in it, when they were killed."""
+    """Remove temporary files of processes that were killed from a folder and its subfolders."""
     for path in [*folder.glob(".*"), *folder.glob("*/.*")]:
         draft = re.fullmatch(r"\..+\.(\d{1,9})\.(tmp|mp4)", path.name)
         if draft and not _is_running(int(draft[1])):
@@ -57,15 +60,15 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # it belongs to somebody else
+    except OSError:  # it belongs to another user
         return True
     return True
 
 
 def append_whole(path: Path, content: bytes) -> None:
-    """Add `content` to the end of the file at `path`, all or nothing; a part that was written is cut off again.
+    """Append `content` to the file at `path` completely or not at all.
 
-    Errors: `OSError` where it cannot be added.
+    Errors: `OSError`; what was written in part is removed again.
     """
     with path.open("ab", buffering=0) as file:
         end, rest = file.seek(0, os.SEEK_END), memoryview(content)
@@ -79,19 +82,15 @@ def append_whole(path: Path, content: bytes) -> None:
 
 
 def _discard(path: Path) -> None:
-    """Remove `path` if it is there; where its folder is missing or closed to us, nothing was written."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return
+    """Remove the file at `path` if it exists and may be removed."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def check_unpacked(archive: zipfile.ZipFile, size: int) -> None:
-    """Refuse, before anything is read, an archive of `size` bytes that declares to unpack to far more.
+    """Raise ValueError, with the size and the limit, for an archive of `size` bytes that would unpack to far more.
 
-    What torch and this suite write is not compressed, so that it is never refused, however large.
-
-    Errors: ValueError, in one line, with the size and the limit.
+    Archives of torch and of this suite are not compressed, so that they are never refused.
     """
     members = archive.infolist()
     _check_size("it unpacks", sum(member.file_size for member in members), max(UNPACKED, size))
@@ -108,8 +107,8 @@ def _check_size(what: str, size: int, most: int) -> None:
 def parse_json(content: bytes | str) -> Any:
     """Strict JSON as plain data.
 
-    Errors: ValueError, in one line, for what is no JSON, no UTF-8 or nested too deeply, and for numbers that a float
-    cannot hold (`Infinity`, `NaN`, 1e999, integers of hundreds of digits).
+    Errors: ValueError, in one line, for text that is not JSON, not UTF-8 or nested too deeply, and for numbers that are
+    not finite as a float (`Infinity`, `NaN`, 1e999, integers of hundreds of digits).
     """
     try:
         return json.loads(content, parse_int=_integer, parse_float=_float, parse_constant=_float)

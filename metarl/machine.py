@@ -1,6 +1,6 @@
-"""What this process may use of the machine: in a container or a job, fewer cores and less memory than there are.
+"""Cores and memory that this process may use: in a container or a cluster job, less than the machine has.
 
-The limits are read from Linux's control groups, both versions; elsewhere the machine's own numbers count.
+The limits are those of Linux's control groups, versions 1 and 2; on other systems those of the machine.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/")
-"""Below which Linux describes the process and its control groups."""
+"""The folder that holds Linux's `proc` and `sys`."""
 
 
 def available_cores() -> int:
-    """Cores that this process may use: those it is bound to, but no more than its quota of processor time fills."""
+    """Cores that this process may use: those of its affinity mask, or fewer if its quota of CPU time is smaller."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([bound, *_core_quotas()]))
 
 
 def available_memory() -> int | None:
-    """Bytes that this process may still take before its container or the machine runs out; None where it is unknown."""
+    """Bytes that are left to this process in its container or on the machine; None if unknown."""
     left = [*_memory_left()]
     for line in _text(ROOT / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
@@ -29,7 +29,7 @@ def available_memory() -> int | None:
 
 
 def _core_quotas() -> Iterator[int]:
-    """Whole cores that the quota of each control group around this process fills, where it has one."""
+    """The quota of each control group of this process, in whole cores."""
     for folder in _control_groups("cpu"):
         quota, _, period = _text(folder / "cpu.max").partition(" ")  # version 2
         if not quota:
@@ -39,14 +39,10 @@ def _core_quotas() -> Iterator[int]:
 
 
 def _memory_left() -> Iterator[int]:
-    """Bytes up to the limit of each control group around this process, where it has one."""
+    """Bytes that are left up to the limit of each control group of this process."""
     versions = (
         ("memory.max", "memory.current", "inactive_file"),
-        (
-            "memory.limit_in_bytes",
-            "memory.usage_in_bytes",
-            "total_inactive_file",
-        ),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     )
     for folder in _control_groups("memory"):
         for limit, used, reclaimable in versions:
@@ -57,7 +53,7 @@ def _memory_left() -> Iterator[int]:
 
 
 def _control_groups(controller: str) -> Iterator[Path]:
-    """The folders of this process's control group and of those around it."""
+    """The folders of this process's control group and of its parents."""
     for line in _text(ROOT / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
@@ -68,7 +64,7 @@ def _control_groups(controller: str) -> Iterator[Path]:
 
 
 def _text(file: Path) -> str:
-    """The content of a small file; empty where it cannot be read."""
+    """The content of a small file; empty if it cannot be read."""
     try:
         return file.read_text().strip()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Arithmetic on parameters as values: `dict[str, Tensor]` in, new `dict[str, Tensor]` out."""
+"""Functions of parameters: they take a `dict[str, Tensor]` and return a new one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def expand(params: Params, num_tasks: int) -> Params:
 
 
 def select(params: Params, chosen: slice) -> Params:
-    """The parameters of the chosen tasks."""
+    """The parameters of the chosen tasks, of parameters (M, ...)."""
     return {name: p[chosen] for name, p in params.items()}
 
 
 def concatenate(parts: Sequence[Params]) -> Params:
-    """The parameters of several groups of tasks, (M_1, ...), (M_2, ...), …, as one: (M_1 + M_2 + …, ...)."""
+    """The parameters of several groups of tasks, (M_1, ...), (M_2, ...), …, in one: (M_1 + M_2 + …, ...)."""
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -32,19 +32,19 @@ def leaves(params: Params, names: Iterable[str] | None = None) -> Params:
 
 
 def detach(params: Params) -> Params:
-    """The same values without their history."""
+    """The parameters without their autograd history."""
     return {name: p.detach() for name, p in params.items()}
 
 
 def require_finite(params: Params, after: str) -> None:
-    """Raise NonFinite before parameters that are not finite are acted on, or saved over the last good checkpoint."""
+    """Raise NonFinite for parameters that are not finite, before they are used or saved; `after` names the step."""
     for name, p in params.items():
         if not torch.isfinite(p).all():
             raise NonFinite(f"{name} is not finite after {after}")
 
 
 def require_finite_tasks(params: Params, after: str) -> None:
-    """The same for one set of parameters per task, (M, ...): the first task that is not finite is named."""
+    """The same for one set of parameters per task, (M, ...); the message names the first task."""
     for m in range(len(next(iter(params.values())))):
         require_finite({f"{name} of task {m}": p[m] for name, p in params.items()}, after)
 
@@ -61,10 +61,10 @@ def unflatten(vector: Tensor, like: Params) -> Params:
 
 
 def add(params: Params, step: Tensor) -> Params:
-    """theta plus a step that is given as one vector (P,)."""
+    """theta + step, with the step as one vector (P,)."""
     return unflatten(flatten(params) + step, params)
 
 
 def total(parts: Sequence[Params]) -> Params:
-    """The sum of parameters, gradients or steps of one shape."""
+    """The sum of parameters or gradients with the same names and shapes."""
     return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}

@@ -1,7 +1,7 @@
-"""Counter-based randomness: every draw is a function of what it is for.
+"""Random streams with addresses, (seed, purpose, iteration, phase, task), from a counter-based generator.
 
-A stream is addressed by (seed, purpose, iteration, phase, task). Streams of different addresses are independent,
-so what a task's episodes draw does not depend on the number of threads, on the other tasks, or on what ran before.
+Streams of different addresses are independent. So the numbers of a task's episodes do not depend on the number of
+threads, on other tasks, or on what ran before.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from enum import IntEnum
 import numpy as np
 
 SEEDS = 2**63
-"""Seeds of runs and measurements lie in [0, SEEDS): those that every file of a run can hold."""
+"""Seeds of runs and measurements are in [0, SEEDS), which every file format of a run can store."""
 
 
 class Purpose(IntEnum):
-    """What random numbers are drawn for. The values are part of what makes a run repeatable: never renumber."""
+    """What random numbers are used for. Runs are repeatable only as long as these values do not change."""
 
     INITIALIZATION = 0
     TASKS = 1
@@ -35,7 +35,7 @@ def stream(seed: int, purpose: Purpose, iteration: int = 0, phase: int = 0, task
         purpose: what the numbers are for.
         iteration: outer iteration.
         phase: adaptation step within the iteration, 0..K.
-        task: index of the task within the whole meta-batch, not within a process's share of it.
+        task: index of the task in the meta-batch.
     """
     address = np.random.SeedSequence([seed, purpose, iteration, phase, task])
     return np.random.Generator(np.random.Philox(address))

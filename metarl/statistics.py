@@ -1,19 +1,19 @@
 """Statistics of returns over seeds and test tasks: aggregates, gain, comparison, and 95% intervals.
 
-Returns are arrays x (seeds, tasks), one number for each training run and test task: the mean over its episodes. NaN
-marks a task that was left out of a run, and is not counted.
+Returns are arrays x (seeds, tasks): for each training run and test task, the mean over its episodes. NaN marks a task
+that was left out of a run, and is not counted.
 
-- Of several seeds, the interval says how the number would vary if the runs were trained again. It is Student's: with
+- With several seeds, the interval says how the number would vary if the runs were trained again. It is Student's: with
   the statistic s_i of each of S runs, value +- t(0.975, S - 1) sd(s_i) / sqrt(S). A run counts as one number, because
-  its luck is in all its tasks. Of 2, 3, 5, 10 and 20 runs with normal luck it covers the mean 95 times in 100, where a
-  percentile bootstrap over seeds covers it 50, 75, 84, 90 and 93 times. The stratified bootstrap of Agarwal et al.
-  2021, "Deep reinforcement learning at the edge of the statistical precipice", draws seeds within each task, which is
-  right where each task is trained separately: with 5 seeds, 40 tasks, and half of the variance between the runs and
-  half within them, it would cover the mean 30 times in 100.
-- Of one seed, the tasks are resampled: the interval says how the number would vary with other tasks, and nothing about
-  other seeds.
+  its returns on different tasks are correlated. For 2, 3, 5, 10 and 20 runs with normal luck it covers the mean 95
+  times in 100, where a percentile bootstrap over seeds covers it 50, 75, 84, 90 and 93 times. The stratified bootstrap
+  of Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice", draws seeds within
+  each task, which is right if each task is trained separately: with 5 seeds, 40 tasks, and half of the variance between
+  the runs and half within them, it would cover the mean 30 times in 100.
+- With one seed, the tasks are resampled: the interval says how the number would vary with other tasks, and nothing
+  about other seeds.
 
-Resampling takes percentiles of RESAMPLES resamples from one fixed stream, so a number always has the same interval.
+Resampling takes percentiles of RESAMPLES resamples from one fixed stream, so that the same data have the same interval.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 
 Array = NDArray[np.floating]
 Statistic = Callable[..., Array]
-"""Of an array along an axis: `mean`, `interquartile_mean`, `worst_decile`."""
+"""A function of an array along an axis: `mean`, `interquartile_mean` or `worst_decile`."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
-        """With one decimal, or none where a number has three digits before it."""
+        """With one decimal, or without any if a number is 100 or more in absolute value."""
         return self.text(0 if max(abs(self.value), abs(self.low), abs(self.high)) >= 100 else 1)
 
     def text(self, decimals: int) -> str:
@@ -59,28 +59,28 @@ Curve: TypeAlias = Sequence[Estimate]
 
 
 UNDEFINED = Estimate(np.nan, np.nan, np.nan)
-"""Of no runs or no tasks."""
+"""The estimate from no runs or no tasks."""
 
 
 # ------------------------------------------------------------------------------------------------ aggregates
 def mean(x: Array, axis: int = -1) -> Array:
-    """Mean of the values that are there; NaN of none."""
+    """Mean of the values that are not NaN; NaN if there are none."""
     count = (~np.isnan(x)).sum(axis=axis)
     return np.where(count, np.nansum(x, axis=axis), np.nan) / np.maximum(count, 1)
 
 
 def interquartile_mean(x: Array, axis: int = -1) -> Array:
-    """Mean of the middle half (Agarwal et al. 2021), with the boundary values weighted by the part that is inside."""
+    """Mean of the middle half of the values (Agarwal et al. 2021)."""
     return mean_between(x, 0.25, 0.75, axis)
 
 
 def worst_decile(x: Array, axis: int = -1) -> Array:
-    """Mean of the lowest tenth, what adaptation is worth where it works worst; of up to ten values the lowest one."""
+    """Mean of the lowest tenth of the values; of up to ten values, the lowest one."""
     return mean_between(x, 0.0, 0.1, axis)
 
 
 def mean_between(x: Array, low: float, high: float, axis: int = -1) -> Array:
-    """Mean of the values between two quantiles, the boundary ones weighted by the part inside; NaN is not counted."""
+    """Mean of the values between two quantiles; a value at the boundary has the weight of its part inside."""
     ordered = np.sort(np.moveaxis(x, axis, -1), axis=-1)  # NaN comes last
     n = np.maximum((~np.isnan(ordered)).sum(axis=-1, keepdims=True), 1)
     edges = np.arange(ordered.shape[-1] + 1) / n
@@ -93,7 +93,7 @@ def estimate(x: Array, statistic: Statistic = mean) -> Estimate:
     """The statistic of all runs on all tasks, with its interval.
 
     Args:
-        x: (seeds, tasks) or, of one seed, (tasks,).
+        x: (seeds, tasks), or (tasks,) of one seed.
         statistic: of an array along an axis.
     """
     x = _of_runs(x)
@@ -123,17 +123,18 @@ def paired_gain(before: Array, after: Array, statistic: Statistic = mean) -> Est
 
 
 def probability_of_improvement(x: Array, y: Array) -> Estimate:
-    """How likely a run of X is better than a run of Y on the same task, with its interval.
+    """The probability that a run of X has a higher return than a run of Y on the same task, with its interval.
 
     The mean over tasks m of P(X_m > Y_m) + P(X_m = Y_m) / 2, over all pairs of a run of X and a run of Y (the
     Mann-Whitney statistic divided by the number of pairs; Agarwal et al. 2021, section 4.3). 0.5: neither is better.
 
-    The interval is of resampled seeds. With one seed each the probability is the share of tasks on which this run of X
-    is better than this run of Y, and the interval resamples tasks. Where only one side has several seeds, only these
-    are resampled.
+    The interval resamples seeds, or those of the one side that has several. With one seed each, the probability is the
+    share of tasks on which the run of X is better, and the interval resamples tasks.
 
     Args:
-        x, y: (seeds of X, tasks), (seeds of Y, tasks), or (tasks,) of one seed.
+        x, y: (seeds of X, tasks) and (seeds of Y, tasks), or (tasks,) of one seed.
+
+    Errors: ValueError if x and y have different numbers of tasks.
     """
     x, y = np.atleast_2d(x, y)
     if x.shape[1] != y.shape[1]:
@@ -154,7 +155,7 @@ def performance_profile(x: Array, thresholds: Array) -> list[Estimate]:
     """The share of runs and tasks whose return is above each threshold (Agarwal et al. 2021, section 4.2).
 
     Args:
-        x: (seeds, tasks) or, of one seed, (tasks,).
+        x: (seeds, tasks), or (tasks,) of one seed.
         thresholds: (P,)
 
     Returns:
@@ -164,7 +165,7 @@ def performance_profile(x: Array, thresholds: Array) -> list[Estimate]:
 
 
 def _resampled_tasks(x: Array) -> Array:
-    """(RESAMPLES, tasks): as x (tasks,), with tasks drawn with replacement."""
+    """(RESAMPLES, tasks): x (tasks,) with tasks drawn with replacement."""
     return x[stream(0, Purpose.BOOTSTRAP).integers(len(x), size=(RESAMPLES, len(x)))]
 
 
@@ -203,7 +204,7 @@ def plain(x: Any) -> Any:
 
 
 def _of_runs(x: Array) -> Array:
-    """(seeds, tasks), of one seed without the tasks that were left out."""
+    """(seeds, tasks); with one seed, without the tasks that were left out."""
     x = np.atleast_2d(x)
     return x[:, ~np.isnan(x[0])] if len(x) == 1 else x
 
@@ -214,7 +215,7 @@ def _percentiles(value: Any, resampled: Array) -> Estimate:
 
 
 def _counts(S: int, M: int, rng: np.random.Generator) -> Array:
-    """(RESAMPLES, S, M): how often each of S seeds is drawn in S draws; the same for each of M tasks."""
+    """(RESAMPLES, S, M): how often each of S seeds occurs in S draws, the same for each of M tasks."""
     drawn = rng.integers(S, size=(RESAMPLES, S, 1))
     counts = (drawn[:, None] == np.arange(S)[:, None, None]).sum(axis=2)
     return np.broadcast_to(counts.astype(float), (RESAMPLES, S, M))

@@ -1,7 +1,7 @@
-"""Work on many tasks at once, on a few threads.
+"""Computations for many tasks on a few threads.
 
-One task's activations fit a processor's cache, so tasks are worked on one by one, each on one thread. PyTorch releases
-Python's lock while it computes. Results are combined in the order of the tasks: the number of threads changes nothing.
+Each task is computed on one thread, because its activations fit a processor's cache. PyTorch releases Python's lock
+while it computes. Results are combined in the order of the tasks, so that they do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _pool = ThreadPoolExecutor(_size)
 
 
 def set_threads(count: int) -> None:
-    """Use `count` threads for work on tasks (0: all available cores); within one task, PyTorch uses a single one."""
+    """Use `count` threads for tasks (0: all available cores), and one thread of PyTorch within a task."""
     global _pool, _size
     torch.set_num_threads(1)
     _pool.shutdown()
@@ -32,7 +32,7 @@ def set_threads(count: int) -> None:
 
 
 def _renew() -> None:
-    """Replace the pool in a process that was forked: its threads stayed in the other process."""
+    """Replace the pool in a forked process, because threads do not survive a fork."""
     global _pool
     _pool = ThreadPoolExecutor(_size)
 
@@ -43,7 +43,7 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def on_one_thread() -> Generator[None]:
-    """For networks and batches this small, PyTorch's second thread costs more than it does."""
+    """Use one thread of PyTorch: for small networks and batches, more threads are slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -53,8 +53,8 @@ def on_one_thread() -> Generator[None]:
 
 
 def parallel_map(function: Callable[..., Result], *items: Iterable[Any]) -> list[Result]:
-    """[function(*item) for item in zip(*items)], on the threads; the first exception is raised here.
+    """[function(*item) for item in zip(*items)], computed on the threads; raises the first exception of the function.
 
-    The function must not itself call `parallel_map`: it would wait for threads that all wait.
+    The function must not call `parallel_map` itself: all threads would wait for each other.
     """
     return list(_pool.map(function, *items))

@@ -1,4 +1,4 @@
-"""Where the time goes."""
+"""Time spent in the phases of an iteration."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 class Stopwatch:
     """Seconds spent in named phases: `with stopwatch("sampling"): …`.
 
-    A phase within another one counts for itself alone: the seconds of all phases add up to the time that was measured.
+    The time of a phase inside another counts only for the inner one, so that the phases add up to the whole time.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._inside = 0.0  # [s] of the phases within the one that runs
+        self._inside = 0.0  # [s] of the phases inside the present one
 
     @contextmanager
     def __call__(self, phase: str) -> Generator[None]:
@@ -29,5 +29,5 @@ class Stopwatch:
             self._inside = before + took
 
     def metrics(self) -> dict[str, float]:
-        """Phase -> seconds, with the unit in the name."""
+        """Seconds by phase, under names such as `sampling_s`."""
         return {f"{phase}_s": seconds for phase, seconds in self.seconds.items()}

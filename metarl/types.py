@@ -1,4 +1,4 @@
-"""The data of the two loops, and the one legend of axes.
+"""The data of the two loops, and the names of their axes.
 
 `M` tasks, `E` episodes per task, `T` steps (horizon), `O` observation, `A` action, `K` adaptation steps.
 A batch of simulations is flat, `N = M * E`: simulation `n = m * E + e` plays episode `e` of task `m`.
@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 Params = dict[str, Tensor]
-"""Parameters are values: a name for each tensor. Shared by all tasks `(...)`, or one set per task `(M, ...)`."""
+"""Parameters by name: shared by all tasks `(...)`, or one set per task `(M, ...)`. Never changed in place."""
 
 AlgorithmState = dict[str, Any]
-"""What an algorithm remembers from one outer step to the next, such as the moments of Adam: tensors and plain data."""
+"""What an algorithm keeps from one outer step to the next, such as the moments of Adam: tensors and plain data."""
 
 
 def _check_shapes(owner: object, axes: Mapping[str, str], sizes: dict[str, int]) -> None:
-    """Raise ValueError unless each named tensor has the axes spelled in `axes`; letters agree across tensors."""
+    """Raise ValueError unless each tensor has the axes in `axes`, such as MET, and each letter has one size."""
     for name, letters in axes.items():
         tensor = getattr(owner, name)
         spelled = f"{type(owner).__name__}.{name} has shape {tuple(tensor.shape)}, not ({', '.join(letters)})"
@@ -33,46 +33,46 @@ def _check_shapes(owner: object, axes: Mapping[str, str], sizes: dict[str, int])
 
 
 class Data(Protocol):
-    """What the losses of M tasks are computed from: episodes (`Batch`) or labelled examples."""
+    """The data of M tasks from which losses are computed: episodes (`Batch`) or labelled examples."""
 
     @property
     def num_tasks(self) -> int: ...
 
     @property
     def chunks(self) -> list[slice]:
-        """The tasks that are worked on at once, chunk by chunk."""
+        """Slices of tasks that are computed together."""
         ...
 
     def tasks(self, chosen: slice) -> Self:
-        """The part that belongs to the chosen tasks."""
+        """The data of the chosen tasks."""
         ...
 
 
 class Model(Protocol):
-    """What adapts. Its losses are functions of one set of parameters per task, (M, ...), and of their data: (M,)."""
+    """A model that adapts. Its losses (M,) are functions of parameters (M, ...), one set per task, and of data."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters that the losses depend on. The dictionary may hold others, such as learned step sizes."""
+        """The parameters that the losses depend on. The dictionary may have others, such as learned step sizes."""
         ...
 
     @property
     def head(self) -> tuple[str, ...]:
-        """Those of the last layer."""
+        """The parameters of the last layer."""
         ...
 
     def inner_losses(self, params: Params, batch: Any, loss: str) -> Tensor:
-        """What an adaptation step descends; where there are several, `loss` names one."""
+        """The losses (M,) that an adaptation step descends; `loss` names one of several."""
         ...
 
     def outer_losses(self, params: Params, batch: Any) -> Tensor:
-        """What is to be low after adaptation."""
+        """The losses (M,) that are to be low after adaptation."""
         ...
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A diagonal Gaussian over policy outputs, for each state of a batch."""
+    """The diagonal Gaussian of the policy's outputs, for each state of a batch."""
 
     mean: Tensor
     """(M, E, T, A)"""
@@ -82,10 +82,10 @@ class Gaussian:
 
 @dataclass(frozen=True)
 class Trajectories:
-    """What E episodes of each of M tasks looked like."""
+    """E episodes of each of M tasks. Raises ValueError if the shapes do not fit."""
 
     observations: Tensor
-    """(M, E, T+1, O), normalized where the policy does so: the last one is what the final action led to."""
+    """(M, E, T+1, O), normalized if the policy does so; the last one follows the last action."""
     actions: Tensor
     """(M, E, T, A): policy outputs, before scaling and clipping to the environment's range."""
     rewards: Tensor
@@ -93,7 +93,7 @@ class Trajectories:
     discounts: Tensor
     """(M, E, T): 0 where the episode terminated, 1 elsewhere. A time limit is no termination."""
     valid: Tensor
-    """(M, E, T): 1 for a step that was really taken, 0 for padding after the end or a diverged simulation."""
+    """(M, E, T): 1 for a step that was taken, 0 after the end of an episode and for a diverged simulation."""
     policy: Gaussian
     """The distribution that the actions were drawn from."""
 
@@ -110,19 +110,19 @@ class Trajectories:
 
     @property
     def returns(self) -> Tensor:
-        """(M, E): the undiscounted sum of rewards of each episode; NaN for one that was left out."""
+        """(M, E): the undiscounted sum of rewards of each episode; NaN for a diverged simulation."""
         total = (self.rewards * self.valid).sum(-1)
         return torch.where(self.valid.any(-1), total, torch.nan)
 
     @property
     def environment_steps(self) -> int:
-        """Number of steps that were really taken."""
+        """Number of steps that were taken."""
         return int(self.valid.sum())
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a policy gradient needs of the trajectories of M tasks."""
+    """What a policy gradient needs of the trajectories of M tasks. Raises ValueError if the shapes do not fit."""
 
     observations: Tensor
     """(M, E, T, O)"""
@@ -137,7 +137,7 @@ class Batch:
     policy: Gaussian
     """That policy's distribution."""
     returns: Tensor
-    """(M,): mean return per step of the horizon, in the unit of the advantages: their deviation before scaling."""
+    """(M,): mean return / T, divided by the standard deviation of the advantages before they were standardized."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
@@ -158,17 +158,17 @@ class Batch:
 
     @property
     def chunks(self) -> list[slice]:
-        """The tasks one by one: the activations of one fit a processor's cache."""
+        """The tasks one by one: the activations of one task fit a processor's cache."""
         return [slice(m, m + 1) for m in range(self.num_tasks)]
 
     def tasks(self, chosen: slice) -> Batch:
-        """The part of the batch that belongs to the chosen tasks."""
+        """The batch of the chosen tasks."""
         policy = Gaussian(self.policy.mean[chosen], self.policy.log_std[chosen])
         own = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "policy"}
         return Batch(**own, policy=policy)
 
     def every(self, stride: int) -> Batch:
-        """Every `stride`-th step of each episode, for estimates on a subsample."""
+        """Every `stride`-th step of each episode, to estimate on a subsample."""
         policy = replace(self.policy, mean=self.policy.mean[:, :, ::stride])
         whole = ("policy", "returns")
         own = {f.name: getattr(self, f.name)[:, :, ::stride] for f in fields(self) if f.name not in whole}
@@ -177,14 +177,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Experience:
-    """What one outer step learns from."""
+    """The data of one outer step."""
 
     support: tuple[Any, ...]
     """K batches of M tasks, each collected before one of the adaptation steps."""
     adapted: Params
     """(M, ...): the parameters after the last of them."""
     query: Any = None
-    """The batch that was collected with the adapted parameters; None for an algorithm that does not use it."""
+    """The batch collected with the adapted parameters; None for an algorithm that does not use it."""
 
     @property
     def num_tasks(self) -> int:
@@ -192,7 +192,7 @@ class Experience:
 
     @property
     def chunks(self) -> list[slice]:
-        """The tasks that are worked on at once, chunk by chunk."""
+        """Slices of tasks that are computed together."""
         return (self.query or self.support[0]).chunks
 
     @property
