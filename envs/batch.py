@@ -1,4 +1,4 @@
-"""What every batch of simulations of one family has: its tasks, its resets, and the checks of what it is given."""
+"""The base classes of all environments of a family: tasks, resets, and checks of arguments."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ class TaskBatch(gymnasium.vector.VectorEnv):
     Nothing is reset automatically (`AutoresetMode.DISABLED`). After the end of its episode a simulation stands still,
     with reward 0 and the same flags, until `reset`.
 
-    family: what is simulated.
     num_envs: N.
     max_episode_steps: T after which an episode is truncated; None or -1 for no limit.
-    nthread: threads or processes, at least 0.
+    nthread: threads or processes.
     goal_visible: append the task's fields to the observation, (N, O + k), scaled so that the family's range is
         [-1, 1], to train an oracle.
     render_mode: None; single environments draw pictures.
@@ -71,7 +70,7 @@ class TaskBatch(gymnasium.vector.VectorEnv):
         self._process = os.getpid()
 
     def _define_spaces(self, observed: int, actions: int) -> None:
-        """O of the observations without the goal, and A."""
+        """Set the spaces, from O without the goal and A."""
         if self.goal_visible:
             observed += self.task_space.normalised(self.task_space.array(self.task_space.grid(1))).shape[-1]
         box = gymnasium.spaces.Box
@@ -133,7 +132,7 @@ class TaskBatch(gymnasium.vector.VectorEnv):
 
     @abstractmethod
     def _apply_tasks(self) -> None:
-        """Let the simulations follow the new tasks."""
+        """Give the simulations the current tasks."""
 
     # ---------------------------------------------------------------------------------------------- reset
     def reset(
@@ -208,16 +207,16 @@ class TaskBatch(gymnasium.vector.VectorEnv):
 
     @abstractmethod
     def _start(self, groups: Groups, mask: np.ndarray) -> None:
-        """Start new episodes where the mask (N,) is true, by each generator for its rows."""
+        """Start new episodes where the mask (N,) is true; each generator draws for its rows."""
 
     def _observe(self) -> np.ndarray:
-        """(N, O), with the goal for an oracle."""
+        """Observations (N, O), with the task's fields if `goal_visible`."""
         observations = self._hidden_observations()
         return np.concatenate([observations, self._goal], axis=-1) if self.goal_visible else observations
 
     @abstractmethod
     def _hidden_observations(self) -> np.ndarray:
-        """What is observed without the goal, a new array (N, O)."""
+        """Observations without the task's fields, a new array (N, O)."""
 
     # ----------------------------------------------------------------------------------------------- step
     def _checked_actions(self, actions: np.ndarray) -> np.ndarray:
@@ -235,7 +234,7 @@ class TaskBatch(gymnasium.vector.VectorEnv):
 class BatchOfOne(gymnasium.Env):
     """One simulation. With the same seed it does exactly what simulation 0 of a larger batch does.
 
-    batch: with N = 1.
+    batch: a batch with N = 1.
     render_mode: "rgb_array" for pictures, or None.
     task: a task, or its fields such as {"velocity": 1.7}; None draws one in each reset.
     """

@@ -111,9 +111,9 @@ class GymnasiumFamily:
     """An environment of Gymnasium with a distribution of tasks; see `envs.gymnasium_env`.
 
     name: the family's name in messages.
-    make: what makes an environment: its class, or a function. An environment with a method `set_task(task)` is made
-        without arguments, once; another one with the task's fields by keyword, anew for each task. If `make` takes
-        `render_mode`, it gets "rgb_array" for pictures.
+    make: the class of the environment, or a function that makes one. An environment with a method `set_task(task)` is
+        made once, without arguments; any other is made for each task, with the task's fields by keyword. If `make` has
+        an argument `render_mode`, it gets "rgb_array" for pictures.
     task_space: the tasks and their splits.
     no_oracle: why `goal_visible` is refused; empty if it is allowed.
     aim: what the robot has to do, such as "swing up a rod of hidden mass"; may be empty.

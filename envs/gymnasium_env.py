@@ -1,8 +1,8 @@
-"""Any environment of Gymnasium as a family of tasks, so that robots of other simulators train and are tested like ours.
+"""Families whose robots are environments of Gymnasium, also of other simulators.
 
-The environment is made or told to play a task (`GymnasiumFamily.make`). Its actions are a `Box` of finite range, onto
-which actions in [-1, 1] are spread; its observations are flattened. A batch steps its N environments one after the
-other, or in processes, with the same results.
+An environment gets its task as `GymnasiumFamily.make` says. Its action space is a `Box` with a finite range, to which
+actions in [-1, 1] are scaled; its observations are flattened. A batch steps its N environments one after the other, or
+in several processes, with the same results.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from envs.family import GymnasiumFamily, resolve
 from envs.tasks import Task
 
 SEEDS = 2**31
-"""Environments are seeded below this: those that hand a seed on to older generators take no larger one."""
+"""Seeds of environments are below this, which is the limit of older random generators."""
 
 
 class GymnasiumVectorEnv(TaskBatch):
@@ -41,8 +41,8 @@ class GymnasiumVectorEnv(TaskBatch):
         With 1, all are stepped in this process. Results do not depend on it.
     parameters: keyword arguments of the family's function.
 
-    Errors: FamilyError for an environment that cannot be told its task, or whose spaces do not fit; `BrokenEnvError`
-    where one raises, returns something of another shape, or its process ends.
+    Raises `FamilyError` for an environment that cannot be given a task or whose spaces are not supported, and
+    `BrokenEnvError` if one raises, returns something of another shape, or its process ends.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class GymnasiumVectorEnv(TaskBatch):
         self._observations = observations.reshape(self.num_envs, -1)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Apply actions (N, A), clipped to [-1, 1] and spread over the range of the environments' own.
+        """Apply actions (N, A), clipped to [-1, 1] and scaled to the range of the environments.
 
         Returns observations (N, O), rewards (N,), terminations (N,), truncations (N,) and info with `diverged` (N,),
         which is false.
@@ -104,7 +104,7 @@ class GymnasiumVectorEnv(TaskBatch):
 
     @contextmanager
     def _processes_alive(self) -> Generator[None]:
-        """Errors: BrokenEnvError where a process has ended."""
+        """Raise `BrokenEnvError` if a process has ended."""
         try:
             yield
         except (EOFError, ConnectionError) as error:
@@ -134,7 +134,7 @@ class GymnasiumVectorEnv(TaskBatch):
 
 
 class GymnasiumEnv(BatchOfOne):
-    """One such environment, with its own pictures; see `BatchOfOne` for the other arguments.
+    """One environment of a `GymnasiumFamily`, with its own pictures; see `BatchOfOne` for the other arguments.
 
     family: the `GymnasiumFamily`, or "module:function" that returns it.
     goal_visible: append the task's fields to the observation, scaled so that the family's range is [-1, 1].
@@ -161,7 +161,7 @@ class GymnasiumEnv(BatchOfOne):
     def render(self) -> Any:
         """The environment's picture, (H, W, 3) uint8, if `render_mode` is "rgb_array".
 
-        Errors: RenderingError where it draws none.
+        Raises `RenderingError` if it draws none.
         """
         if self.render_mode is None:
             return None
@@ -172,9 +172,9 @@ class GymnasiumEnv(BatchOfOne):
 
 # --------------------------------------------------------------------------------------------- simulations
 class _Simulation:
-    """One environment that plays the task it is told, of observations (O,) and of actions (A,) in [-1, 1].
+    """One environment with a task, observations (O,), and actions (A,) in [-1, 1].
 
-    Errors: FamilyError for an environment that cannot be told its task, or whose spaces do not fit.
+    Raises `FamilyError` for an environment that cannot be given a task or whose spaces are not supported.
     """
 
     def __init__(self, family: GymnasiumFamily) -> None:
@@ -207,7 +207,7 @@ class _Simulation:
         )
 
     def set_task(self, task: Task) -> None:
-        """Play this task from now on; nothing is reset, but an environment that is made for a task is a new one."""
+        """Make this the current task. Nothing is reset; an environment that gets its task by keyword is made anew."""
         if self._by_keyword and task != self.task:
             self.env.close()
             self.env = self._made(task)
@@ -216,12 +216,12 @@ class _Simulation:
         self.task = task
 
     def reset(self, seed: int) -> np.ndarray:
-        """Start an episode; the observation (O,)."""
+        """Start an episode; return the observation (O,)."""
         observation, _ = self.env.reset(seed=seed)
         return self._flat(observation)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
-        """Act by (A,); observation (O,), reward, terminated, truncated."""
+        """Apply an action (A,); return observation (O,), reward, terminated and truncated."""
         low, high = self._low, self._high
         command = ((low + high) / 2 + (high - low) / 2 * action).clip(low, high)
         driven = command.reshape(self._driven.shape).astype(self._driven.dtype)
@@ -237,11 +237,11 @@ class _Simulation:
 
 
 class _Block(gymnasium.Env):
-    """The simulations of one process, stepped one after the other; whose episode has ended stands still.
+    """The n simulations of one process, as one environment: observations (n, O), actions (n, A), rewards (n,).
 
-    Together they are like one environment, of observations (n, O), actions (n, A) and rewards (n,).
+    After the end of its episode a simulation stands still.
 
-    rows: their numbers in the batch.
+    rows: the numbers of the simulations in the batch.
     """
 
     def __init__(self, family: GymnasiumFamily, rows: Sequence[int], max_episode_steps: int | None) -> None:
@@ -256,11 +256,11 @@ class _Block(gymnasium.Env):
 
     @cached_property
     def simulations(self) -> list[_Simulation]:
-        """All n. The others are made at the first use: Gymnasium makes a block more, to see its spaces."""
+        """All n, made at the first use, because Gymnasium makes a further block to read its spaces."""
         return [self._first, *(_Simulation(self._family) for _ in self._rows[1:])]
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Play the tasks, one for each of the batch's N simulations."""
+        """Set the tasks, given for all N simulations of the batch."""
         for i, n in enumerate(self._rows):
             with self._blamed(i):
                 self.simulations[i].set_task(tasks[n])
@@ -268,7 +268,7 @@ class _Block(gymnasium.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Start episodes where options["rows"] (N,) is true, by options["seeds"] (N,)."""
+        """Start episodes where options["rows"] (N,) is true, with the seeds options["seeds"] (N,)."""
         assert options is not None
         for i in np.flatnonzero(options["rows"][self._rows]):
             with self._blamed(i):
@@ -277,7 +277,7 @@ class _Block(gymnasium.Env):
         return self._observations.copy(), {}
 
     def step(self, action: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Act by (n, A); observations (n, O), rewards, terminations and truncations (n,)."""
+        """Apply actions (n, A); return observations (n, O), rewards, terminations and truncations, each (n,)."""
         rewards, live = np.zeros(len(self._rows)), ~(self._terminated | self._truncated)
         for i in np.flatnonzero(live):
             with self._blamed(i):
@@ -290,7 +290,7 @@ class _Block(gymnasium.Env):
 
     @contextmanager
     def _blamed(self, i: int) -> Generator[None]:
-        """Errors: BrokenEnvError that says in which simulation, in which task and where something was raised."""
+        """Turn an error into a `BrokenEnvError` that names the simulation, its task and the line."""
         try:
             yield
         except Exception as error:
@@ -307,7 +307,7 @@ class _Block(gymnasium.Env):
 
 
 def _block(family: GymnasiumFamily, rows: Sequence[int], max_episode_steps: int | None, parent: int) -> _Block:
-    """A block in this process or in one of its own, whose end is decided by the process `parent` alone."""
+    """A block. In a process of its own it ignores Ctrl-C: the process `parent` ends it."""
     if os.getpid() != parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -315,6 +315,6 @@ def _block(family: GymnasiumFamily, rows: Sequence[int], max_episode_steps: int 
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:
-    """Whether it has an argument of this name."""
+    """Whether the function has an argument of this name."""
     parameters = inspect.signature(function).parameters
     return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from metarl import runs
 from metarl.builders import initial_params, policy_of_sizes
-from metarl.errors import NonFinite, UserError, nearest
+from metarl.errors import NonFinite, UserError, nearest, shortened
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
 from metarl.inner.sgd import LOG_STEP_SIZE
@@ -24,7 +24,7 @@ from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.console import PATIENCE, PartProgress
 from metarl.sampling.any_env import AnyEnv, Episodes, fitting_actions, onto
 from metarl.sampling.memory import require_memory, rollout_bytes
-from metarl.sampling.rollout import as_numbers, short
+from metarl.sampling.rollout import as_numbers
 from metarl.seeding import Purpose, stream, streams
 from metarl.threads import on_one_thread
 from metarl.types import Params
@@ -183,7 +183,9 @@ class MetaPolicy:
         size = self.policy.observation_size
         given = as_numbers(observation)
         if given is None:
-            raise UserError(f"the observation is {short(observation)}: expected {size} numbers, or rows of so many")
+            raise UserError(
+                f"the observation is {shortened(repr(observation), 80)}: expected {size} numbers, or rows of so many"
+            )
         if given.shape[-1:] != (size,):
             raise UserError(f"the observation has shape {given.shape}: the policy was trained with ({size},)")
         with np.errstate(over="ignore"):

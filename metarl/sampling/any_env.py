@@ -1,8 +1,8 @@
 """Whole episodes of one task from any environment of Gymnasium: a single one, a vector, or a native batch.
 
-They come in rounds: all N environments start together, and steps after the end of an episode are ignored. So it does
-not matter when a vector environment resets by itself, no step between two episodes is taken for a step of one, and a
-short episode counts no more often than a long one.
+Episodes are played in rounds: all N environments start together, and steps after the end of an episode are ignored. So
+the autoreset mode of a vector environment does not matter, and short episodes are not counted more often than long
+ones.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from metarl.seeding import Purpose
 from metarl.types import Gaussian, Params, Trajectories
 
 SEEDS = 2**31
-"""Environments are seeded below this: those that hand a seed on to older generators take no larger one."""
+"""Seeds of environments are below this, which is the limit of older random generators."""
 
 AnyEnv: TypeAlias = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
 
 
 class Episodes:
-    """Where the episodes of one task come from.
+    """Samples episodes of one task.
 
-    env: any environment whose observations and actions are those of the policy. Of a batched family the task is set
-        already; anything else is taken to play the same task in every episode.
-    policy: how to act.
+    env: an environment whose observations and actions fit the policy. The task of a batched family must be set; any
+        other environment is assumed to play the same task in every episode.
+    policy: the policy that acts.
 
-    Errors: UserError where the spaces do not fit the policy.
+    Errors: UserError if the spaces do not fit the policy, or if the batch has no task or several.
     """
 
     def __init__(self, env: AnyEnv, policy: GaussianMLP) -> None:
         self.action_space = fitting_actions(env, policy)
-        """The range that the policy's [-1, 1] stands for."""
+        """The action space, over whose range the policy's [-1, 1] is spread."""
         native = isinstance(env, VectorEnv) and hasattr(env, "set_tasks")
         self._simulations: Simulations = (
             cast(Simulations, env) if native else Lockstep(env, self.action_space, policy.observation_size)
@@ -56,7 +56,7 @@ class Episodes:
         self._require_one_task()
 
     def rounds(self, count: int) -> int:
-        """The number of rounds that give this number of episodes."""
+        """The number of rounds that are needed for this number of episodes."""
         return -(-count // self._simulations.num_envs)
 
     def collect(
@@ -67,17 +67,17 @@ class Episodes:
         horizon: int,
         after_each: Callable[[], None] = lambda: None,
     ) -> Trajectories:
-        """`count` episodes, (1, E, T, …). If the last round has too many, those of the last environments are left out.
+        """`count` episodes, (1, E, T, …). Surplus episodes of the last round are left out.
 
         Args:
             params: (1, …).
-            generator: the random stream of exploration and of the environment's seeds.
+            generator: draws the exploration noise and the environment's seeds.
             count: E.
-            horizon: T, where an episode that goes on is cut off as by a time limit.
+            horizon: T, after which an episode is truncated.
             after_each: called after each round.
 
         Raises:
-            UserError: the environment plays more than one task, or returns what does not fit its spaces.
+            UserError: the environment plays several tasks, or returns something that does not fit its spaces.
             NonFinite: rewards or actions are not finite.
         """
         played = []
@@ -98,7 +98,7 @@ class Episodes:
         gamma: float,
         gae_lambda: float,
     ) -> LazyRollout:
-        """The episodes of one adaptation step; as for `collect`, on the stream of evaluation."""
+        """The episodes of one adaptation step, sampled when they are first used; arguments as for `collect`."""
 
         def sample() -> Trajectories:
             (generator,) = streams(Purpose.EVALUATION)
@@ -116,7 +116,7 @@ class Episodes:
         )
 
     def _batch_of(self, count: int) -> TaskVectorEnv:
-        """The batch itself, for those who learn on it. Errors: UserError where it has another number of simulations."""
+        """The batch itself, for inner learners that step it. Errors: UserError unless it has `count` simulations."""
         env = cast(TaskVectorEnv, self._simulations)
         if env.num_envs != count:
             raise UserError(
@@ -137,7 +137,7 @@ class Episodes:
 
 
 def joined(rounds: Sequence[Trajectories], count: int) -> Trajectories:
-    """The first `count` episodes of several rounds, by the same parameters, as one."""
+    """The first `count` episodes of several rounds, sampled with the same parameters."""
 
     def episodes(name: str) -> torch.Tensor:
         return torch.cat([getattr(each, name) for each in rounds], dim=1)[:, :count]
@@ -151,7 +151,7 @@ def joined(rounds: Sequence[Trajectories], count: int) -> Trajectories:
 
 # -------------------------------------------------------------------------------------------------- spaces
 def fitting_actions(env: AnyEnv, policy: GaussianMLP) -> Box:
-    """The action space of one environment. Errors: UserError where its spaces do not fit the policy."""
+    """The action space of one environment. Errors: UserError if its spaces do not fit the policy."""
     if isinstance(env, VectorEnv):
         observations, actions = env.single_observation_space, env.single_action_space
     elif isinstance(env, gymnasium.Env):
@@ -175,17 +175,17 @@ def fitting_actions(env: AnyEnv, policy: GaussianMLP) -> Box:
 
 
 def onto(space: Box, commands: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Commands (…, A) of -1 to 1 spread linearly over the range of an action space, -1 at its low and 1 at its high."""
+    """Commands (…, A) in [-1, 1], mapped linearly to the range of an action space."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     return ((low + high) / 2 + (high - low) / 2 * commands).clip(low, high).astype(space.dtype)
 
 
 # -------------------------------------------------------------------------------------------- environments
 class Lockstep:
-    """An ordinary environment as N simulations of one task, for `rollout`; a single one counts as N = 1.
+    """A single environment (N = 1) or a vector of N as simulations of one task, for `rollout`.
 
-    A vector may reset by itself in the same step, in the next, or not at all. Here all start together, seeded from one
-    generator, and `step` returns what an action led to, also where a new episode has begun since.
+    All episodes start together, with a seed from one generator. `step` returns the observation that an action led to,
+    also if the vector has started a new episode since.
     """
 
     def __init__(self, env: AnyEnv, action_space: Box, observation_size: int) -> None:
@@ -198,7 +198,7 @@ class Lockstep:
 
     @property
     def tasks(self) -> Sequence[Any]:
-        """The tasks in force, where the environments are robots of a family and in this process."""
+        """The current tasks, as far as the environments have any and are in this process."""
         if isinstance(self._inner, VectorEnv) and hasattr(self._inner, "set_tasks"):  # a native batch below wrappers
             return cast(Simulations, self._inner).tasks
         singles = self._inner.envs if isinstance(self._inner, SyncVectorEnv) else [self._inner]
@@ -207,18 +207,18 @@ class Lockstep:
         return [task for task in tasks if task is not None]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Start all episodes; options["generators"] is one generator, from which a seed for all is drawn."""
+        """Start all episodes; options["generators"] is one generator, which draws the seed."""
         (generator,) = (options or {})["generators"]
         observations, _ = _parts("reset", RESET, self._env.reset(seed=int(generator.integers(SEEDS))))
         return as_array("observation", observations, self._shape), {}
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Act by commands (N, A) in [-1, 1]. None is said to have diverged: if one did, its environment ended it.
+        """Apply commands (N, A) in [-1, 1]. info["diverged"] is false: environments end such episodes themselves.
 
-        Errors: UserError where the environment returns something else than Gymnasium's interface says.
+        Errors: UserError if what the environment returns does not follow Gymnasium's interface.
         """
         observed, rewards, *flags, info = _parts("step", STEP, self._env.step(onto(self._action_space, actions)))
-        observations = np.array(as_array("observation", observed, self._shape))  # a reset may overwrite the vector's
+        observations = np.array(as_array("observation", observed, self._shape))  # a copy: a reset may overwrite it
         names = "terminated flag", "truncated flag"
         each = self._shape[:1]
         terminated, truncated = (as_array(name, flag, each) != 0 for name, flag in zip(names, flags, strict=True))
@@ -226,17 +226,17 @@ class Lockstep:
         if "final_obs" in info:
             observations[over] = np.stack(info["final_obs"][over])
         if self._stops and over.any() and not over.all():
-            self._env.reset(options={"reset_mask": over})  # none may be stepped after its end
+            self._env.reset(options={"reset_mask": over})  # it may not be stepped after its end
         rewards = as_array("reward", rewards, each)
         return observations, rewards, terminated, truncated, {"diverged": np.zeros(self.num_envs, bool)}
 
 
 RESET, STEP = ("observation", "info"), ("observation", "reward", "terminated", "truncated", "info")
-"""What the methods of an environment return."""
+"""What `reset` and `step` return."""
 
 
 def _parts(method: str, names: tuple[str, ...], returned: Any) -> tuple[Any, ...]:
-    """What an environment's method returned. Errors: UserError where that is not so many things."""
+    """What an environment's method returned. Errors: UserError unless it is a tuple with these parts."""
     if not isinstance(returned, tuple) or len(returned) != len(names):
         found = f"a tuple of {len(returned)}" if isinstance(returned, tuple) else f"a {type(returned).__name__}"
         raise UserError(
@@ -247,7 +247,7 @@ def _parts(method: str, names: tuple[str, ...], returned: Any) -> tuple[Any, ...
 
 
 class _Single:
-    """A single environment with the interface of a vector of one that resets nothing by itself."""
+    """A single environment with the interface of a vector of one without autoreset."""
 
     num_envs = 1
 

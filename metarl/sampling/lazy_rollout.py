@@ -1,4 +1,4 @@
-"""The episodes of one adaptation step, sampled only if an inner learner asks for them."""
+"""The episodes of one adaptation step, sampled only if an inner learner uses them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from metarl.types import Batch, Trajectories
 
 @dataclass(frozen=True, eq=False)
 class LazyRollout:
-    """One rollout of M tasks with E episodes each: what an adaptation step learns from.
+    """M tasks with E episodes each, from which an adaptation step learns.
 
-    The episodes are sampled when they are first asked for, and then kept. An inner learner that samples by itself does
-    not ask: it takes the tasks, its own random streams, and simulations of one task.
+    The episodes are sampled at the first use of `trajectories`, and kept. An inner learner that samples by itself uses
+    `tasks`, `streams` and `simulations` instead.
     """
 
     sample: Callable[[], Trajectories]
-    """Plays the episodes with the parameters before the step."""
+    """Samples the episodes with the parameters before the step."""
     tasks: Sequence[Any]
     """The M tasks."""
     streams: Callable[[Purpose], Sequence[np.random.Generator]]
-    """The random streams of the step, one for each task, for some purpose."""
+    """Purpose -> the random streams of this step, one for each task."""
     simulations: Callable[[], TaskVectorEnv] | None
-    """E simulations of one task at a time, to learn on beside the episodes; None where there can be none."""
+    """Makes E simulations of one task at a time, to learn on; None if the environment has none."""
     horizon: int
     """T"""
     gamma: float
@@ -40,7 +40,7 @@ class LazyRollout:
     gae_lambda: float
     """Lambda of the generalized advantage estimate."""
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
-    """Takes the time of sampling and advantages."""
+    """Measures the time of sampling and of advantages."""
 
     @cached_property
     def trajectories(self) -> Trajectories:
@@ -57,7 +57,7 @@ class LazyRollout:
 
     @property
     def observed(self) -> Moments:
-        """Of the normalized observations that were acted on."""
+        """Moments of the normalized observations before each action."""
         return Moments.of(self.trajectories.observations[:, :, :-1], self.trajectories.valid)
 
     @property

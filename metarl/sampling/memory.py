@@ -1,4 +1,4 @@
-"""How much memory rollouts and parameters take, known before any of it is taken."""
+"""Memory of rollouts and parameters, to refuse settings that need too much before they run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from metarl.errors import UserError
 from metarl.machine import available_memory
 
 SIMULATION = 3 * 1024
-"""Bytes of one simulation: the smallest family takes 4 KiB."""
+"""Bytes of one simulation, at least: the smallest family takes 4 KiB."""
 
 
 def rollout_bytes(simulations: int, horizon: int, observation_size: int, action_size: int) -> int:
-    """What one rollout and its advantages take at least.
+    """Least memory [bytes] of one rollout and its advantages.
 
-    For each step, what is recorded and its noise in float32, and the baseline's features of the observation twice in
+    For each step: the record and its noise in float32, and the baseline's features of the observation, twice, in
     float64. Measured peaks are 1.0 to 1.6 times this.
     """
     recorded = 4 * observation_size + 20 * action_size + 24
@@ -24,12 +24,12 @@ def rollout_bytes(simulations: int, horizon: int, observation_size: int, action_
 
 
 def parameter_bytes(layer_sizes: Sequence[int]) -> int:
-    """What one set of parameters of an MLP takes, in float32."""
+    """Memory [bytes] of one set of parameters of an MLP in float32."""
     return 4 * sum((inputs + 1) * outputs for inputs, outputs in pairwise(layer_sizes))
 
 
 def require_memory(needed: int, what: str, way_out: str) -> None:
-    """Raise UserError where `what` needs more bytes than this process can get; where that is unknown, do nothing."""
+    """Raise UserError if `what` needs more bytes than this process can get, as far as that is known."""
     available = available_memory()
     if available is not None and needed > available:
         there, wanted = _gigabytes(available), _gigabytes(needed)

@@ -1,4 +1,4 @@
-"""What meta-learning asks of environments and of the tasks they play: protocols, with no robot behind them.
+"""The interface of environments and their tasks that this package needs, as protocols.
 
 A family of tasks is registered with Gymnasium. Its `vector_entry_point` is called with `num_envs`, `max_episode_steps`,
 `nthread` if it takes that, and what `env.options` of the settings holds, and gives a `TaskVectorEnv`. Its
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 
 def family_name(env_id: str) -> str:
-    """A family by its own name: `HalfCheetahVel-v0` of `envs:metarl/HalfCheetahVel-v0`."""
+    """The name of a family in its id: `HalfCheetahVel-v0` in `envs:metarl/HalfCheetahVel-v0`."""
     return env_id.rpartition("/")[2].rpartition(":")[2]
 
 
 class TaskSpace(Protocol):
-    """A distribution of tasks, divided into named splits. A task is a hashable value with a `label` for pictures."""
+    """A distribution of tasks with named splits. A task is a hashable value with a `label` for pictures."""
 
     @property
     def units(self) -> Mapping[str, str]:
@@ -37,7 +37,7 @@ class TaskSpace(Protocol):
         ...
 
     def stratified(self, n: int, rng: np.random.Generator) -> Sequence[Any]:
-        """`n` tasks of the current split that cover it evenly; each of them alone is distributed as by `sample`."""
+        """`n` tasks that cover the current split evenly; each alone is distributed as in `sample`."""
         ...
 
     def grid(self, n: int) -> Sequence[Any]:
@@ -58,24 +58,24 @@ class TaskSpace(Protocol):
 
 
 class Simulations(Protocol):
-    """What episodes are sampled from: N = M*E simulations that start together.
+    """N = M*E simulations that start their episodes together.
 
-    Steps after an episode's end are ignored.
+    Steps after the end of an episode are ignored.
     """
 
     num_envs: int
 
     @property
     def tasks(self) -> Sequence[Any]:
-        """The M tasks in force."""
+        """The M current tasks."""
         ...
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """As in Gymnasium; `options["generators"]` are the random streams of the M tasks, instead of a seed."""
+        """As in Gymnasium; `options["generators"]` has the random streams of the M tasks, instead of a seed."""
         ...
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """As in Gymnasium; `info["diverged"]` (N,) marks simulations that blew up."""
+        """As in Gymnasium; `info["diverged"]` (N,) bool marks simulations that became unstable."""
         ...
 
 
@@ -83,8 +83,8 @@ class TaskVectorEnv(Simulations, Protocol):
     """A Gymnasium vector environment without autoreset whose N = M*E simulations play M tasks.
 
     It is built with num_envs (N), max_episode_steps (T, after which an episode is truncated) and, if it takes that
-    argument, nthread (threads of the simulation, 0 for one per core; results do not depend on it). It may say in `aim`,
-    a text, what the robot has to do, such as `run at a hidden velocity from 0 to 2 m/s`.
+    argument, nthread (threads of the simulation, 0 for one per core; results do not depend on it). It may have a
+    text `aim` that says what the robot has to do, such as `run at a hidden velocity from 0 to 2 m/s`.
     """
 
     single_observation_space: gymnasium.Space[Any]
@@ -108,15 +108,15 @@ class TaskEnv(Protocol):
     """
 
     def set_task(self, task: Any) -> None:
-        """Play this task from now on; nothing is reset."""
+        """Make this the current task; nothing is reset."""
         ...
 
 
 def aim_of(env: TaskVectorEnv) -> str:
-    """What the robot has to do; empty where the environment does not say."""
+    """What the robot has to do; empty if the environment does not say so."""
     return getattr(env, "aim", "")
 
 
 def set_task(env: gymnasium.Env[Any, Any], task: Any) -> None:
-    """Let a `TaskEnv`, below any wrappers, play this task."""
+    """Set the task of a `TaskEnv` that may be wrapped."""
     env.get_wrapper_attr("set_task")(task)

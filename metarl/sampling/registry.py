@@ -1,8 +1,7 @@
-"""Which environments the settings of a run may name, and with which options.
+"""The environments and options that the settings of a run may name.
 
-Settings are data that somebody else may have written. So an id is looked up among the registered environments; its
-module is imported only if the user has said so; and options are parameters of the family, never arguments of what
-builds it.
+The settings may come from another person, and must not run code of theirs. So an id is looked up among the registered
+environments, its module is imported only if the user allows it, and options are only parameters of the family.
 """
 
 from __future__ import annotations
@@ -20,31 +19,30 @@ from gymnasium.envs.registration import EnvSpec
 from metarl.errors import UserError, nearest, shortened
 
 ALLOWED = "METARL_ALLOW_IMPORT"
-"""The environment variable that names the modules, separated by commas, that the id of a run may import."""
+"""Environment variable with the modules, separated by commas, that the id of a run may import."""
 OURS = "envs"
-"""The families that come with this package."""
+"""The module of the families in this package."""
 
 _ID = re.compile(r"(?:(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):)?(?P<name>[^\s:]+)")
-_SETTINGS = {
+_SETTINGS = {  # arguments of an environment that are no options, and the settings for them
     "id": "env.id",
     "max_episode_steps": "env.horizon",
     "nthread": "threads",
     "num_envs": "sampling.tasks and sampling.episodes",
     "task": "sampling.split and evaluation.split",
 }
-_MACHINERY = {
+_MACHINERY = {  # other arguments of `gymnasium.make` and `make_vec`, which no option may replace
     *("autoreset_mode", "cls", "disable_env_checker", "family", "render_mode", "self", "spec", "vector_kwargs"),
     *("vectorization_mode", "wrappers"),
 }
-"""Names that no option may have: arguments of what builds an environment; and the settings that stand for some."""
 
 
 def full_id(env_id: str) -> str:
-    """A family of this package however it is named, `HalfCheetahVel` or `metarl/HalfCheetahVel-v0`, by its whole id.
+    """The full id of a family of this package that is named `HalfCheetahVel` or `metarl/HalfCheetahVel-v0`.
 
-    Other ids stay as they are.
+    Other ids are returned unchanged.
 
-    Errors: UserError, with the nearest, for a name without a module that nothing is registered under.
+    Errors: UserError, with the nearest name, for an unknown name without a module.
     """
     if ":" in env_id or (env_id in gymnasium.registry and not env_id.startswith("metarl/")):
         return env_id
@@ -57,13 +55,12 @@ def full_id(env_id: str) -> str:
 
 
 def find(env_id: str) -> EnvSpec:
-    """The registration that `MODULE:NAME` or `NAME` stands for.
+    """The registration of the id `MODULE:NAME` or `NAME`.
 
-    The module is imported only where that is allowed: it is this package's own, named in METARL_ALLOW_IMPORT, or
-    imported already.
+    The module must belong to this package, be named in METARL_ALLOW_IMPORT, or be imported already.
 
-    Errors: UserError where the id is malformed, or its module may not or cannot be imported; gymnasium's own where
-    nothing of that name is registered.
+    Errors: UserError if the id is malformed, or its module may not or cannot be imported; Gymnasium's error if nothing
+    is registered under that name.
     """
     module, name = _parts(env_id)
     if module and not _may_import(module):
@@ -78,9 +75,9 @@ def find(env_id: str) -> EnvSpec:
 
 
 def import_module_of(env_id: str) -> None:
-    """Import the module of an id that the user has written or chosen by themselves, so that `find` finds it.
+    """Import the module of an id that the user has written, so that `find` accepts it.
 
-    Errors: UserError where the id is malformed or its module cannot be imported.
+    Errors: UserError if the id is malformed or its module cannot be imported.
     """
     module, _ = _parts(env_id)
     if module:
@@ -88,10 +85,7 @@ def import_module_of(env_id: str) -> None:
 
 
 def check_options(options: Mapping[str, Any], spec: EnvSpec | None = None) -> None:
-    """Refuse options that would replace an argument of what builds the environment, or one fixed by `spec`.
-
-    Errors: UserError.
-    """
+    """Raise UserError for an option that is an argument of `gymnasium.make`, or that `spec` has a fixed value for."""
     for name in options:
         if name in _SETTINGS:
             raise UserError(f"env.options.{name} is no parameter of a family: set {_SETTINGS[name]} instead")
@@ -102,7 +96,7 @@ def check_options(options: Mapping[str, Any], spec: EnvSpec | None = None) -> No
 
 
 def _parts(env_id: str) -> tuple[str, str]:
-    """The module, empty if none is named, and the name of an id."""
+    """The module, or an empty text, and the name in an id."""
     match = _ID.fullmatch(env_id)
     if match is None:
         raise UserError(

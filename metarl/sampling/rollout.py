@@ -1,4 +1,4 @@
-"""Episodes of all tasks at once: one stacked policy forward and one native simulation step for all M*E robots."""
+"""Episodes of all tasks at once: in each step, one forward pass and one simulation step for all M*E robots."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metarl.errors import NonFinite, SimulationDiverged, UserError
+from metarl.errors import NonFinite, SimulationDiverged, UserError, shortened
 from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, to_command
 from metarl.sampling.protocols import Simulations
 from metarl.types import Gaussian, Params, Trajectories
 
 MAX_DIVERGED_FRACTION = 0.1
-"""More diverged simulations than this in one rollout stop the run: something is wrong with the model or the policy."""
+"""Largest fraction of diverged simulations in a rollout with which a run goes on."""
 
 LARGEST_SUM = 1e38
-"""Of absolute rewards in one rollout, so that no sum or mean of them overflows a float32."""
-
-LONGEST = 80
-"""Letters of a value in an error message."""
+"""Largest sum of absolute rewards in one rollout, so that no sum of them overflows a float32."""
 
 NAMED = 3
-"""So many tasks with diverged simulations are named."""
+"""Most tasks with diverged simulations that a message names."""
 
 
 def rollout(
@@ -43,25 +40,25 @@ def rollout(
 
     Args:
         env: batched environment without autoreset; simulation m*E + e plays episode e of task m.
-        policy: how to act.
+        policy: the policy that acts.
         params: one set of parameters per task, (M, ...).
-        generators: one random stream per task; it draws the task's exploration noise and its initial states.
+        generators: one random stream per task, which draws its exploration noise and its initial states.
         horizon: T; shorter episodes are padded.
-        deterministic: act by the mean, from the same initial states. Such episodes measure a policy; there is nothing
-            to learn from them, as their actions were not drawn from the distribution that is recorded.
+        deterministic: act by the mean, from the same initial states. Such episodes only measure a policy: to learn from
+            them would be wrong, because their actions are not drawn from the recorded distribution.
 
     Returns:
         Trajectories (M, E, T, ...).
 
     Raises:
         SimulationDiverged: more than a tenth of the simulations diverged.
-        NonFinite: an action or a reward is infinite or undefined, or rewards are too large for float32.
-        UserError: the environment returns something of another shape or type than it should.
+        NonFinite: an action or a reward is not finite, or the rewards are too large for float32.
+        UserError: the environment returns something of the wrong shape or type.
     """
     M, N, A = len(generators), env.num_envs, policy.action_size
     if N % M:
         raise ValueError(f"{M} tasks cannot share num_envs = {N} simulations evenly")
-    noise = exploration_noise(generators, N // M, horizon, A)  # drawn in any case: initial states come after it
+    noise = exploration_noise(generators, N // M, horizon, A)  # drawn also if unused: initial states come after it
     with torch.no_grad():
         std = policy.log_std(params).exp().unsqueeze(1) * (not deterministic)  # (M, 1, A)
         observation, _ = env.reset(options={"generators": list(generators)})
@@ -86,7 +83,7 @@ def rollout(
 
 
 class Recording:
-    """What N simulations do in T steps, written step by step."""
+    """The record of N simulations over T steps."""
 
     def __init__(self, observation: Tensor, horizon: int, action_size: int) -> None:
         N, T = len(observation), horizon
@@ -95,9 +92,9 @@ class Recording:
         self._means, self._actions = torch.zeros(N, T, action_size), torch.zeros(N, T, action_size)
         self._rewards, self._discounts, self._valid = np.zeros((N, T)), np.ones((N, T)), np.zeros((N, T), bool)
         self.live = np.ones(N, bool)
-        """(N,): whose episode goes on."""
+        """(N,): whether the episode goes on."""
         self.diverged = np.zeros(N, bool)
-        """(N,): whose simulation blew up."""
+        """(N,): whether the simulation became unstable."""
 
     def write(
         self,
@@ -110,8 +107,8 @@ class Recording:
         truncated: Any,
         info: dict[str, Any],
     ) -> None:
-        """Step t: the policy's mean and its action (N, A), the normalized observation that it led to (N, O), and what
-        else the environment's `step` returned."""
+        """Record step t: mean and action (N, A) of the policy, the next normalized observation (N, O), and what else
+        the environment's `step` returned."""
         self._means[:, t], self._actions[:, t] = mean, action
         self.observations[:, t + 1] = observation
         self._rewards[:, t] = as_array("reward", reward, (len(self.live),))
@@ -120,9 +117,11 @@ class Recording:
         self.live &= ~(terminated | truncated)
 
     def trajectories(self, log_std: Tensor, tasks: Sequence[Any] = ()) -> Trajectories:
-        """Everything by task; diverged episodes are emptied. log_std: (M, A) of the policy that acted.
+        """The trajectories (M, E, T, …), with zeros for diverged episodes.
 
-        tasks: their names, for errors.
+        Args:
+            log_std: (M, A) of the policy that acted.
+            tasks: the M tasks, to name them in errors.
         """
         left_out = torch.from_numpy(self.diverged)
         for recorded in (self.observations, self._means, self._actions):
@@ -147,16 +146,18 @@ class Recording:
 
 
 def exploration_noise(generators: Sequence[np.random.Generator], episodes: int, horizon: int, size: int) -> Tensor:
-    """Standard normal noise of a whole rollout, (M, E, T, A): each task's own stream draws its share at once."""
+    """Standard normal noise of a whole rollout, (M, E, T, A): each task's stream draws its part at once."""
     draws = [g.standard_normal((episodes, horizon, size), dtype=np.float32) for g in generators]
     return torch.from_numpy(np.stack(draws))
 
 
 def as_array(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.floating]:
-    """What an environment returned as numbers of that shape. Errors: UserError where it is something else."""
+    """What an environment returned, as numbers of this shape. Errors: UserError if it is anything else."""
     numbers = as_numbers(value)
     if numbers is None:
-        raise UserError(f"the environment returned the {name} {short(value)}: expected numbers of shape {shape}")
+        raise UserError(
+            f"the environment returned the {name} {shortened(repr(value), 80)}: expected numbers of shape {shape}"
+        )
     if numbers.shape != shape:
         raise UserError(
             f"the environment returned {name}s of shape {numbers.shape}: expected {shape}, the first axis for its "
@@ -166,7 +167,7 @@ def as_array(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.floati
 
 
 def as_numbers(value: Any) -> NDArray[np.floating] | None:
-    """An array of floating point numbers; None where there is none of them."""
+    """The value as an array of floating point numbers; None if it is none."""
     try:
         array = np.asarray(value)
     except ValueError:  # rows of different lengths
@@ -176,21 +177,15 @@ def as_numbers(value: Any) -> NDArray[np.floating] | None:
     return array.astype(np.float64) if array.dtype.kind in "iub" else None
 
 
-def short(value: Any) -> str:
-    """A value for an error message."""
-    text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-
-
 def _require_finite(values: Tensor, what: str, tasks: Sequence[Any] = ()) -> None:
-    """Refuse to go on with (M, ...) values that are infinite or undefined."""
+    """Raise NonFinite if values (M, ...) are not finite."""
     if not torch.isfinite(values).all():
         m = int((~torch.isfinite(values)).flatten(1).any(1).nonzero()[0])
         raise NonFinite(f"the {what} of task {_named(m, tasks)} are not finite")
 
 
 def _require_summable(rewards: Tensor, tasks: Sequence[Any]) -> None:
-    """Refuse to go on with rewards (M, ...) whose sum or mean would not be finite."""
+    """Raise NonFinite if a sum of rewards (M, ...) could overflow."""
     sums = rewards.double().abs().flatten(1).sum(1)  # (M,)
     if sums.sum() > LARGEST_SUM:
         m = int(sums.argmax())
@@ -201,14 +196,14 @@ def _require_summable(rewards: Tensor, tasks: Sequence[Any]) -> None:
 
 
 def _named(m: int, tasks: Sequence[Any]) -> str:
-    """A task by its number and its label."""
+    """The number and the label of a task."""
     return f"{m} ({getattr(tasks[m], 'label', tasks[m])})" if m < len(tasks) else f"{m}"
 
 
 def _report_divergence(
     tasks: Sequence[Any], diverged: NDArray[np.bool_], generators: Sequence[np.random.Generator]
 ) -> None:
-    """Say which tasks' simulations blew up, with the address of their random stream; refuse to go on with too many."""
+    """Warn of diverged simulations, with tasks and random streams; raise SimulationDiverged for too many of them."""
     if not diverged.any():
         return
     affected = np.unique(np.flatnonzero(diverged) * len(generators) // diverged.size)
@@ -221,5 +216,5 @@ def _report_divergence(
 
 
 def _address(generator: np.random.Generator) -> Any:
-    """Where the stream comes from: (seed, purpose, iteration, phase, task) for those of `metarl.seeding`."""
+    """The address of a stream of `metarl.seeding`: (seed, purpose, iteration, phase, task)."""
     return getattr(generator.bit_generator.seed_seq, "entropy", "of unknown origin")
