@@ -18,7 +18,7 @@ from metarl.config import shipped
 from metarl.errors import UserError
 from metarl.evaluation import evaluate
 from metarl.experiment import Experiment
-from metarl.inner.sb3 import with_critic
+from metarl.inner.sb3 import SB3PPO
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.report.records import META, RANDOM
 from metarl.runs.directory import State
@@ -117,7 +117,7 @@ class Setup:
 
     def _with_critic(self, params: Params) -> Params:
         """The policy's parameters, without learned step sizes, and its critic, or a new one, the same for all."""
-        new = with_critic(self.policy, self.policy.acting(params), torch.Generator().manual_seed(self.seed))
+        new = SB3PPO().start(self.policy, self.policy.acting(params), torch.Generator().manual_seed(self.seed))
         return {name: params.get(name, p) for name, p in new.items()}
 
     def adapt(self) -> dict[str, NDArray[np.floating]]:

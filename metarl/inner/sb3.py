@@ -1,6 +1,7 @@
-"""PPO and A2C of Stable-Baselines3, as they are, as inner learners: each samples by itself, on one task after another.
+"""PPO and A2C of Stable-Baselines3, unmodified, as inner loops. They sample by themselves, one task after another.
 
-Their settings stand here, without Stable-Baselines3, whose import takes seconds; `metarl.sb3` does the learning.
+These are their settings; `metarl.sb3.TaskLearner` does the learning. Stable-Baselines3 is imported only when it is
+needed, because its import takes seconds.
 """
 
 from __future__ import annotations
@@ -26,113 +27,90 @@ if TYPE_CHECKING:
     from metarl.sb3 import TaskLearner
 
 
-@settings
-class SB3PPO:
-    """PPO of Stable-Baselines3, with its own rollouts and critic; the critic is meta-learned as well."""
+class SB3Learner:
+    """What PPO and A2C have in common; their settings are in the subclasses."""
 
     scalable: ClassVar[bool] = False
+
+    def start(self, policy: GaussianMLP, params: Params, rng: torch.Generator) -> Params:
+        """theta before training, and a new critic, under names such as `value.w0`."""
+        from metarl.sb3.conversion import initial_critic
+
+        return params | initial_critic(policy, rng)
+
+    def check(self, episodes: int, horizon: int) -> None:
+        """There is nothing to check."""
+
+    def adapt(
+        self: SB3PPO | SB3A2C, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0
+    ) -> Adapted:
+        """One rollout and update on each task in turn, from its own parameters and on its own random stream.
+
+        Arguments as for `InnerLearner.adapt`; `scale` is not used.
+
+        Errors: UserError if `rollout` has no simulations to learn on.
+        """
+        if rollout.simulations is None:
+            raise UserError(
+                f"the inner learner {self.name!r} samples by itself, and needs a batch of simulations that can be "
+                "reset one by one: adapt to a batched family, gymnasium.make_vec('envs:metarl/…', num_envs=20) with "
+                "env.set_tasks([task]), or go on learning in Stable-Baselines3 from export_sb3(path)"
+            )
+        settings = {"horizon": rollout.horizon, "gamma": rollout.gamma, "gae_lambda": rollout.gae_lambda}
+        learner = self.learner(policy, rollout.simulations(), **settings)
+        learned = [
+            learner.learn({name: p[m] for name, p in params.items()}, task, 1, stream)
+            for m, (task, stream) in enumerate(zip(rollout.tasks, rollout.streams(Purpose.SB3), strict=True))
+        ]
+        return Adapted(
+            params={name: torch.stack([each.params[0][name] for each in learned]) for name in params},
+            mean_return=float(np.nanmean([each.returns[0] for each in learned])),
+            environment_steps=sum(each.environment_steps for each in learned),
+            observed=functools.reduce(Moments.joined, (each.observed for each in learned)),
+        )
+
+    def learner(self: SB3PPO | SB3A2C, policy: GaussianMLP, env: TaskVectorEnv, **others: Any) -> TaskLearner:
+        """A `TaskLearner` with these settings, which learns one task on `env`; others: its further arguments."""
+        from metarl.sb3 import TaskLearner
+
+        own = {name: value for name, value in vars(self).items() if name not in ("name", "steps")}
+        return TaskLearner("ppo" if isinstance(self, SB3PPO) else "a2c", policy, env, **own, **others)
+
+
+@settings
+class SB3PPO(SB3Learner):
+    """PPO of Stable-Baselines3, with its own rollouts and critic; the critic is meta-learned as well."""
+
     name: Literal["sb3_ppo"] = "sb3_ppo"
     steps: int = Field(3, ge=1, le=1_000)
-    """K, rollouts per task, each of all its episodes and followed by an update from a fresh optimizer."""
+    """K, adaptation steps. Each is a rollout of E episodes on every task, and an update with a new optimizer."""
     learning_rate: float = Field(3e-4, gt=0, le=LARGEST)
     """Of Adam."""
     epochs: int = Field(10, ge=1, le=10_000)
     """Passes over a rollout."""
     minibatches: int = Field(4, ge=1)
-    """Parts of a pass; they must share the steps of a rollout evenly."""
+    """Number of equal parts that a rollout is divided into in each pass."""
     clip_range: float = Field(0.2, gt=0, lt=1)
-    """The surrogate rewards no ratio beyond 1 - clip_range and 1 + clip_range."""
+    """The surrogate does not reward a probability ratio outside [1 - clip_range, 1 + clip_range]."""
     reward_scale: float = Field(1.0, gt=0, le=LARGEST)
-    """Multiplies the rewards it learns from. One that brings discounted returns to about 1 keeps the critic from taking
-    all of the gradient, which is clipped for both."""
-
-    def start(self, policy: GaussianMLP, params: Params, rng: torch.Generator) -> Params:
-        """All that is meta-learned before any training: theta, and a critic."""
-        return with_critic(policy, params, rng)
+    """Factor on the rewards that it learns from. Choose one that brings discounted returns to about 1: the gradients of
+    actor and critic are clipped together, and with large returns nearly all of the clipped gradient is the critic's."""
 
     def check(self, episodes: int, horizon: int) -> None:
-        """Raise UserError where the minibatches cannot share the steps of a rollout."""
+        """Raise UserError if a rollout of E episodes of T steps cannot be divided into the minibatches."""
         from metarl.sb3.task_learner import minibatch_size
 
         minibatch_size(episodes * horizon, self.minibatches)
 
-    def adapt(self, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0) -> Adapted:
-        """A rollout and an update on each task; see `InnerLearner.adapt`. The step size is not scaled."""
-        return adapt_task_by_task(self, policy, params, rollout)
-
-    def learner(self, policy: GaussianMLP, env: TaskVectorEnv, **settings: Any) -> TaskLearner:
-        """What adapts to one task on `env`, whose simulations all play it; settings as of `TaskLearner`."""
-        from metarl.sb3 import TaskLearner
-
-        names = ("learning_rate", "epochs", "minibatches", "clip_range", "reward_scale")
-        own = {name: getattr(self, name) for name in names}
-        return TaskLearner("ppo", policy, env, **own, **settings)
-
 
 @settings
-class SB3A2C:
+class SB3A2C(SB3Learner):
     """A2C of Stable-Baselines3, with its own rollouts and critic; the critic is meta-learned as well."""
 
-    scalable: ClassVar[bool] = False
     name: Literal["sb3_a2c"] = "sb3_a2c"
     steps: int = Field(3, ge=1, le=1_000)
-    """K, rollouts per task, each of all its episodes and followed by one step of a fresh optimizer."""
+    """K, adaptation steps. Each is a rollout of E episodes on every task, and one step of a new optimizer."""
     learning_rate: float = Field(7e-4, gt=0, le=LARGEST)
     """Of RMSProp."""
     reward_scale: float = Field(1.0, gt=0, le=LARGEST)
     """As of `SB3PPO`."""
-
-    def start(self, policy: GaussianMLP, params: Params, rng: torch.Generator) -> Params:
-        """All that is meta-learned before any training: theta, and a critic."""
-        return with_critic(policy, params, rng)
-
-    def check(self, episodes: int, horizon: int) -> None:
-        """Any rollout will do: it is not divided."""
-
-    def adapt(self, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0) -> Adapted:
-        """A rollout and an update on each task; see `InnerLearner.adapt`. The step size is not scaled."""
-        return adapt_task_by_task(self, policy, params, rollout)
-
-    def learner(self, policy: GaussianMLP, env: TaskVectorEnv, **settings: Any) -> TaskLearner:
-        """What adapts to one task on `env`, whose simulations all play it; settings as of `TaskLearner`."""
-        from metarl.sb3 import TaskLearner
-
-        own = {name: getattr(self, name) for name in ("learning_rate", "reward_scale")}
-        return TaskLearner("a2c", policy, env, **own, **settings)
-
-
-def with_critic(policy: GaussianMLP, params: Params, rng: torch.Generator) -> Params:
-    """theta together with a new critic, under names such as `value.w0`."""
-    from metarl.sb3.conversion import initial_critic
-
-    return params | initial_critic(policy, rng)
-
-
-def adapt_task_by_task(inner: SB3PPO | SB3A2C, policy: GaussianMLP, params: Params, rollout: LazyRollout) -> Adapted:
-    """One rollout and update on each task in turn, from its own parameters and on its own random stream.
-
-    Errors: UserError where there are no simulations to learn on.
-    """
-    if rollout.simulations is None:
-        raise UserError(
-            f"the inner learner {inner.name!r} samples by itself, and needs a batch of simulations that can be reset "
-            "one by one: adapt to a batched family, gymnasium.make_vec('envs:metarl/…', num_envs=20) with "
-            "env.set_tasks([task]), or go on learning in Stable-Baselines3 from export_sb3(path)"
-        )
-    learner = inner.learner(
-        policy,
-        rollout.simulations(),
-        horizon=rollout.horizon,
-        gamma=rollout.gamma,
-        gae_lambda=rollout.gae_lambda,
-    )
-    learned = [
-        learner.learn({name: p[m : m + 1] for name, p in params.items()}, task, 1, stream)
-        for m, (task, stream) in enumerate(zip(rollout.tasks, rollout.streams(Purpose.SB3), strict=True))
-    ]
-    return Adapted(
-        params={name: torch.cat([each.params[0][name] for each in learned]) for name in params},
-        mean_return=float(np.nanmean([each.returns[0] for each in learned])),
-        environment_steps=sum(each.environment_steps for each in learned),
-        observed=functools.reduce(Moments.joined, (each.observed for each in learned)),
-    )

@@ -1,4 +1,4 @@
-"""The bridge to Stable-Baselines3, both ways: environments, policies, and its algorithms as inner learners."""
+"""The bridge to Stable-Baselines3: environments and policies for it, and its algorithms as inner learners."""
 
 from metarl.sb3.metrics import Metrics
 from metarl.sb3.models import Kind, export, read, to_sb3

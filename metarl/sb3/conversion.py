@@ -1,15 +1,15 @@
-"""One network in the names of both: our `Params`, and the `ActorCriticPolicy` of Stable-Baselines3.
+"""Conversion between our `Params` and the state of Stable-Baselines3's `ActorCriticPolicy`.
 
 | `GaussianMLP` with L hidden layers | `ActorCriticPolicy` |
 |---|---|
 | `w0` (in, out), `b0` (out,), … | `mlp_extractor.policy_net.0.weight` (out, in), `.bias`, …: layer l at 2 l |
 | `wL`, `bL` | `action_net.weight`, `.bias` |
-| `log_std`, before it is bent at the floor | `log_std`, the logarithm itself |
+| `log_std`, the parameter of `GaussianMLP.log_std` | `log_std`, the logarithm itself |
 | `value.w0`, `value.b0`, … | `mlp_extractor.value_net.0`, … |
 | `value.wL`, `value.bL` | `value_net` |
 
-The mean and the standard deviation of the right column are those of the left one times a unit: the action of the
-environment in Stable-Baselines3 that one of our outputs stands for.
+Mean and standard deviation on the right are those on the left times a unit: the action in Stable-Baselines3 that
+corresponds to an output of 1 of our policy.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.types import Params
 
 CRITIC = "value."
-"""What the names of the critic's parameters start with."""
+"""Prefix of the names of the critic's parameters."""
 
 
 def architecture(policy: GaussianMLP) -> dict[str, object]:
-    """`policy_kwargs` for an actor that is shaped as the policy, and a critic of the same hidden sizes."""
+    """`policy_kwargs` for an actor with the policy's layers, and a critic with the same hidden layers."""
     hidden = list(policy.hidden_sizes)
     return {"net_arch": {"pi": hidden, "vf": hidden}, "activation_fn": nn.Tanh}
 
 
 def actor_modules(policy: GaussianMLP) -> list[str]:
-    """The names in Stable-Baselines3 of the policy's linear layers, from the observation to the action."""
+    """The names of the policy's linear layers in Stable-Baselines3, from first to last."""
     return [*(f"mlp_extractor.policy_net.{2 * layer}" for layer in range(len(policy.hidden_sizes))), "action_net"]
 
 
 def critic_modules(policy: GaussianMLP) -> list[str]:
-    """The same of the critic, from the observation to the value."""
+    """The names of the critic's linear layers in Stable-Baselines3, from first to last."""
     return [*(f"mlp_extractor.value_net.{2 * layer}" for layer in range(len(policy.hidden_sizes))), "value_net"]
 
 
 def units(policy: GaussianMLP, space: object) -> Tensor:
-    """The actions (A,) that outputs of 1 stand for, where those of the Box `space`, -h to h, stand for [-1, 1].
+    """action_scale * h, (A,): the actions in a Box from -h to h that correspond to policy outputs of 1.
 
-    Errors: UserError where the space is no such Box.
+    Errors: UserError if `space` is not such a Box, of the policy's dimensions.
     """
     if not isinstance(space, Box) or space.shape != (policy.action_size,) or not _symmetric(space):
         raise UserError(
@@ -66,7 +66,7 @@ def _symmetric(space: Box) -> bool:
 
 
 def actor_state(policy: GaussianMLP, params: Params, unit: Tensor) -> dict[str, Tensor]:
-    """The policy's own entries of Stable-Baselines3's state. params: without a task axis; unit: (A,)."""
+    """The actor's part of the state, from `params` without a task axis; unit: (A,), as from `units`."""
     state = _state(folded(params), "", actor_modules(policy))
     state["action_net.weight"] *= unit[:, None]
     state["action_net.bias"] *= unit
@@ -75,12 +75,12 @@ def actor_state(policy: GaussianMLP, params: Params, unit: Tensor) -> dict[str, 
 
 
 def critic_state(policy: GaussianMLP, params: Params) -> dict[str, Tensor]:
-    """The critic's entries."""
+    """The critic's part of the state."""
     return _state(folded(params, CRITIC), CRITIC, critic_modules(policy))
 
 
 def actor_params(policy: GaussianMLP, state: Mapping[str, Tensor], unit: Tensor) -> Params:
-    """The inverse of `actor_state`. A standard deviation below the policy's floor comes out just above it."""
+    """The inverse of `actor_state`. A standard deviation below the policy's floor is raised to just above it."""
     params = _params(state, "", actor_modules(policy))
     last = len(policy.hidden_sizes)
     params[f"w{last}"] = (params[f"w{last}"] / unit).float()
@@ -95,9 +95,9 @@ def critic_params(policy: GaussianMLP, state: Mapping[str, Tensor]) -> Params:
 
 
 def folded(params: Params, prefix: str = "") -> Params:
-    """A network of raw observations: w (o - mean) / std + b = (w / std) o + b - (w / std) mean in its first layer.
+    """The same network as a function of observations that are not normalized; unchanged without statistics.
 
-    Where there are no statistics of observations, the parameters as they are.
+    In its first layer, w (o - mean) / std + b = (w / std) o + b - (w / std) mean.
     """
     if normalizer.MEAN not in params:
         return params
@@ -108,7 +108,7 @@ def folded(params: Params, prefix: str = "") -> Params:
 
 
 def initial_critic(policy: GaussianMLP, rng: torch.Generator) -> Params:
-    """A critic as Stable-Baselines3 starts it: orthogonal weights, with a gain of √2 below the last; zero biases."""
+    """A new critic, initialized as in Stable-Baselines3: orthogonal weights, with gain √2 but 1 in the last layer."""
     sizes = (*policy.layer_sizes[:-1], 1)
     params: Params = {}
     for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
@@ -119,25 +119,22 @@ def initial_critic(policy: GaussianMLP, rng: torch.Generator) -> Params:
 
 
 def one_set(policy: GaussianMLP, params: Params) -> Params:
-    """`params` (...) or (1, ...) without a task axis, detached.
+    """`params`, (...) or (1, ...) of one task, without a task axis and detached.
 
-    Errors: UserError for those of several tasks, or of another policy.
+    Errors: UserError for parameters of several tasks, or of another policy.
     """
-    if has_task_axis(params):
+    if "log_std" in params and params["log_std"].ndim == 2:
         if (tasks := len(params["log_std"])) != 1:
-            raise UserError(f"the parameters of {tasks} tasks were given: choose one by chunk(params, slice(m, m + 1))")
+            raise UserError(
+                f"the parameters of {tasks} tasks were given: choose one, {{name: p[m] for name, p in params.items()}}"
+            )
         params = {name: p[0] for name, p in params.items()}
     _check_shapes(policy, params)
     return {name: p.detach() for name, p in params.items()}
 
 
-def has_task_axis(params: Params) -> bool:
-    """Whether `params` are (M, ...), one set per task."""
-    return "log_std" in params and params["log_std"].ndim == 2
-
-
 def has_critic(params: Params) -> bool:
-    """Whether `params` hold those of a critic."""
+    """Whether `params` include a critic."""
     return f"{CRITIC}w0" in params
 
 

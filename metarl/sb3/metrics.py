@@ -1,4 +1,4 @@
-"""Stable-Baselines3's metrics in our tracker."""
+"""The metrics of Stable-Baselines3, for our tracker."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 from stable_baselines3.common.logger import KVWriter
 
 SECTION = "sb3"
-"""What the names of the metrics start with, and so where W&B shows them."""
+"""Prefix of the names of the metrics, and so their section in W&B."""
 
 
 class Metrics(KVWriter):
-    """Passes scalars on as `log({"sb3/rollout/ep_rew_mean": …}, step)`; step is the number of environment steps.
+    """Calls `log({"sb3/rollout/ep_rew_mean": …}, step)` with the scalars, where step counts environment steps.
 
-    For `model.set_logger(Logger(folder=None, output_formats=[Metrics(log)]))`. Text, pictures and videos are left out.
+    Use it as `model.set_logger(Logger(folder=None, output_formats=[Metrics(log)]))`. Texts, images and videos are
+    left out.
     """
 
     def __init__(self, log: Callable[[dict[str, float], int], None]) -> None:
@@ -25,7 +26,7 @@ class Metrics(KVWriter):
         self._log({f"{SECTION}/{key}": float(value) for key, value in key_values.items() if _is_number(value)}, step)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """There is nothing to close."""
 
 
 def _is_number(value: Any) -> bool:

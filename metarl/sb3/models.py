@@ -1,4 +1,4 @@
-"""Policies on their way to Stable-Baselines3 and back: as a model to go on with, and as a file to share."""
+"""Policies to and from Stable-Baselines3, as a model in memory or as a file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _READABLE = "Give a PPO or A2C model with an MlpPolicy, tanh between its layers 
 
 
 def algorithm(kind: Kind) -> type[PPO] | type[A2C]:
-    """The class of that name. Errors: UserError for another name."""
+    """PPO or A2C. Errors: UserError for another name."""
     if kind not in get_args(Kind):
         raise UserError(f"kind = {kind!r}.{nearest(kind, get_args(Kind))}")
     return PPO if kind == "ppo" else A2C
@@ -53,19 +53,20 @@ def to_sb3(
 ) -> PPO | A2C:
     """A model of Stable-Baselines3 on `env` whose actor is our policy.
 
-    On a `TaskVecEnv` with the policy's `action_scale` the model's actions are our policy's outputs; on an action range
-    of [-1, 1] the scale is folded into the last layer and the standard deviation.
+    On a `TaskVecEnv` with the policy's `action_scale`, the model's actions are our policy's outputs. With an action
+    range of [-1, 1], the scale is multiplied into the last layer and the standard deviation.
 
     Args:
-        policy: how `params` act; its floor of the standard deviation is none to Stable-Baselines3.
-        params: (...), or (1, ...) of one task. With those of a `TaskLearner` the critic is the meta-learned one,
-            without them it is a new one.
+        policy: how `params` act. Stable-Baselines3 has no lower bound of the standard deviation.
+        params: (...), or (1, ...) of one task. If they include a critic, it becomes the model's; otherwise the model
+            has a new one.
         env: where the model is to learn, with an action range from -h to h.
-        device: small networks are fastest on a CPU.
-        options: of the constructor of PPO or A2C, such as `n_steps`.
+        kind: "ppo" or "a2c".
+        device: of PyTorch; small networks are fastest on a CPU.
+        options: further arguments of the constructor of PPO or A2C, such as `n_steps`.
 
     Raises:
-        UserError: `params` or `env` do not fit the policy.
+        UserError: `params` or `env` do not fit the policy, or there is no such kind.
     """
     params, unit = one_set(policy, params), units(policy, env.action_space)
     if env.observation_space.shape != (policy.observation_size,):
@@ -79,7 +80,10 @@ def to_sb3(
 
 
 def load(model: PPO | A2C, policy: GaussianMLP, params: Params, unit: Tensor) -> None:
-    """Put `params`, without a task axis, in place of the model's own; a critic that they lack stays as it is."""
+    """Replace the model's parameters by `params`, without a task axis; if they have no critic, the model's is kept.
+
+    unit: as from `conversion.units`.
+    """
     state = model.policy.state_dict() | actor_state(policy, params, unit)
     if has_critic(params):
         state |= critic_state(policy, params)
@@ -87,17 +91,18 @@ def load(model: PPO | A2C, policy: GaussianMLP, params: Params, unit: Tensor) ->
 
 
 def export(path: Path | str, policy: GaussianMLP, params: Params, kind: Kind = "ppo") -> None:
-    """Write a file that `PPO.load(path)` (or `A2C.load`) opens wherever Stable-Baselines3 is installed.
+    """Write a file for `PPO.load(path)` (or `A2C.load`), which needs Stable-Baselines3 but nothing of this package.
 
-    `model.predict(observation, deterministic=True)` is the action clip(action_scale * mean) in [-1, 1], and the
-    standard deviation is `action_scale` times the policy's. For the rest, see `to_sb3`.
+    In the loaded model, `model.predict(observation, deterministic=True)` is the action
+    clip(action_scale * mean, -1, 1), and the standard deviation is `action_scale` times the policy's. Arguments as for
+    `to_sb3`.
 
     Raises:
         UserError: `params` do not fit the policy.
-        OSError: the file cannot be written; the one that was there before survives.
+        OSError: the file cannot be written; a file that was there before is kept.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)  # a critic that `params` lack is the same in every file
+        torch.default_generator.manual_seed(0)  # so that a new critic is the same in every file
         model = to_sb3(policy, params, DummyVecEnv([lambda: _Spaces(policy)]), kind)
     content = io.BytesIO()
     model.save(content)
@@ -105,7 +110,7 @@ def export(path: Path | str, policy: GaussianMLP, params: Params, kind: Kind = "
 
 
 class _Spaces(gymnasium.Env):
-    """What a family's observations and actions look like, to build a model that never acts here."""
+    """The spaces of a family's observations and actions, which a model is built from; it cannot be stepped."""
 
     def __init__(self, policy: GaussianMLP) -> None:
         self.observation_space = Box(-np.inf, np.inf, (policy.observation_size,), np.float64)
@@ -114,21 +119,21 @@ class _Spaces(gymnasium.Env):
 
 # ------------------------------------------------------------------------------------------------- reading
 def read(source: Path | str | BaseAlgorithm, policy: GaussianMLP, statistics: Path | str | None = None) -> Params:
-    """The actor of a model of Stable-Baselines3, or of a file that its `save` wrote, as parameters of our policy.
+    """The actor of a model of Stable-Baselines3, as parameters of our policy, without a task axis.
 
-    They make our policy act as that one does on the same range of actions. A standard deviation below the policy's
-    floor is raised to it. No code in a file is ever run.
+    With them, our policy acts as the model does on the same action range. A standard deviation below the policy's
+    floor is raised to just above it. No code in a file is ever run.
 
     Args:
-        source: the model, or its file.
-        policy: of the same sizes.
-        statistics: the file that `VecNormalize.save` wrote, for a model's file whose observations were normalized.
-            A model in memory brings its own. VecNormalize also clips observations, by default ten standard deviations
-            from their mean; our policy does not.
+        source: the model, or a file that its `save` wrote.
+        policy: with the layer sizes of the model.
+        statistics: a file that `VecNormalize.save` wrote, if `source` is a file and its observations were normalized.
+            The statistics of a model in memory are read from its environment. VecNormalize also clips observations
+            that are, by default, more than ten standard deviations from the mean; our policy does not.
 
     Raises:
-        UserError: a file is missing, damaged or of another program; or the model's policy is no Gaussian tanh
-            network of the policy's sizes.
+        UserError: a file is missing, damaged or of another program; or the model's policy is not a Gaussian tanh
+            network of the policy's layer sizes.
     """
     found = _of_model(source) if isinstance(source, BaseAlgorithm) else _of_file(Path(source))
     _check_kind(found)
@@ -143,17 +148,18 @@ def read(source: Path | str | BaseAlgorithm, policy: GaussianMLP, statistics: Pa
 
 @dataclass(frozen=True)
 class _Found:
-    """What is known of a model."""
+    """What `read` needs to know of a model."""
 
     where: str
+    """The model or its file, for error messages."""
     state: Mapping[str, Tensor]
     module: str
-    """Where the class of its policy comes from."""
+    """The module of its policy's class."""
     activation: str
     extractor: str
-    """The class of what observations pass through first."""
+    """The class of its feature extractor, which observations pass through first."""
     gsde: bool
-    """Whether its noise depends on the state (generalized state-dependent exploration)."""
+    """Whether it uses generalized state-dependent exploration (gSDE)."""
     action_space: object
 
     def unfit(self, reason: str, way_out: str = _READABLE) -> UserError:
@@ -178,7 +184,7 @@ def _of_file(path: Path) -> _Found:
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             check_unpacked(archive, path.stat().st_size)
-            settings = json.loads(archive.read("data"))
+            settings = json.loads(archive.read("data"))  # not strictly: max_grad_norm may be Infinity, for example
             state = _tensors(archive.read("policy.pth"))
         return _Found(
             where=str(path),
@@ -197,20 +203,20 @@ def _of_file(path: Path) -> _Found:
 
 
 def _tensors(content: bytes) -> Mapping[str, Tensor]:
-    """The parameters in a file of torch, which is an archive too."""
+    """The parameters in a file that `torch.save` wrote, which is a zip archive itself."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         check_unpacked(archive, len(content))
     state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     for name, tensor in state.items():
         if not isinstance(tensor, Tensor):
-            raise ValueError(f"{name} is no tensor")
+            raise ValueError(f"{name} is not a tensor")
         if tensor.numel() * tensor.element_size() > len(content):
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, and its numbers are not all in the file")
     return state
 
 
 def _action_space(described: Mapping[str, Any]) -> object:
-    """The Box from the words that stand beside its pickle; for a space of another kind, its name."""
+    """The Box, from the text that is stored beside its pickle; for a space of another kind, its name."""
     if "low" not in described or len(described["_shape"]) != 1:
         return described[":type:"]
     low, high = (np.array(described[end].strip("[]").split(), np.float32) for end in ("low", "high"))

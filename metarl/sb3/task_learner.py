@@ -1,4 +1,4 @@
-"""Stable-Baselines3's PPO or A2C, as it is, as the inner learner that adapts to one task."""
+"""PPO or A2C of Stable-Baselines3, unmodified, as the learner that adapts to one task."""
 
 from __future__ import annotations
 
@@ -22,8 +22,6 @@ from metarl.sb3.conversion import (
     actor_params,
     critic_params,
     has_critic,
-    has_task_axis,
-    initial_critic,
     one_set,
     units,
 )
@@ -36,38 +34,42 @@ from metarl.types import Params
 
 @dataclass(frozen=True)
 class Learned:
-    """What learning on one task came to."""
+    """The result of learning on one task for a number of rollouts."""
 
     params: list[Params]
-    """After 1, 2, … rollouts, each with the names and shapes of the parameters at the start."""
+    """The parameters after each rollout and its update, with the names and shapes of those at the start."""
     returns: list[float]
-    """Of each rollout the mean undiscounted return of the episodes that ended in it; NaN where none did."""
+    """For each rollout, the mean undiscounted return of the episodes that ended in it; NaN if none did."""
     environment_steps: int
+    """Steps of all simulations and rollouts together."""
     observed: Moments
-    """Of the observations, as they were normalized."""
+    """Moments of the observations, as the policy normalized them."""
 
 
 class TaskLearner:
-    """Adapts a policy and its critic to one task after another, each time from the parameters it is given.
+    """Adapts a policy and its critic to one task at a time.
 
-    In every rollout the E simulations of `env` take `horizon` steps each, from where the rollout before has left them;
-    then PPO or A2C updates the parameters. Only within one call of `learn` does anything go on: what is learned is a
-    function of the parameters, the task and the random stream, and not of the tasks before it.
+    In every rollout, each of the E simulations of `env` takes `horizon` steps, from the state in which the previous
+    rollout left it. Then PPO or A2C updates the parameters. Nothing is carried from one call of `learn` to the next:
+    its result is a function of the parameters, the task and the random stream.
 
-    kind: "ppo" or "a2c".
-    policy: how to act. PPO and A2C adapt the logarithm of its standard deviation itself; where that sinks below the
-        policy's floor, it is raised to just above it after each rollout, in what is returned.
-    env: E simulations of one task; it may be used elsewhere between two calls.
-    horizon: steps per simulation and rollout; the family's time limit for whole episodes.
-    gamma, gae_lambda: discount, and that of generalized advantage estimation.
-    learning_rate: of Adam (PPO) or RMSProp (A2C).
-    epochs, minibatches, clip_range: PPO's passes over a rollout, the parts of a pass, and the clipping of the
-        probability ratio. A2C makes one step on the whole rollout.
-    reward_scale: multiplies the rewards that it learns from; the returns that it reports are those of the family.
-        Stable-Baselines3 clips the gradient of actor and critic together: where discounted returns are in the tens or
-        hundreds, the critic's error takes all of it. Choose a scale that brings them to about 1.
-    log: is called with Stable-Baselines3's metrics after each rollout, as `Metrics` passes them on, and the environment
-        steps since `learn` was called.
+    Args:
+        kind: "ppo" or "a2c".
+        policy: how parameters act. PPO and A2C learn the logarithm of the standard deviation without the policy's
+            floor. In the parameters that are returned, a standard deviation below the floor is raised to just above it.
+        env: E simulations; between two calls of `learn` it may be used for something else.
+        horizon: steps per simulation and rollout; rollouts are whole episodes if it is the family's time limit.
+        gamma, gae_lambda: discount per step, and lambda of generalized advantage estimation.
+        learning_rate: of Adam (PPO) or RMSProp (A2C).
+        epochs, minibatches, clip_range: PPO's passes over a rollout, the equal parts of a pass, and the clipping of the
+            probability ratio. A2C takes one step on the whole rollout.
+        reward_scale: factor on the rewards that are learned from; `Learned.returns` do not depend on it. Choose one
+            that brings discounted returns to about 1: Stable-Baselines3 clips the gradients of actor and critic
+            together, and with returns in the tens or hundreds nearly all of the clipped gradient is the critic's.
+        log: called after each rollout with the metrics of Stable-Baselines3, as `Metrics` names them, and the number of
+            environment steps since the start of `learn`.
+
+    Errors: UserError for a horizon below 1, or a rollout that cannot be divided into the minibatches.
     """
 
     def __init__(
@@ -96,34 +98,30 @@ class TaskLearner:
             options |= {"batch_size": size, "n_epochs": epochs, "clip_range": clip_range}
         self._policy, self._env = policy, TaskVecEnv(env, policy.action_scale, reward_scale)
         self._unit = units(policy, self._env.action_space)
-        with torch.random.fork_rng(devices=[]), on_one_thread():  # weights that are never used are drawn
+        with torch.random.fork_rng(devices=[]), on_one_thread():  # the model draws weights that `learn` replaces
             start = policy.init(torch.Generator().manual_seed(0))
             window = self.steps  # no more episodes can end in a rollout
             self._model = to_sb3(policy, start, self._env, kind, n_steps=horizon, stats_window_size=window, **options)
         self._model.set_logger(Logger(folder=None, output_formats=[Metrics(log)] if log else []))
 
-    def initial(self, params: Params, rng: torch.Generator) -> Params:
-        """The policy's `params`, (...) or (1, ...), together with those of a new critic, "value.w0" and so on."""
-        critic = initial_critic(self._policy, rng)
-        return params | (_with_task_axis(critic) if has_task_axis(params) else critic)
-
     def learn(self, params: Params, task: Any, rollouts: int, stream: np.random.Generator) -> Learned:
         """Learn on `task` for a number of rollouts.
 
         Args:
-            params: of the policy and the critic, as from `initial`.
-            stream: the random stream that start states, exploration and minibatches are drawn from. The result is a
-                function of it; the global generators of torch and NumPy are left as they were.
+            params: of the policy and the critic, without a task axis; `conversion.initial_critic` makes a critic.
+            task: set on all simulations of `env`.
+            rollouts: number of rollouts, each followed by an update.
+            stream: initial states, exploration and minibatches are drawn from it. The global generators of torch and
+                NumPy are not changed.
 
         Raises:
-            UserError: `params` lack a critic or do not fit the policy.
-            SimulationDiverged: more episodes ended with a diverged simulation than a tenth of one per simulation and
-                rollout.
-            NonFinite: a parameter became infinite or undefined.
+            UserError: `params` have no critic, or do not fit the policy.
+            SimulationDiverged: the number of diverged simulations exceeds a tenth of E per rollout.
+            NonFinite: a parameter became infinite or NaN.
         """
         own = one_set(self._policy, params)
         if not has_critic(own):
-            raise UserError("the parameters lack those of a critic: learner.initial(params, rng) adds them")
+            raise UserError("the parameters have no critic: params | initial_critic(policy, rng) adds one")
         _require_finite(own, "before learning")
         self._env.env.set_tasks([task])
         learned: list[Params] = []
@@ -136,13 +134,11 @@ class TaskLearner:
                 returns.append(self._rollout_and_update(first=rollout == 0))
                 learned.append(self._learned() | statistics)
                 self._check_divergence(task, (rollout + 1) * self._env.num_envs)
-        if has_task_axis(params):
-            learned = [_with_task_axis(each) for each in learned]
         observed = torch.from_numpy(np.stack(self._env.observed))
         return Learned(learned, returns, rollouts * self.steps, Moments.of(observed, torch.ones(observed.shape[:-1])))
 
     def _restart(self, params: Params, seed: int) -> None:
-        """Take `params`, forget the optimizer's moments, and seed the environments for the next reset."""
+        """Load `params` into the model, make a new optimizer, and seed the environments for the next reset."""
         load(self._model, self._policy, params, self._unit)
         network = self._model.policy
         options: dict[str, Any] = {"lr": self._model.lr_schedule(1.0), **network.optimizer_kwargs}
@@ -150,10 +146,10 @@ class TaskLearner:
         self._env.seed(seed)
 
     def _rollout_and_update(self, first: bool) -> float:
-        """One rollout and its update; the mean return of the episodes that ended."""
+        """One rollout and its update; returns the mean return of the episodes that ended in the rollout."""
         try:
             self._model.learn(self.steps, reset_num_timesteps=first)
-        except ValueError:  # torch refuses a distribution that is undefined
+        except ValueError:  # torch raises it for a distribution with NaN
             _require_finite(self._model.policy.state_dict(), "while learning")
             raise
         episodes = self._model.ep_info_buffer
@@ -175,7 +171,7 @@ class TaskLearner:
 
 
 def minibatch_size(steps: int, minibatches: int) -> int:
-    """Steps in each part of a rollout. Errors: UserError where the parts cannot be equal."""
+    """Number of steps in each minibatch. Errors: UserError if a rollout cannot be divided into equal ones."""
     if minibatches < 1 or steps % minibatches or steps // minibatches < 2:
         raise UserError(
             f"minibatches = {minibatches} cannot share the {steps} steps of a rollout evenly, two or more to each: "
@@ -190,13 +186,9 @@ def _require_finite(parameters: Mapping[str, Tensor], when: str) -> None:
             raise NonFinite(f"the parameter {name} {when} is not finite. A smaller learning_rate may help.")
 
 
-def _with_task_axis(params: Params) -> Params:
-    return {name: p.unsqueeze(0) for name, p in params.items()}
-
-
 @contextmanager
 def _randomness(stream: np.random.Generator) -> Generator[None]:
-    """Within, the global generators that Stable-Baselines3 draws from are a function of `stream`."""
+    """Seed the global generators, which Stable-Baselines3 draws from, by `stream`, and restore them afterwards."""
     numpy_state = np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):

@@ -24,27 +24,30 @@ from metarl.types import Params
 
 
 class TaskVecEnv(VecEnv):
-    """N simulations of a family for any algorithm of Stable-Baselines3, stepped as the one native batch they are.
+    """N simulations of a family for any algorithm of Stable-Baselines3, stepped as one native batch.
 
     A simulation whose episode ends is reset within the same step. Its info then holds `terminal_observation` (O,),
-    `TimeLimit.truncated`, and `episode` with return `r`, length `l` and time `t` [s], as a `Monitor` would say it;
-    all other infos are empty. The tasks are those of `env`: set them by `env.set_tasks`, or have every reset draw them.
-    A simulation that diverges counts as terminated.
+    `TimeLimit.truncated`, and `episode` with return `r`, length `l` and time `t` [s], as a `Monitor` writes them;
+    all other infos are empty. The tasks are those of `env`: set them with `env.set_tasks`, or let every reset draw
+    them. A simulation that diverges counts as terminated.
 
-    PyTorch is set to one thread for the whole process: with networks this small, `learn` waits for the others, up to 20
-    times as long. For large networks, call `torch.set_num_threads` afterwards.
+    PyTorch is set to one thread for the whole process: with networks this small, `learn` takes up to 20 times as long
+    on several threads. For large networks, call `torch.set_num_threads` afterwards.
 
-    env: batched family without autoreset; it is closed with this one.
-    action_scale: s. The action space is [-1/s, 1/s], and an action u acts as clip(s u, -1, 1) does on `env`: with
-        `GaussianMLP.action_scale` a policy acts in the units of our policy's outputs.
-    reward_scale: multiplies the rewards that an algorithm learns from. The returns in infos are those of the family.
+    Args:
+        env: batched family without autoreset; it is closed with this environment.
+        action_scale: s. The action space is [-1/s, 1/s], and an action u is passed to `env` as clip(s u, -1, 1). With
+            s = `GaussianMLP.action_scale`, actions here are outputs of our policy.
+        reward_scale: factor on the rewards that an algorithm learns from. The returns in infos do not include it.
+
+    Errors: UserError if `env` is not such a family, or a scale is not positive.
     """
 
     def __init__(self, env: TaskVectorEnv, action_scale: float = 1.0, reward_scale: float = 1.0) -> None:
         mode = getattr(env, "metadata", {}).get("autoreset_mode")
         if not hasattr(env, "set_tasks") or mode != AutoresetMode.DISABLED:
             raise UserError(
-                f"{env} is no batched family of tasks without autoreset: make one by "
+                f"{env} is not a batched family of tasks without autoreset: make one by "
                 "gymnasium.make_vec('envs:metarl/HalfCheetahVel-v0', num_envs=20)"
             )
         if not action_scale > 0:
@@ -58,29 +61,29 @@ class TaskVecEnv(VecEnv):
         self.action_scale = action_scale
         self.reward_scale = reward_scale
         self.diverged = 0
-        """How many episodes ended with a diverged simulation since the last `reset`."""
+        """Number of episodes that ended with a diverged simulation since the last `reset`."""
         single = env.single_action_space
         assert single.shape is not None
         actions = gymnasium.spaces.Box(-1 / action_scale, 1 / action_scale, single.shape, np.float32)
         super().__init__(env.num_envs, env.single_observation_space, actions)
         self.statistics: Params = {}
-        """What observations are normalized by, as `metarl.policy_gradient.normalizer` does it; {}: by nothing."""
+        """Statistics that observations are normalized with, as by `policy_gradient.normalizer`; {}: they are not."""
         self.observed: list[NDArray[np.floating]] | None = None
-        """Where this is a list, the observations (N, O) that were acted on are added to it."""
+        """If this is a list, the observations (N, O) of every step are appended to it."""
         self._started = time.perf_counter()  # [s]
         self._actions = np.zeros((self.num_envs, *single.shape), np.float32)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, int)
 
     def reset(self) -> NDArray[np.floating]:
-        """Start all episodes; observations (N, O). After `seed(s)`, simulation n draws from s + n."""
+        """Start all episodes; returns observations (N, O). After `seed(s)`, simulation n has the seed s + n."""
         observation, _ = self.env.reset(seed=self._seeds[0])
         self._reset_seeds()
         self._returns[:], self._lengths[:], self.diverged = 0, 0, 0
         return self._normalized(observation)
 
     def _normalized(self, observation: NDArray[np.floating]) -> NDArray[np.floating]:
-        """What the algorithm is given for observations (N, O) of the batch."""
+        """Observations (N, O) of the batch, normalized if there are statistics."""
         if not self.statistics:
             return observation
         return normalizer.normalized(self.statistics, torch.from_numpy(observation).float()).numpy()
@@ -111,7 +114,7 @@ class TaskVecEnv(VecEnv):
         timed_out: NDArray[np.bool_],
         infos: list[dict[str, Any]],
     ) -> None:
-        """Say in the infos of the simulations `ended` how their episodes went, and start to count anew."""
+        """Fill the infos of the simulations whose episodes `ended`, and reset their returns and lengths."""
         elapsed = round(time.perf_counter() - self._started, 6)
         for n, last in zip(ended.tolist(), observation[ended], strict=True):
             infos[n] = {
@@ -147,11 +150,11 @@ class TaskVecEnv(VecEnv):
         self._require_all(f"set {attr_name!r}", indices)
         if attr_name in ("task", "tasks"):
             raise UserError("the tasks of a batch are set together: call env_method('set_tasks', [task])")
-        getattr(self.env, attr_name)  # a name that is misspelt ends here
+        getattr(self.env, attr_name)  # raises AttributeError for a misspelt name
         setattr(self.env, attr_name, value)
 
     def get_images(self) -> NoReturn:
-        """Errors: UserError; a batch draws no pictures."""
+        """Errors: UserError always; a batch cannot be rendered."""
         raise UserError("a batch draws no pictures: make one robot with gymnasium.make(id, render_mode='rgb_array')")
 
     def env_method(
@@ -162,11 +165,11 @@ class TaskVecEnv(VecEnv):
         return [getattr(self.env, method_name)(*method_args, **kwargs)] * self.num_envs
 
     def env_is_wrapped(self, wrapper_class: type[gymnasium.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """True for `Monitor`, whose work is done here; nothing else wraps a simulation."""
+        """True for `Monitor`, whose infos are written here; simulations have no other wrapper."""
         return [wrapper_class is Monitor] * len(self._chosen(indices))
 
     def set_options(self, options: list[dict] | dict | None = None) -> None:
-        """Errors: UserError for any option; those of a reset belong to the batch."""
+        """Errors: UserError for any option; options of a reset are those of the batch."""
         if options:
             raise UserError(f"simulations of a batch take no options of their own: call env.reset(options={options!r})")
 

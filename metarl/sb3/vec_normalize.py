@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecNormalize
 
 from metarl.errors import UserError, no_such_file
 from metarl.files import DESCRIBED
@@ -25,11 +24,11 @@ _ARRAYS = {
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy.core.multiarray", "scalar"),
 }
-"""What a pickle needs for arrays of numbers. It may name anything else, and gets an `_Inert` in its place."""
+"""The classes that a pickle needs for arrays of numbers. Any other class that it names is replaced by `_Inert`."""
 
 
 class _Inert:
-    """Stands for an object of any class: keeps its attributes, and does nothing."""
+    """Takes the place of an object of any class: it keeps the attributes, and runs no code."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> _Inert:
         return super().__new__(cls)
@@ -42,16 +41,16 @@ class _Inert:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Arrays, plain data, and an `_Inert` for everything else."""
+    """Reads arrays and plain data, and an `_Inert` for everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         return super().find_class(module, name) if (module, name) in _ARRAYS else _Inert
 
 
 def read_statistics(path: Path, observation_size: int) -> Params:
-    """The statistics in a file that `VecNormalize.save` wrote, with the names of `metarl.policy_gradient.normalizer`.
+    """The statistics (O,) in a file that `VecNormalize.save` wrote; see `statistics_of`.
 
-    Errors: UserError where the file is missing or damaged, or its statistics are not of that many numbers.
+    Errors: UserError if the file is missing or damaged, or its observations have another size.
     """
     if not path.is_file():
         raise no_such_file("statistics of VecNormalize", path, "*.pkl")
@@ -59,7 +58,7 @@ def read_statistics(path: Path, observation_size: int) -> Params:
         if path.stat().st_size > DESCRIBED:
             raise ValueError(f"it has {path.stat().st_size:,} bytes, and at most {DESCRIBED:,} are read")
         saved = _Unpickler(io.BytesIO(path.read_bytes())).load()
-        return _statistics(saved, observation_size)
+        return statistics_of(saved, observation_size)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except Exception as error:  # pickle promises no type of exception for a damaged file
@@ -69,18 +68,16 @@ def read_statistics(path: Path, observation_size: int) -> Params:
         ) from error
 
 
-def statistics_of(env: VecNormalize, observation_size: int) -> Params:
-    """The same of a `VecNormalize` in memory."""
-    return _statistics(env, observation_size)
+def statistics_of(env: Any, observation_size: int) -> Params:
+    """Mean, standard deviation sqrt(variance + epsilon) and count of a `VecNormalize`, as `normalizer` names them.
 
-
-def _statistics(env: Any, observation_size: int) -> Params:
-    """Mean, standard deviation sqrt(variance + epsilon) and count; nothing where observations stay as they are."""
+    Empty if it does not normalize observations. Errors: UserError if they are not finite, or of another size.
+    """
     if not env.norm_obs:
         return {}
     rms = env.obs_rms
     if isinstance(rms, dict):
-        raise UserError("the statistics are of a dictionary of observations, and our policy takes one vector.")
+        raise UserError("the statistics are those of a dictionary of observations, and our policy takes one vector.")
     mean, variance = _numbers(rms.mean), _numbers(rms.var)
     if mean.shape != (observation_size,) or variance.shape != mean.shape:
         raise UserError(f"the statistics are of {mean.shape} numbers, and the policy takes {observation_size}.")
