@@ -100,13 +100,16 @@ def learning_curve(
     *,
     tested: tuple[NDArray[np.integer], Curve] | None = None,
     tested_on: str = "held-out",
+    clock: Array | None = None,
 ) -> None:
-    """Return on training tasks before and after adaptation, against environment steps.
+    """Return on training tasks before and after adaptation, against environment steps and seconds of training.
 
     Args:
         environment_steps: (I,) steps taken in all tasks together, at each iteration.
         before, after: (I,) mean return; drawn faintly, with a running mean over a fiftieth of the iterations.
         tested: (J,) environment steps and the curve of J evaluations on the tasks of the split `tested_on`.
+        clock: (2, C) ascending environment steps, and the seconds of training at them, for an axis above; without it
+            there are steps alone.
     """
     check_lengths(environment_steps=environment_steps, before=before, after=after)
     figure = empty(5.6, 3.6)
@@ -128,6 +131,8 @@ def learning_curve(
         )
         ends.append((float(value[-1]), f"after, {tested_on} tasks\n(95% interval)", INK))
     label_ends(axes, ends)
+    if clock is not None and clock.shape[1] > 1:
+        _mark_seconds(axes, *clock)
     save(figure, target, title)
 
 
@@ -150,6 +155,17 @@ def learners(target: Target, curves: Mapping[str, tuple[NDArray[np.integer], Cur
     note(axes, OVER_TASKS)
     key(axes, list(curves))
     save(figure, target, title)
+
+
+def _mark_seconds(axes: Axes, steps: Array, seconds: Array) -> None:
+    """Round numbers of seconds at the top, each above the steps that had been taken by then."""
+    round_numbers = MaxNLocator(5).tick_values(seconds[0], seconds[-1])
+    known = [second for second in round_numbers if seconds[0] <= second <= seconds[-1]]
+    top = axes.secondary_xaxis("top")
+    top.set_xticks(np.interp(known, seconds, steps), [EngFormatter(sep="")(second) for second in known])
+    top.set_xlabel("seconds of training, tests not counted", fontsize=10, color=INK)
+    top.tick_params(labelsize=9, colors=INK, length=3)
+    top.spines["top"].set_color("#888888")
 
 
 def _draw_adaptation(axes: Axes, curves: Mapping[str, Curve], remark: str = OVER_TASKS) -> None:

@@ -21,6 +21,8 @@ from metarl.files import parse_json, write_atomically
 HELD = "held.json"
 READING = 60.0  # [s] a part that takes longer counts as unreadable
 PARTS = ("offline-run-*", "run-*")
+AXES = frozenset(("iteration", "environment_steps", "time/training_s"))
+"""What says where a row belongs."""
 
 
 class RowId(NamedTuple):
@@ -39,8 +41,7 @@ def row_id(row: Mapping[str, Any]) -> RowId:
 
 def _of(row: Mapping[str, Any], names: Iterable[str]) -> RowId:
     steps = row.get("environment_steps")
-    names = frozenset(names) - {"iteration", "environment_steps"}
-    return RowId(row["iteration"], steps if isinstance(steps, int) else None, names)
+    return RowId(row["iteration"], steps if isinstance(steps, int) else None, frozenset(names) - AXES)
 
 
 def held(wandb_dir: Path, besides: str) -> Counter[RowId]:
@@ -118,6 +119,6 @@ def _recorded(item: Mapping[str, Any]) -> RowId | None:
     tables = {name for name, kind in kinds.items() if kind == "table-file"}
     media = tuple(f"{name}." for name in kinds)
     names = tables | {name for name in item if not name.startswith(("_", *media))}
-    if not isinstance(item.get("iteration"), int) or names <= {"iteration", "environment_steps"}:
+    if not isinstance(item.get("iteration"), int) or names <= AXES:
         return None
     return _of(item, names)

@@ -21,7 +21,7 @@ from metarl.figures.style import Target
 from metarl.figures.video import record_episode, side_by_side, write_mp4
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.directory import State
-from metarl.runs.tracking import Tracker, read_metrics
+from metarl.runs.tracking import TRAINING_S, Tracker, read_metrics
 from metarl.sampling.protocols import family_name, set_task
 from metarl.seeding import Purpose, stream
 from metarl.statistics import Curve, Estimate
@@ -46,6 +46,8 @@ class Learning:
     """(J,) environment steps before each test."""
     tested: Curve
     """(J,) return on the test tasks after the last adaptation step, with its interval."""
+    clock: NDArray[np.floating]
+    """(2, C) ascending environment steps, and the seconds of training at them; C = 0 where the run does not say."""
 
 
 def publish_test(
@@ -112,9 +114,10 @@ def learning(experiment: Experiment, run_dir: Path) -> Learning | None:
     low, mean, high, at = columns(f"{name}_low", name, f"{name}_high", "environment_steps")
     if not len(after) or not len(mean):
         return None
-    return Learning(
-        steps.astype(int), before, after, at.astype(int), [Estimate(*row) for row in zip(mean, low, high, strict=True)]
-    )
+    tested = [Estimate(*row) for row in zip(mean, low, high, strict=True)]
+    clocks = [columns(of, "environment_steps", TRAINING_S)[1:] for of in ("train/return_after", name)]
+    clock = np.unique(np.hstack(clocks), axis=1)
+    return Learning(steps.astype(int), before, after, at.astype(int), tested, clock)
 
 
 def draw_learning(target: Target, experiment: Experiment, learned: Learning, title: str) -> None:
@@ -127,6 +130,7 @@ def draw_learning(target: Target, experiment: Experiment, learned: Learning, tit
         title,
         tested=(learned.tested_at, learned.tested),
         tested_on=experiment.evaluation.split,
+        clock=learned.clock,
     )
 
 

@@ -16,13 +16,14 @@ What runs log, by the sections that W&B makes of the part before the slash. SPLI
     figures/learning, figures/sinusoid         pictures at the end; baseline.py adds figures/baseline
     update/…                                   metrics of the outer step, such as kl
     time/…_s, time/environment_steps_per_s     seconds of the parts of an iteration, and of all of it; its speed
+    time/training_s                            seconds of all iterations before; tests are not counted
     test/error_after_k_steps                   of few-shot regression: mean squared error after k steps
     sb3/…                                      what Stable-Baselines3 logs; baseline.py adds sb3/from_scratch/… and
                                                others, the mean over goals, at steps that go on from training's
 
 A table of runs sorts by the summary. There, without a slash, stand `return_before_adaptation`,
 `return_after_adaptation` and `gain` of the last test, `best_return_after_adaptation` of all tests, also of those before
-a run was resumed, and `iteration` and `environment_steps`, which every row has.
+a run was resumed, and `iteration`, `environment_steps` and `time/training_s`, which every row has.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ Cell = str | float | int | bool | None
 """What a table holds besides videos, and a summary."""
 
 METRICS_FILE = "metrics.jsonl"
+TRAINING_S = "time/training_s"
 INIT_TIMEOUT = 20.0  # [s] an unreachable server is given up after this long
 FINISH_TIMEOUT = 300.0  # [s] for uploading what is left; the rest stays on disk for `wandb sync`
 
@@ -65,8 +67,9 @@ class Tracker:
 
     A failure of W&B or of the disk is reported once, as a RuntimeWarning, and the run goes on: without W&B
     after its first exception, while lines for `metrics.jsonl` are tried again each time. Only where the run directory
-    was removed, a row raises FileNotFoundError. Every row names its
-    `iteration` and, where there is an environment, its `environment_steps` (of all tasks together, since the start).
+    was removed, a row raises FileNotFoundError. Every row names its `iteration` and, where there is an environment, its
+    `environment_steps` (of all tasks together) and `time/training_s`, both since the start: the seconds are the sum of
+    every `time/iteration_s` in metrics.jsonl.
 
     As a context manager it closes at the end, and an exception marks the run as failed.
     """
@@ -74,6 +77,7 @@ class Tracker:
     def __init__(self, run_dir: Path, run: wandb.Run | None) -> None:
         self._metrics_path = run_dir / METRICS_FILE
         self._metrics_failed = False
+        self._training_s = sum(map(_iteration_s, read_metrics(self._metrics_path)))
         self._run = run
         # Kept apart from the run, so that it can still be printed after closing. `dir` is DIR/files.
         self._wandb_dir = None if run is None else Path(run.dir).parent
@@ -138,10 +142,11 @@ class Tracker:
         JSON has no NaN or infinity, so `metrics.jsonl` holds null in their place.
         """
         scalars = {key: float(value) for key, value in metrics.items()}
-        at = _at(iteration, environment_steps)
+        at = self._at(iteration, environment_steps)
         row = {**at, **{key: _finite(value) for key, value in scalars.items()}}
         self._append(row)
         self._publish_row(row_id(row), lambda wandb: {**at, **scalars})
+        self._training_s += _iteration_s(row)
 
     def table(
         self,
@@ -156,7 +161,7 @@ class Tracker:
 
         The path of an MP4 shows the video, of which W&B takes its own copy; in JSON it is the path from the run.
         """
-        at = _at(iteration, environment_steps)
+        at = self._at(iteration, environment_steps)
         written = [[self._named(cell) if isinstance(cell, Path) else _plain(cell) for cell in row] for row in rows]
         row = {**at, key: {"columns": list(columns), "rows": written}}
         self._append(row)
@@ -177,7 +182,7 @@ class Tracker:
         environment_steps: int | None = None,
     ) -> None:
         """Show a PNG in W&B, which takes its own copy of the file."""
-        at = _at(iteration, environment_steps)
+        at = self._at(iteration, environment_steps)
         self._show(key, lambda wandb: wandb.Image(str(png_path), caption=caption), at)
 
     def video(
@@ -190,7 +195,7 @@ class Tracker:
         environment_steps: int | None = None,
     ) -> None:
         """Show an MP4 in W&B, which takes its own copy of the file, as encoded."""
-        at = _at(iteration, environment_steps)
+        at = self._at(iteration, environment_steps)
         self._show(key, lambda wandb: _video(wandb, mp4_path, caption), at)
 
     def artifact(
@@ -238,6 +243,13 @@ class Tracker:
             end_undisturbed()
         self.close(exit_code=0 if kind is None else 1)
 
+    def _at(self, iteration: int, environment_steps: int | None) -> dict[str, int | float]:
+        """Where a row belongs; without an environment there are no steps to name."""
+        at: dict[str, int | float] = {"iteration": int(iteration)}
+        if environment_steps is not None:
+            at |= {"environment_steps": int(environment_steps), TRAINING_S: self._training_s}
+        return at
+
     def _append(self, row: Mapping[str, object]) -> None:
         """Add one line to `metrics.jsonl`, whole or not at all."""
         line = json.dumps(row, allow_nan=False) + "\n"
@@ -255,7 +267,7 @@ class Tracker:
         run_dir = self._metrics_path.parent
         return str(file.relative_to(run_dir) if file.is_relative_to(run_dir) else file)
 
-    def _show(self, key: str, make: Callable[[Any], object], at: Mapping[str, int]) -> None:
+    def _show(self, key: str, make: Callable[[Any], object], at: Mapping[str, int | float]) -> None:
         """Log what `make` builds from the wandb module; a run without W&B never imports it."""
 
         def publish(run: wandb.Run) -> None:
@@ -434,8 +446,9 @@ def _init(mode: Literal["online", "offline"], arguments: Mapping[str, Any], axis
     run = wandb.init(mode=mode, resume=resume, settings=settings, **arguments)
     run.define_metric("iteration")
     run.define_metric("environment_steps")
+    run.define_metric(TRAINING_S)
     # Methods differ in what an iteration costs, and W&B's own step counts calls: environment steps are the
-    # axis on which runs compare. Every row names its iteration too, so any plot can be switched to it.
+    # axis on which runs compare. Every row names its iteration and seconds too: any plot can be switched to them.
     run.define_metric("*", step_metric=axis)
     return run
 
@@ -450,10 +463,10 @@ def _forget_failed_start() -> None:
         _warn(f"W&B did not shut down ({_describe(error)})")
 
 
-def _at(iteration: int, environment_steps: int | None) -> dict[str, int]:
-    """Where a row belongs; without an environment there are no steps to name."""
-    steps = {} if environment_steps is None else {"environment_steps": int(environment_steps)}
-    return {"iteration": int(iteration), **steps}
+def _iteration_s(row: Mapping[str, Any]) -> float:
+    """The seconds of the iteration that a row is about; 0 where it is about something else."""
+    seconds = row.get("time/iteration_s")
+    return seconds if isinstance(seconds, int | float) else 0.0
 
 
 def _video(wandb: Any, mp4_path: Path, caption: str | None = None) -> object:

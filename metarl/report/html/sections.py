@@ -66,6 +66,7 @@ def learning_curve(run: RunData) -> Values:
     if learned is None:
         return {}
     first, last = (format_estimate(learned.tested[i]) for i in (0, -1))
+    clock = dict(learned.clock.T.tolist())
     alt = (
         f"Return against environment steps. In the last iteration {format_number(learned.before[-1])} before "
         f"adaptation and {format_number(learned.after[-1])} after it; in the first test {first}, in the last {last}."
@@ -74,7 +75,11 @@ def learning_curve(run: RunData) -> Values:
         "drawing": embed(svg(draw_learning, run.experiment, learned, ""), "learning", alt),
         "test": test,
         "after": f"after {format_noun(test.steps, 'step')}",
-        "tested": [*zip(learned.tested_at, learned.tested, strict=True)],
+        "timed": bool(clock),
+        "tested": [
+            (steps, clock.get(steps, float("nan")), found)
+            for steps, found in zip(learned.tested_at.tolist(), learned.tested, strict=True)
+        ],
     }
 
 

@@ -128,6 +128,19 @@ def test_learning_curve_shows_the_held_out_interval(tmp_path, drawn):
     np.testing.assert_allclose(smooth, np.stack([STEPS, np.full(200, 3.0)], axis=1))
 
 
+def test_seconds_stand_above_the_steps_taken_by_then(tmp_path, drawn):
+    """The second half of the steps took three times as long."""
+    clock = np.array([[0, 800_000, 1_600_000], [0.0, 25.0, 100.0]])
+    learning_curve(tmp_path / "a.png", STEPS, STEPS * 0.0, STEPS * 0.0, "title", clock=clock)
+    (axes,) = drawn[0].axes
+    (top,) = axes.child_axes
+    assert [label.get_text() for label in top.get_xticklabels()] == ["0", "20", "40", "60", "80", "100"]
+    np.testing.assert_allclose(top.get_xticks(), [0, 640e3, 960e3, 1173.3e3, 1386.7e3, 1600e3], rtol=1e-3)
+    assert top.get_xlim() == axes.get_xlim()
+    learning_curve(tmp_path / "b.png", STEPS, STEPS * 0.0, STEPS * 0.0, "title", clock=np.zeros((2, 0)))
+    assert drawn[1].axes[0].child_axes == []
+
+
 def test_learners_lie_at_the_steps_that_each_took(tmp_path, drawn):
     """The axis is logarithmic above the first step that was taken, and 0 has a place on it."""
     learners(tmp_path / "a.png", LEARNERS, "title", "environment steps")

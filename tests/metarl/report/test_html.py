@@ -215,6 +215,15 @@ def test_the_page_says_what_was_measured(folder, space):
     assert "9.9" in page.text
 
 
+def test_how_long_training_took_is_shown_where_the_run_says_it(folder, space):
+    assert "Seconds are those of training" not in reader(read(folder), space).text
+    rows = [json.loads(line) for line in (folder / runs.METRICS).read_text().splitlines()]
+    timed = [row | {"time/training_s": 12.5 + row["iteration"]} for row in rows]
+    (folder / runs.METRICS).write_text("".join(json.dumps(row) + "\n" for row in timed))
+    text = " ".join(reader(read(folder), space).text.split())
+    assert "secondsreturn after 1 step 012.5−30.0 [−32.2, −28.0]" in text  # cells have no gap between them
+
+
 def test_the_same_run_has_the_same_page(folder, space):
     tasks = tasks_of(read(folder).record, space)
     assert build(read(folder), "", tasks) == build(read(folder), "", tasks)

@@ -204,7 +204,20 @@ def test_the_learning_curve_is_that_of_the_metrics(published, tmp_path):
     assert [values.tolist() for values in (steps, before, after)] == [[0, 20], [-1, -2], [1, 2]]
     at, curve = draw.call_args.kwargs["tested"]
     assert (at.tolist(), curve) == ([0], [Estimate(3.0, 2.5, 4.5)])
+    assert draw.call_args.kwargs["clock"].shape == (2, 0)  # the rows are of before seconds were logged
     assert tracker.image.call_args.args[:2] == ("figures/learning", path)
+
+
+def test_the_learning_curve_has_the_seconds_of_training_and_test(published):
+    last = "out_of_range/return_2_steps"
+    tested = {last: 3.0, f"{last}_low": 2.5, f"{last}_high": 4.5}
+    trained = {"train/return_before": -1.0, "train/return_after": 1.0}
+    rows = [
+        {"iteration": i, "environment_steps": 10 * i, "time/training_s": 2.0 * i, **what}
+        for i, what in ((0, tested), (0, trained), (1, trained), (2, tested), (2, {"sb3/a": 1.0}), (3, {"sb3/a": 1.0}))
+    ]
+    _, draw = published(rows)
+    assert draw.call_args.kwargs["clock"].tolist() == [[0, 10, 20], [0, 2, 4]]
 
 
 def test_no_learning_curve_before_there_is_training(published):

@@ -104,8 +104,23 @@ def test_every_metric_is_plotted_against_environment_steps(tmp_path):
     with start(tmp_path) as tracker:
         pass
     defined = records(tracker.wandb_dir, "metric")
-    assert [metric.get("name") for metric in defined] == ["iteration", "environment_steps", None]
-    assert (defined[2]["glob_name"], defined[2]["step_metric"]) == ("*", "environment_steps")
+    assert [metric.get("name") for metric in defined] == ["iteration", "environment_steps", "time/training_s", None]
+    assert (defined[3]["glob_name"], defined[3]["step_metric"]) == ("*", "environment_steps")
+
+
+def test_every_row_says_how_long_training_took_before_it(tmp_path):
+    """Also after a resume, which cuts the rows of the last iteration off; not where there is no environment."""
+    for first in (0, 2):
+        truncate_metrics(tmp_path / "metrics.jsonl", first - 1)
+        with start(tmp_path, mode="disabled") as tracker:
+            for iteration in range(first, first + 3):
+                at = {"iteration": iteration, "environment_steps": 10 * iteration}
+                tracker.log({"validation/return_0_steps": 0.0}, **at)
+                tracker.log({"time/iteration_s": 1.5 + iteration}, **at)
+            tracker.log({"validation/return_0_steps": 0.0}, iteration=first + 3, environment_steps=10 * (first + 3))
+            tracker.log({"a": 0.0}, iteration=first + 3)
+    seconds = [row.get("time/training_s") for row in rows(tmp_path)]
+    assert seconds == [0, 0, 1.5, 1.5, 4, 4, 7.5, 7.5, 12, 12, 17.5, None]
 
 
 def test_a_table_holds_videos_as_they_were(tmp_path):
@@ -160,7 +175,8 @@ def test_an_exception_marks_the_run_failed(tmp_path):
 def test_metrics_file_is_strict_json_one_row_for_each_call(tmp_path):
     with start(tmp_path, mode="disabled") as tracker:
         tracker.log({"a": float("nan"), "b": -float("inf"), "c": 3}, iteration=0, environment_steps=10)
-        assert rows(tmp_path) == [{"iteration": 0, "environment_steps": 10, "a": None, "b": None, "c": 3.0}]
+        at = {"iteration": 0, "environment_steps": 10, "time/training_s": 0.0}
+        assert rows(tmp_path) == [{**at, "a": None, "b": None, "c": 3.0}]
         tracker.table("t", ["x", "y"], [["goal", np.float64("nan")]], iteration=1, environment_steps=20)
     assert rows(tmp_path)[1]["t"] == {"columns": ["x", "y"], "rows": [["goal", None]]}
 
@@ -355,9 +371,10 @@ def test_a_metrics_file_that_cannot_be_written_is_reported_once(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_does_not_stop_the_run(tmp_path):
-    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    with start(tmp_path, mode="disabled") as tracker, pytest.warns(RuntimeWarning, match="No space left"):
-        tracker.log({"a": 1.0}, iteration=0, environment_steps=1)
+    with start(tmp_path, mode="disabled") as tracker:
+        (tmp_path / "metrics.jsonl").symlink_to("/dev/full")  # only now: reading it never ends
+        with pytest.warns(RuntimeWarning, match="No space left"):
+            tracker.log({"a": 1.0}, iteration=0, environment_steps=1)
 
 
 def test_truncation_drops_later_rows_and_a_torn_line(tmp_path):
