@@ -145,7 +145,7 @@ def has_checkpoint(path: Path) -> bool:
 def read_experiment(path: Path) -> Experiment:
     """The settings of the run at `path`. Errors: UserError where there is none, or one of another command."""
     if not (path / CONFIG).is_file():
-        raise UserError(f"{path} holds no run: there is no {CONFIG} in it. Give the folder that train.py wrote to.")
+        raise UserError(f"{path} holds no run: there is no {CONFIG} in it. Give the folder that metarl train made.")
     try:
         return config.from_dict(_as_begun(strict_yaml.read(path / CONFIG)), Experiment, source=str(path / CONFIG))
     except UserError:
