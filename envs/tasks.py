@@ -46,12 +46,11 @@ class Task:
 
     def __post_init__(self) -> None:
         for item in fields(self):
-            value = _number_or_vector(getattr(self, item.name), item.metadata.get("size"))
+            given, size = getattr(self, item.name), item.metadata.get("size")
+            value = _number_or_vector(given, size)
             if value is None:
-                raise TaskError(
-                    f"{type(self).__name__}.{item.name} = {getattr(self, item.name)!r}: "
-                    f"expected {_shape_in_words(item.metadata.get('size'))}"
-                )
+                expected = "a finite number" if size is None else f"{size} finite numbers"
+                raise TaskError(f"{type(self).__name__}.{item.name} = {given!r}: expected {expected}")
             object.__setattr__(self, item.name, value)
 
     @property
@@ -97,10 +96,6 @@ def _number_or_vector(value: Any, size: int | None) -> float | tuple[float, ...]
 
 def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _shape_in_words(size: int | None) -> str:
-    return "a finite number" if size is None else f"{size} finite numbers"
 
 
 def _in_words(value: float | tuple[float, ...]) -> str:

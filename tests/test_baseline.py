@@ -1,4 +1,4 @@
-"""scripts/baseline.py as its users call it, on runs that were trained."""
+"""`metarl baseline` as its users call it, on runs that were trained."""
 
 import json
 import os

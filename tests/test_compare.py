@@ -1,4 +1,4 @@
-"""scripts/compare.py as its users call it, on runs that were trained and evaluated."""
+"""`metarl compare` as its users call it, on runs that were trained and evaluated."""
 
 import json
 import runpy

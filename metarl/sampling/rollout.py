@@ -123,22 +123,22 @@ class Recording:
             log_std: (M, A) of the policy that acted.
             tasks: the M tasks, to name them in errors.
         """
+
+        def by_task(flat: Tensor) -> Tensor:
+            return flat.unflatten(0, (len(log_std), -1))
+
         left_out = torch.from_numpy(self.diverged)
         for recorded in (self.observations, self._means, self._actions):
             recorded[left_out] = 0
         valid = torch.from_numpy(self._valid & ~self.diverged[:, None])
 
-        rewards = torch.from_numpy(self._rewards).float().where(valid, 0)
-        _require_finite(rewards.unflatten(0, (len(log_std), -1)), "rewards", tasks)
-        _require_summable(rewards.unflatten(0, (len(log_std), -1)), tasks)
-
-        def by_task(flat: Tensor) -> Tensor:
-            return flat.unflatten(0, (len(log_std), -1))
-
+        rewards = by_task(torch.from_numpy(self._rewards).float().where(valid, 0))
+        _require_finite(rewards, "rewards", tasks)
+        _require_summable(rewards, tasks)
         return Trajectories(
             observations=by_task(self.observations),
             actions=by_task(self._actions),
-            rewards=by_task(rewards),
+            rewards=rewards,
             discounts=by_task(torch.from_numpy(self._discounts).float()),
             valid=by_task(valid.float()),
             policy=Gaussian(by_task(self._means), log_std),

@@ -1,4 +1,4 @@
-"""The humanoid: reward by hand, the stretched action, and when an episode ends."""
+"""The humanoid: reward by hand, the scaled action, and when an episode ends."""
 
 import gymnasium
 import numpy as np
