@@ -199,7 +199,7 @@ class TaskBatch(gymnasium.vector.VectorEnv):
         drawn = [
             task
             for generator, rows in groups
-            for task in self.task_space.sample(rows.stop - rows.start, _child(generator))
+            for task in self.task_space.sample(rows.stop - rows.start, child(generator, "tasks: call set_tasks first"))
         ]
         rows_drawn = [n for _, rows in groups for n in range(rows.start, rows.stop)]
         tasks = dict(enumerate(self._tasks)) | {n: task for n, task in zip(rows_drawn, drawn, strict=True) if mask[n]}
@@ -301,10 +301,12 @@ def _at_least(name: str, value: int, least: int) -> None:
         raise ArgumentError(f"{name} = {value!r}: expected an integer of at least {least}")
 
 
-def _child(generator: np.random.Generator) -> np.random.Generator:
+def child(generator: np.random.Generator, purpose: str) -> np.random.Generator:
+    """A random stream of its own, which leaves the generator's draws as they are.
+
+    purpose: what it draws, and the way out if the generator has no seed, for the error.
+    """
     try:
         return generator.spawn(1)[0]
     except TypeError as error:
-        raise ArgumentError(
-            f"no tasks were set and {generator} cannot spawn a stream to draw them: call set_tasks first"
-        ) from error
+        raise ArgumentError(f"{generator} cannot spawn a stream to draw {purpose}") from error

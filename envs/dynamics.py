@@ -33,6 +33,7 @@ import numpy as np
 from mujoco.batch import Batch
 
 from envs.errors import FamilyError, TaskError, unknown
+from envs.limbs import Limbs
 from envs.tasks import Boxes, Task, TaskSpace, held_out_space
 
 LIMIT = 3.0  # exponents of training tasks lie in [-LIMIT, LIMIT]
@@ -50,10 +51,13 @@ _ELEMENTS = {  # the numbers of a model that can be scaled, and what they belong
     "dof_frictionloss": "joint",
     "jnt_stiffness": "joint",
     "actuator_gear": "actuator",
+    "limb_length": "body",
+    "limb_radius": "body",
     "opt.gravity": "",
     "opt.density": "",
     "opt.viscosity": "",
 }
+_LIMBS = ("limb_length", "limb_radius")
 
 
 # -------------------------------------------------------------------------------------------------- tasks
@@ -181,7 +185,8 @@ def _column(task_type: type[Task], name: str) -> int:
 class Scaling:
     """A quantity of the model is its nominal value times a field of the task.
 
-    quantity: the field of MjModel, such as "body_mass", or of its options, such as "opt.gravity".
+    quantity: the field of MjModel, such as "body_mass", or of its options, such as "opt.gravity"; or the "limb_length"
+        or "limb_radius" of bodies (`envs.limbs`), for which a model is compiled for each task.
     by: the field of the task. A number scales all elements alike, a vector has one number for each element.
     of: the names of the bodies, geoms, joints or actuators; none means all of them.
 
@@ -203,21 +208,28 @@ class Dynamics:
     batch: the simulations; what is scaled becomes their own.
     scalings: what depends on the task, and how.
     task_type: the dataclass of the tasks.
+    spec: what the batch's model was compiled from.
 
     Raises `FamilyError` if a scaling does not fit the model or the tasks.
     """
 
-    def __init__(self, batch: Batch, scalings: Sequence[Scaling], task_type: type[Task]) -> None:
+    def __init__(self, batch: Batch, scalings: Sequence[Scaling], task_type: type[Task], spec: mujoco.MjSpec) -> None:
         self._batch = batch
         self._rules = [(scaling, *_match(scaling, batch.model, task_type)) for scaling in scalings]
         quantities = dict.fromkeys(scaling.quantity for scaling in scalings)
         self._nominal = {name: _nominal(batch.model, name) for name in quantities}
-        self._own = {name: batch.expand(name) for name in quantities}
+        limbs = [row for scaling, rows, _ in self._rules if scaling.quantity in _LIMBS for row in rows]
+        self._limbs = Limbs(spec, limbs) if limbs else None
+        self._own = {} if limbs else {name: batch.expand(name) for name in quantities}
+        self._models: dict[bytes, mujoco.MjModel] = {}
 
     def apply(self, task: dict[str, np.ndarray]) -> None:
         """Make every simulation the robot of its task, given field by field with N rows; states stay as they are."""
+        if self._limbs is not None:
+            self._set_models(self._limbs, task)
+            return
         changed = np.zeros(self._batch.nsim, dtype=bool)
-        for name, values in self._scaled(task).items():
+        for name, values in self._scaled(self._nominal, task).items():
             own = self._own[name]
             values = values.reshape(own.shape)
             changed |= (own != values).reshape(len(own), -1).any(axis=1)
@@ -225,18 +237,49 @@ class Dynamics:
         if changed.any():
             self._batch.set_const(changed)
 
-    def _scaled(self, task: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        count = self._batch.nsim
-        scaled = {name: np.repeat(nominal[None], count, axis=0) for name, nominal in self._nominal.items()}
+    def _set_models(self, limbs: Limbs, task: dict[str, np.ndarray]) -> None:
+        """One model for all simulations of a task. Those of tasks that stay are kept."""
+        rows = np.concatenate([task[scaling.by].reshape(self._batch.nsim, -1) for scaling, *_ in self._rules], axis=1)
+        keys, models = [row.tobytes() for row in rows], {}
+        for n, key in enumerate(keys):
+            if key not in models:
+                own = {name: value[n : n + 1] for name, value in task.items()}
+                models[key] = self._models.get(key) or self._compiled(limbs, own)
+        self._models = models
+        self._batch.set_models([models[key] for key in keys])
+
+    def _compiled(self, limbs: Limbs, task: dict[str, np.ndarray]) -> mujoco.MjModel:
+        """The model of one task; other quantities are scaled after its limbs. A batch of one may be drawn."""
+        factors = [_nominal(self._batch.model, name) for name in _LIMBS]
+        length, radius = self._scaled(dict(zip(_LIMBS, factors, strict=True)), task).values()
+        model = limbs.model(length[0], radius[0], textures=self._batch.nsim == 1)
+        nominal = {name: _nominal(model, name) for name in self._nominal if name not in _LIMBS}
+        for name, values in self._scaled(nominal, task).items():
+            owner, _, field = name.rpartition(".")
+            array = getattr(model.opt if owner else model, field)
+            if np.ndim(array):
+                array[...] = values.reshape(array.shape)
+            else:
+                setattr(model.opt, field, values.item())
+        mujoco.mj_setConst(model, mujoco.MjData(model))
+        return model
+
+    def _scaled(self, nominal: dict[str, np.ndarray], task: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The quantities times what the task says, each (rows of the task, …)."""
+        count = len(next(iter(task.values())))
+        scaled = {name: np.repeat(value[None], count, axis=0) for name, value in nominal.items()}
         for scaling, rows, columns in self._rules:
-            values = scaled[scaling.quantity]
-            factor = task[scaling.by].reshape(count, -1)[:, columns]
-            values[:, rows] *= factor.reshape(count, -1, *(1,) * (values.ndim - 2))
+            if scaling.quantity in scaled:
+                values = scaled[scaling.quantity]
+                factor = task[scaling.by].reshape(count, -1)[:, columns]
+                values[:, rows] *= factor.reshape(count, -1, *(1,) * (values.ndim - 2))
         return scaled
 
 
 def _nominal(model: mujoco.MjModel, quantity: str) -> np.ndarray:
-    """A copy with a leading axis of elements, because arrays of a model are views."""
+    """A copy with a leading axis of elements, because arrays of a model are views; 1 for each body as a limb."""
+    if quantity in _LIMBS:
+        return np.ones(model.nbody)
     owner, _, name = quantity.rpartition(".")
     return np.atleast_1d(np.array(getattr(model.opt if owner else model, name), dtype=np.float64))
 

@@ -86,6 +86,8 @@ class Family:
     markers: (state of one robot, time since the reset [s], task) -> what shows the goal in the picture.
     terminated: state after the action -> (…,) bool; None if only the time limit ends an episode.
     dynamics: which quantities of the robot's model depend on the task; see `envs.dynamics`.
+    action_delay: fields of the task -> control steps that actions arrive late (…,); None for none. See `envs.signals`.
+    sensor_noise: fields of the task -> standard deviation of each observation's normal noise (…, O); None for none.
     place_goal: (qpos of one robot (nq,), task) -> qpos with the model's own goal body at the goal, used for pictures
         only; None if the model has no such body.
     no_oracle: why `goal_visible` is refused; empty if it is allowed.
@@ -101,6 +103,8 @@ class Family:
     markers: Callable[[State, float, Task], Sequence[Marker]]
     terminated: Callable[[State], np.ndarray] | None = None
     dynamics: tuple[Scaling, ...] = ()
+    action_delay: Callable[[Arrays], np.ndarray] | None = None
+    sensor_noise: Callable[[Arrays], np.ndarray] | None = None
     place_goal: Callable[[np.ndarray, Task], np.ndarray] | None = None
     no_oracle: str = ""
     aim: str = ""

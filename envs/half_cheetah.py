@@ -21,7 +21,7 @@ The position along x is left out of the observation, as in v5.
 | v | (x after - x before) / dt [m/s] |
 | HalfCheetahVel reward | -abs(v - v*) - 0.05 ‖a‖², with a hidden v* in [0, 2] m/s |
 | HalfCheetahDir reward | d v - 0.05 ‖a‖², with a hidden d = +1 (forward) or -1 (backward) |
-| HalfCheetahParams reward | v - 0.05 ‖a‖², with hidden dynamics of the robot |
+| HalfCheetahParams, Limbs, Delay, Noise reward | v - 0.05 ‖a‖², with hidden dynamics of the robot |
 | start | positions plus U(-0.1, 0.1), velocities plus 0.1 N(0, 1) |
 | end | never; 200 steps |
 
@@ -33,6 +33,16 @@ of all joints, of the friction of all geoms and of the gear (the strength) of al
 are held out: four cells of a 4 × 4 grid over their exponents, one in each row and column. Masses or gears from 2^1.04
 to 2^1.25, or the inverse, are out of range. The gap to training exponents is 0.04 (`envs.dynamics.multiplier_space`).
 
+HalfCheetahLimbs hides the length and the radius of each of the 6 limbs of the legs, each 1.1^U(-3, 3) times the nominal
+one (`envs.limbs`). The model file fixes the total mass, 14 kg, which is shared out by volume. The torso starts as high
+above the lowest foot as ever, and its height is observed from there. Combinations of the back thigh's length and radius
+are held out, as above with a limit of 3.
+
+HalfCheetahDelay hides a delay of all actions in [0, 4] control steps; up to 6 are out of range (splits of
+`envs.velocity`). HalfCheetahNoise hides the standard deviations of normal noise on the positions observed,
+0.05 · 1.5^U(-3, 3) m or rad, and on the velocities, 0.5 · 1.5^U(-3, 3) m/s or rad/s; splits as above with a limit of 3.
+Rewards are computed without the delay and the noise (`envs.signals`).
+
 Differences from other code. Finn et al. (MAML, 2017) draw v* from [0, 2] at dt = 0.01 s (frame skip 1); ProMP,
 PEARL and VariBAD draw from [0, 3] (`velocity_range=(0, 3)`). The control cost is 0.05 in all of them, and 0.1 in
 Gymnasium's own task.
@@ -41,7 +51,7 @@ Gymnasium's own task.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,9 +70,12 @@ from envs.tasks import (
     TaskSpace,
     quantity,
 )
-from envs.velocity import VelocityTask, velocity_space
+from envs.velocity import VelocityTask, interval_space, velocity_space
 
 CONTROL_COST = 0.05
+MAX_DELAY = 4.0  # [steps] of training actions
+POSITION_NOISE = 0.05  # [m] or [rad], standard deviation for a multiplier of 1
+VELOCITY_NOISE = 0.5  # [m/s] or [rad/s]
 
 
 def robot() -> Robot:
@@ -187,7 +200,7 @@ def params_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[st
 
 def params_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
     """The multipliers beside the robot, one in each line."""
-    assert isinstance(task, ParamsTask)
+    assert isinstance(task, DynamicsTask)
     return text_beside(state, -0.5, 1.05, task.summary())
 
 
@@ -203,4 +216,79 @@ def params() -> Family:
         markers=params_markers,
         dynamics=DYNAMICS,
         aim="run forward with hidden dynamics",
+    )
+
+
+# ------------------------------------------------------------------------------------------- hidden limbs
+LEGS = tuple(f"{leg}{limb}" for leg in ("b", "f") for limb in ("thigh", "shin", "foot"))
+
+
+@dataclass(frozen=True)
+class LimbsTask(DynamicsTask):
+    """Run forward on legs of other lengths and radii, in the order of the model."""
+
+    length: tuple[float, ...] = multiplier(base=1.1, size=len(LEGS))
+    radius: tuple[float, ...] = multiplier(base=1.1, size=len(LEGS))
+
+
+def limbs() -> Family:
+    """HalfCheetahLimbs: run forward on legs of hidden lengths and radii."""
+    return replace(
+        params(),
+        name="HalfCheetahLimbs",
+        task_space=multiplier_space(LimbsTask, plane=("length", "radius")),
+        dynamics=(Scaling("limb_length", by="length", of=LEGS), Scaling("limb_radius", by="radius", of=LEGS)),
+        aim="run forward on legs of hidden lengths and radii",
+    )
+
+
+# --------------------------------------------------------------------------------- late actions, noisy sensors
+@dataclass(frozen=True)
+class DelayTask(Task):
+    """Run forward with actions that arrive `delay` control steps of 0.05 s late."""
+
+    delay: float = quantity("steps")
+
+
+def delay_markers(state: State, time: float, task: Task) -> Sequence[Marker]:
+    """The delay beside the robot."""
+    return text_beside(state, -0.5, 1.05, [task.label])
+
+
+def delay() -> Family:
+    """HalfCheetahDelay: run forward with actions that arrive late."""
+    return replace(
+        params(),
+        name="HalfCheetahDelay",
+        task_space=interval_space(DelayTask, 0.0, MAX_DELAY),
+        markers=delay_markers,
+        dynamics=(),
+        action_delay=lambda task: task["delay"],
+        aim=f"run forward with actions that arrive up to {MAX_DELAY:g} steps late",
+    )
+
+
+@dataclass(frozen=True)
+class NoiseTask(DynamicsTask):
+    """Run forward with noisy sensors of positions and of velocities."""
+
+    position: float = multiplier(base=1.5)
+    velocity: float = multiplier(base=1.5)
+
+
+def noise_deviation(task: Arrays) -> np.ndarray:
+    """Of the 8 positions and the 9 velocities that are observed, (…, 17)."""
+    parts = [POSITION_NOISE * task["position"], VELOCITY_NOISE * task["velocity"]]
+    return np.concatenate([np.stack([part] * size, axis=-1) for part, size in zip(parts, (8, 9), strict=True)], axis=-1)
+
+
+def noise() -> Family:
+    """HalfCheetahNoise: run forward with noisy sensors."""
+    return replace(
+        params(),
+        name="HalfCheetahNoise",
+        task_space=multiplier_space(NoiseTask, plane=("position", "velocity")),
+        dynamics=(),
+        sensor_noise=noise_deviation,
+        aim="run forward with sensors of hidden noise",
     )

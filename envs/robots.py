@@ -103,7 +103,11 @@ class Robot:
 
     def load(self) -> mujoco.MjModel:
         """Compile a new model. Raises `FamilyError` if there is no such model."""
-        return _compile(_specification(self.model))
+        return compiled(self.specification())
+
+    def specification(self) -> mujoco.MjSpec:
+        """The model as it can be changed before it is compiled. Raises `FamilyError` if there is no such model."""
+        return _specification(self.model)
 
 
 def action_size(robot: Robot, model: mujoco.MjModel) -> int:
@@ -142,7 +146,7 @@ def _specification(model: str | Path) -> mujoco.MjSpec:
     raise FamilyError(unknown("model of Gymnasium", model, shipped) + " For a file of your own pass a pathlib.Path.")
 
 
-def _compile(spec: mujoco.MjSpec) -> mujoco.MjModel:
+def compiled(spec: mujoco.MjSpec) -> mujoco.MjModel:
     """Compile, and apply the deprecated attribute `settotalmass` by hand: MuJoCo would warn at every load."""
     total_mass = spec.compiler.settotalmass  # [kg]; not positive where it is not set
     spec.compiler.settotalmass = -1

@@ -12,6 +12,7 @@ from envs.batch import Groups, TaskBatch
 from envs.dynamics import Dynamics
 from envs.family import Family, State, resolve
 from envs.robots import StartNoise, action_size, command_range
+from envs.signals import DelayedActions, SensorNoise
 
 _DIVERGENCE = [
     int(warning)
@@ -45,7 +46,11 @@ class RobotVectorEnv(TaskBatch):
         self.family = resolve(family, parameters, Family)
         super().__init__(self.family, num_envs, max_episode_steps, nthread, goal_visible, render_mode)
         self._load(nthread)
-        self._define_spaces(self.family.observe(self._state).shape[-1], action_size(self.family.robot, self.model))
+        observed, driven = self.family.observe(self._state).shape[-1], action_size(self.family.robot, self.model)
+        self._define_spaces(observed, driven)
+        delay, noise = self.family.action_delay, self.family.sensor_noise
+        self._delay = None if delay is None else DelayedActions(delay, num_envs, driven)
+        self._noise = None if noise is None else SensorNoise(noise, (num_envs, observed))
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
         self._terminated = np.zeros(num_envs, dtype=bool)
         self._truncated = np.zeros(num_envs, dtype=bool)
@@ -57,7 +62,7 @@ class RobotVectorEnv(TaskBatch):
         self.dt = model.opt.timestep * robot.frame_skip  # [s]
         self._batch = Batch(model, self.num_envs, nthread=nthread)
         scalings, task_type = self.family.dynamics, self.task_space.task_type
-        self._dynamics = Dynamics(self._batch, scalings, task_type) if scalings else None
+        self._dynamics = Dynamics(self._batch, scalings, task_type, robot.specification()) if scalings else None
         self._qpos, self._qvel = self._batch.bind("qpos"), self._batch.bind("qvel")
         self._command = self._batch.bind(robot.driven)
         self._command_centre, self._command_scale = command_range(robot, model)  # (A,)
@@ -69,6 +74,10 @@ class RobotVectorEnv(TaskBatch):
     def _apply_tasks(self) -> None:
         if self._dynamics is not None:
             self._dynamics.apply(self._task_fields)
+        if self._delay is not None:
+            self._delay.set_tasks(self._task_fields)
+        if self._noise is not None:
+            self._noise.set_tasks(self._task_fields)
 
     # ---------------------------------------------------------------------------------------------- reset
     def _start(self, groups: Groups, mask: np.ndarray) -> None:
@@ -81,6 +90,10 @@ class RobotVectorEnv(TaskBatch):
         self._terminated[mask] = False
         self._truncated[mask] = False
         self._state = self._read()
+        if self._delay is not None:
+            self._delay.reset(mask)
+        if self._noise is not None:
+            self._noise.reset(groups, mask)
 
     def _add_noise(self, noise: StartNoise, groups: Groups, mask: np.ndarray) -> None:
         for generator, rows in groups:
@@ -102,12 +115,14 @@ class RobotVectorEnv(TaskBatch):
         self._require_own_process()
         actions = self._checked_actions(actions)
         live = ~(self._terminated | self._truncated)
-        self._simulate(actions, live)
+        self._simulate(actions if self._delay is None else self._delay(actions), live)
         diverged = self._batch.warning[:, _DIVERGENCE, _COUNT].any(axis=1)
         before, self._state = self._state, self._read()
         measured = self.family.measure(before, self._state, self.dt)
         terms = self.family.reward(measured, actions, self._task_fields)
         self._end(live, diverged)
+        if self._noise is not None:
+            self._noise.draw(live)
         terms = _only(live & ~diverged, terms)
         info = {**measured, **{f"reward_{name}": term for name, term in terms.items()}, "diverged": diverged}
         rewards = np.sum(list(terms.values()), axis=0)
@@ -135,7 +150,8 @@ class RobotVectorEnv(TaskBatch):
         return State(_frozen_copy(self._qpos), _frozen_copy(self._qvel), fields)
 
     def _hidden_observations(self) -> np.ndarray:
-        return self.family.observe(self._state)
+        observations = self.family.observe(self._state)
+        return observations if self._noise is None else self._noise.added_to(observations)
 
     # --------------------------------------------------------------------------------------------- access
     def get_data(self, n: int) -> mujoco.MjData:

@@ -32,10 +32,14 @@ class VelocityTask(Task):
 
 def velocity_space(velocity_range: Sequence[float] = (0.0, 2.0)) -> TaskSpace:
     """Target velocities in the range (low, high) [m/s], with the splits above. Raises `FamilyError` if it is empty."""
-    low, high = _checked_range(velocity_range)
+    return interval_space(VelocityTask, *_checked_range(velocity_range))
+
+
+def interval_space(task_type: type[Task], low: float, high: float) -> TaskSpace:
+    """Tasks of one number in [low, high], with the splits above."""
     width = high - low
     return held_out_space(
-        VelocityTask,
+        task_type,
         whole=Boxes.interval(low, high),
         held_out=_intervals(low + width * HELD_OUT_CENTRES, width * HELD_OUT_WIDTH),
         validation=_intervals(low + width * VALIDATION_CENTRES, width * VALIDATION_WIDTH),
