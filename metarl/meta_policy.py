@@ -1,4 +1,4 @@
-"""A trained run at work: its policy adapts to the task of any environment, acts there, and can be exported."""
+"""The policy of a trained run: it adapts to the task of any environment, acts there, and can be exported."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ from metarl.threads import on_one_thread
 from metarl.types import Params
 
 CHECKPOINTS = {"latest": runs.CHECKPOINT, "best": runs.BEST}
-"""The checkpoints of a run: the last one, and the one whose return after adaptation was highest in a test."""
+"""Name of a checkpoint -> its file: the last one, and the one with the highest return after adaptation in a test."""
 
 
 def load(run_dir: Path | str, checkpoint: str = "latest") -> MetaPolicy:
-    """The policy of the run at `run_dir`, with the parameters of one of its checkpoints.
+    """The policy of a run, with the parameters of one of its checkpoints.
 
-    Neither the environments that it was trained on nor a tracker are needed.
+    It needs neither the environments that the run was trained on, nor a tracker.
 
     Args:
-        checkpoint: latest, or best: the one whose return after adaptation was highest in the test that is repeated
-            during training.
+        run_dir: the run directory.
+        checkpoint: "latest", or "best" for the one with the highest return after adaptation in the test that is
+            repeated during training.
 
-    Errors: UserError where there is no run, or none with such a checkpoint that fits.
+    Errors: UserError if there is no run, it has no such checkpoint, or the checkpoint does not fit its settings.
     """
     path = Path(run_dir)
     if checkpoint not in CHECKPOINTS:
@@ -63,20 +64,20 @@ def commands_of(policy: GaussianMLP) -> Box:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MetaPolicy:
-    """What a run has learned, before adaptation to a task or after some steps of it. Adapting gives a new one."""
+    """The policy of a run, before or after adaptation to a task. It is immutable: `adapt` returns a new one."""
 
     experiment: Experiment
     """The settings of the run."""
     policy: GaussianMLP
-    """How parameters act."""
+    """Maps parameters and observations to actions."""
     params: Params
-    """theta, or what adaptation made of it, without a task axis."""
+    """theta, or the adapted parameters, without a task axis."""
     action_space: Box
-    """The range of `act`: that of the environment in `on` or `adapt`; [-1, 1] at first."""
+    """The range of the actions of `act`: that of the environment of `on` or `adapt`, and [-1, 1] before."""
     adaptation_steps: int = 0
-    """Adaptation steps done."""
+    """Number of adaptation steps done."""
     seed: int = 0
-    """Of the exploration in `act`."""
+    """Of the exploration noise in `act`."""
     _noise: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,11 +89,11 @@ class MetaPolicy:
         return f"<MetaPolicy of {run}, {sizes}, adaptation steps {self.adaptation_steps}>"
 
     def on(self, env: AnyEnv) -> MetaPolicy:
-        """The same policy, acting in the action range of `env`, without adaptation: what `adapt` begins with.
+        """The same policy without adaptation, with the action range of `env`.
 
-        The policy's actions, [-1, 1], are spread linearly over the range of the environment's.
+        The policy's actions, in [-1, 1], are mapped linearly to the range of the environment's.
 
-        Errors: UserError where the spaces of the environment do not fit the policy.
+        Errors: UserError if the spaces of the environment do not fit the policy.
         """
         return replace(self, action_space=fitting_actions(env, self.policy))
 
@@ -105,29 +106,32 @@ class MetaPolicy:
         horizon: int | None = None,
         seed: int = 0,
     ) -> MetaPolicy:
-        """Adapt to the task that `env` plays, as in training; this policy stays as it is.
+        """Adapt to the task of `env`, as in training.
 
-        Each step samples `episodes` whole episodes with the current policy, and makes one step of the run's own
-        inner loop on them. A time limit, and the horizon, are no end of the task: the value of what would have followed
-        counts. Inner learners of Stable-Baselines3 sample by themselves, which takes a batched family of `episodes`
-        simulations. The size of steps beyond those that were trained is multiplied by the run's
-        `evaluation.later_steps`.
+        Each step samples `episodes` whole episodes with the current policy, and takes one step of the run's inner loop
+        on them. An episode that is cut off by a time limit or the horizon is not treated as terminated: the value of
+        its last state is added. The size of steps beyond those of training is multiplied by the run's
+        `evaluation.later_steps`. Inner loops of Stable-Baselines3 sample by themselves, and need a batched family of
+        `episodes` simulations.
 
-        The policy acts in the environment's action range, as after `on(env)`. The environment is left open, somewhere
-        in an episode. Gradients are taken also within `torch.no_grad` and `torch.inference_mode`.
+        The adapted policy has the action range of the environment, as after `on(env)`. The environment is not closed,
+        and may be in the middle of an episode. It works within `torch.no_grad` and `torch.inference_mode` as well.
 
         Args:
             env: a `gymnasium.Env`, a `gymnasium.vector.VectorEnv` of any autoreset mode, or a batched family of tasks
-                with one task set. Vectors play their episodes side by side.
-            steps: adaptation steps; by default as many as were trained.
+                with one task set. The environments of a vector play episodes at the same time.
+            steps: adaptation steps; by default as many as in training.
             episodes: per step, of all environments of a vector together; by default as in training.
-            horizon: steps after which an episode is cut off, if it goes on; by default as in training.
-            seed: of exploration and of the environment's resets. The same seed with the same environment gives the same
-                result; one call with two steps equals two calls with one.
+            horizon: steps after which an episode is cut off; by default as in training.
+            seed: of exploration and of the environment's resets. The same seed and environment give the same result;
+                one call with two steps gives the same result as two calls with one.
+
+        Returns:
+            The adapted policy; this one is not changed.
 
         Raises:
             UserError: an argument, the environment or its task does not fit, or the episodes do not fit in memory.
-            NonFinite: observations, rewards or what was learned from them became infinite or undefined.
+            NonFinite: observations, rewards or parameters became infinite or NaN.
         """
         inner, sampling = self.experiment.algorithm.inner, self.experiment.sampling
         discounts = {"gamma": sampling.gamma, "gae_lambda": sampling.gae_lambda}
@@ -155,18 +159,18 @@ class MetaPolicy:
         return replace(self, params=params, action_space=source.action_space, adaptation_steps=first + steps, seed=seed)
 
     def act(self, observation: ArrayLike, deterministic: bool = False) -> NDArray[np.floating]:
-        """The action at an observation, clipped to the range of the environment in `on` or `adapt`.
+        """The action at an observation, in the range `action_space`.
 
         Args:
             observation: (O,), or (N, O) of a vector environment.
-            deterministic: the policy's mean, without the exploration that it was trained and adapted with.
+            deterministic: act by the policy's mean, without the exploration noise of training and adaptation.
 
         Returns:
             (A,) or (N, A).
 
         Raises:
-            UserError: the observation is no array of numbers, or has another size than in training.
-            NonFinite: the observation, or the action at it, is infinite or undefined.
+            UserError: the observation is not an array of numbers, or has another size than in training.
+            NonFinite: the observation or the action is infinite or NaN.
         """
         observed = self._observed(observation)
         rows = torch.tensor(observed.reshape(1, -1, self.policy.observation_size))
@@ -179,7 +183,7 @@ class MetaPolicy:
         return onto(self.action_space, commands.reshape(*observed.shape[:-1], self.policy.action_size))
 
     def _observed(self, observation: ArrayLike) -> NDArray[np.float32]:
-        """The observation in float32, (…, O), all of it finite."""
+        """The observation in float32, (…, O). Errors: as in `act`."""
         size = self.policy.observation_size
         given = as_numbers(observation)
         if given is None:
@@ -196,12 +200,12 @@ class MetaPolicy:
         return observed
 
     def export(self, path: Path | str) -> None:
-        """Write the deterministic policy as a program that needs PyTorch and nothing of this package (.pt2).
+        """Write the deterministic policy to a file (.pt2) that needs PyTorch but nothing of this package.
 
         `torch.export.load(path).module()` is a function from observations (B, O) float32 to actions (B, A) in [-1, 1],
         for any B.
 
-        Errors: `OSError` where the file cannot be written; the one that was there before survives.
+        Errors: OSError if the file cannot be written; a file that was there before is kept.
         """
         module, example = _Deterministic(self.policy, self.params), torch.zeros(2, self.policy.observation_size)
         batch = {"observations": {0: torch.export.Dim("batch")}}
@@ -210,7 +214,7 @@ class MetaPolicy:
         write_atomically(Path(path), content.getvalue())
 
     def export_sb3(self, path: Path | str) -> None:
-        """Write a file that Stable-Baselines3's `PPO.load` opens, with actions in [-1, 1]; see `metarl.sb3.export`."""
+        """Write a file for `PPO.load` of Stable-Baselines3, with actions in [-1, 1]; see `metarl.sb3.export`."""
         from metarl import sb3
 
         own = {name: p for name, p in self.params.items() if not name.startswith(LOG_STEP_SIZE)}
@@ -218,7 +222,7 @@ class MetaPolicy:
 
 
 class _Deterministic(nn.Module):
-    """The policy's deterministic action, with its parameters inside."""
+    """The deterministic policy as a module, from observations (B, O) to actions (B, A)."""
 
     def __init__(self, policy: GaussianMLP, params: Params) -> None:
         super().__init__()

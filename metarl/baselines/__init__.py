@@ -1,17 +1,18 @@
-"""Other learners on the tasks that a run is tested on, at equal environment steps.
+"""Other learners on the test tasks of a run, compared at equal environment steps.
 
 | learner | starts from | learns on a new task by |
 |---|---|---|
 | meta-learned | θ of the run | the run's own adaptation |
-| random init | the run's random initialization | the same |
-| PPO from scratch | the run's random initialization | Stable-Baselines3's PPO |
-| PPO from meta-learned | θ of the run | the same |
-| PPO from pretrained | one policy trained on all tasks, without adaptation | the same |
-| oracle | one policy trained on all tasks that sees the goal | nothing: it knows it |
+| random init | the run's random initialization | the run's own adaptation |
+| PPO from scratch | the run's random initialization | PPO of Stable-Baselines3 |
+| PPO from meta-learned | θ of the run | PPO of Stable-Baselines3 |
+| PPO from pretrained | one policy trained on all tasks, without adaptation | PPO of Stable-Baselines3 |
+| oracle | one policy trained on all tasks that sees the goal | it does not learn |
 
-One rollout of PPO is E episodes of T steps: the data of one adaptation step. After 0, 1, 2, 3, 5, 10, … of them the
-policy as it stands plays E fresh episodes, which are not counted, from the initial states that all learners have.
-Where robots fall, PPO begins anew and takes all E T steps; adaptation takes fewer, and is counted as if it took all.
+One rollout of PPO is E T steps, as much as the E episodes of one adaptation step. After 0, 1, 2, 3, 5, 10, … rollouts,
+the current policy plays E test episodes, from initial states that are the same for all learners; their steps are not
+counted. If a robot falls, PPO starts another episode and so always takes E T steps. Adaptation then takes fewer steps,
+and is counted as if it took E T.
 """
 
 from metarl.baselines.ppo_job import PPOJob, PPOResult, minibatches, ppo_jobs, run_jobs

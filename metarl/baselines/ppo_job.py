@@ -1,8 +1,8 @@
-"""Stable-Baselines3's PPO on each test task, in several processes, each task once.
+"""PPO of Stable-Baselines3 on each test task, in several processes.
 
-The result of a task is a file, RUN_DIR/baselines/LEARNER-TASK-FINGERPRINT.json, written when it is done. The
-fingerprint is of everything that the result depends on: a call that was interrupted goes on where it was; with other
-settings, or after more training of the run, the task is learned again.
+The result of a task is written to RUN_DIR/baselines/LEARNER-TASK-FINGERPRINT.json when it is learned. The fingerprint
+is a hash of everything that the result depends on. A call after an interrupted one therefore only learns the tasks that
+are missing, and tasks are learned again with other settings, or after more training of the run.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from metarl.types import Params
 
 FOLDER = "baselines"
 GAE_LAMBDA = 0.95
-"""Of PPO, as Stable-Baselines3 has it."""
+"""Of PPO: the default of Stable-Baselines3."""
 LARGEST = 64
-"""Steps in a minibatch, where that divides a rollout: Stable-Baselines3's default."""
+"""The largest number of steps in a minibatch: the default of Stable-Baselines3."""
 
 
 @dataclass(frozen=True)
 class PPOResult:
-    """What PPO reached on one task."""
+    """The result of PPO on one task."""
 
     returns: NDArray[np.floating]
-    """(P,): mean return of the E test episodes at each test point; NaN where all of them diverged."""
+    """(P,): mean return of the E test episodes at each test point; NaN if all of them diverged."""
     metrics: Sequence[tuple[int, dict[str, float | None]]]
-    """Environment steps on the task, and Stable-Baselines3's metrics then, for each rollout."""
+    """For each rollout, the environment steps on the task so far, and the metrics of Stable-Baselines3."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class PPOJob:
 
     label: str
     index: int
-    """Of the task among the test tasks."""
+    """Index of the task among the test tasks."""
     task: Any
     env: Environment
     policy: GaussianMLP
     params: Mapping[str, NDArray[np.floating]]
-    """To start from, of policy and critic: as arrays, which travel between processes as they are."""
+    """What policy and critic start from, as arrays, which can be pickled for other processes."""
     ppo: SB3PPO
     """Its settings; `steps` is the number of rollouts."""
     gamma: float
@@ -73,11 +73,11 @@ class PPOJob:
     """E"""
     seed: int
     folder: Path
-    """Where the file goes."""
+    """The folder of its file."""
 
     @property
     def file(self) -> Path:
-        """Where the result lies, or will lie."""
+        """The file that the result is written to."""
         numbers = [self.index, self.gamma, GAE_LAMBDA, self.episodes, self.seed]
         settings = [repr(self.task), repr(self.policy), numbers, config.to_dict(self.env), config.to_dict(self.ppo)]
         content = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
@@ -86,7 +86,7 @@ class PPOJob:
         return self.folder / f"{self.label.replace(' ', '-')}-{self.index:03d}-{content.hexdigest()[:12]}.json"
 
     def read(self) -> PPOResult:
-        """The result of a task that is done. Errors: UserError where its file is damaged."""
+        """The result, from its file. Errors: UserError if the file is damaged."""
         try:
             data = parse_json(self.file.read_bytes())
             returns = np.array(data["returns"], dtype=float)
@@ -100,9 +100,9 @@ class PPOJob:
             ) from error
 
     def run(self) -> None:
-        """Learn, test at each point, and write the file.
+        """Learn the task, test the policy at each point, and write the file.
 
-        Errors: RunFailed where simulations or parameters diverged.
+        Errors: RunFailed if simulations or parameters diverged.
         """
         env, metrics = make_vector_env(self.env, self.episodes, 1), []
         settings = {"horizon": self.env.horizon, "gamma": self.gamma, "gae_lambda": GAE_LAMBDA}
@@ -122,7 +122,7 @@ class PPOJob:
         write_atomically(self.file, json.dumps(plain(content), allow_nan=False).encode())
 
     def _test(self, env: Any, params: Params, rollouts: int) -> float:
-        """Mean return of E episodes on the streams of an evaluation after as many adaptation steps."""
+        """Mean return of E episodes, on the random streams of an evaluation after `rollouts` adaptation steps."""
         env.set_tasks([self.task])
         own = stream(self.seed, Purpose.EVALUATION, phase=rollouts, task=self.index)
         played = rollout(env, self.policy, expand(self.policy.acting(params), 1), [own], self.env.horizon)
@@ -130,13 +130,13 @@ class PPOJob:
 
 
 def minibatches(steps: int) -> int:
-    """The number of minibatches of a rollout: equal ones, of at most 64 steps as in Stable-Baselines3's defaults."""
+    """The smallest number of equal minibatches, of at most 64 steps each, that a rollout of `steps` divides into."""
     size = max((size for size in range(2, LARGEST + 1) if steps % size == 0), default=steps)
     return steps // size
 
 
 def ppo_jobs(setup: Setup, ppo: SB3PPO) -> dict[str, list[PPOJob]]:
-    """Label of a learner -> what it has to do on each test task."""
+    """Label of a learner -> its jobs, one for each test task."""
     experiment = setup.run.experiment
     return {
         label: [
@@ -160,9 +160,11 @@ def ppo_jobs(setup: Setup, ppo: SB3PPO) -> dict[str, list[PPOJob]]:
 
 
 def run_jobs(jobs: Iterable[PPOJob], workers: int, after_each: Callable[[], None] = lambda: None) -> None:
-    """Learn the tasks, `workers` at a time; with one worker, in this process.
+    """Run the jobs, `workers` at a time; with one worker, in this process.
 
-    Errors: RunFailed for the first that cannot be finished; the others that are done are kept.
+    after_each: called after each job.
+
+    Errors: RunFailed for the first job that fails; the results of finished jobs are kept.
     """
     if workers == 1:
         for job in jobs:
@@ -178,7 +180,7 @@ def run_jobs(jobs: Iterable[PPOJob], workers: int, after_each: Callable[[], None
 
 @contextmanager
 def _pool(workers: int) -> Generator[ProcessPoolExecutor]:
-    """Processes on one thread each, which end at once where this one is interrupted or fails."""
+    """Processes with one thread each, which are terminated if this process is interrupted or fails."""
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin) as pool:
         try:
             yield pool
@@ -190,6 +192,6 @@ def _pool(workers: int) -> Generator[ProcessPoolExecutor]:
 
 
 def _begin() -> None:
-    """What a worker does first: an interrupt is for the process that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Initialize a worker process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is handled by the process that started it
     set_threads(1)

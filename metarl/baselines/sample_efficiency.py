@@ -1,4 +1,4 @@
-"""Sample efficiency: return against steps, the steps to 90% of the oracle, and where PPO overtakes adaptation."""
+"""Sample efficiency: return against steps, steps to 90% of the oracle, and when PPO overtakes adaptation."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from metarl.report.records import META, RANDOM
 from metarl.statistics import estimate, mean, paired_gain
 
 SHARE = 0.9
-"""Of the way from the random initialization to the oracle."""
+"""The threshold of `steps_to`, as a share of the way from the random initialization to the oracle."""
 HEADER = 16
-"""Letters of a column's name in one line."""
+"""Width of a column's name, in letters, before it is wrapped."""
 TO_SHARE = f"steps to {SHARE:.0%} of the oracle"
 Measured = tuple[NDArray[np.integer], NDArray[np.floating]]
 
 
 @dataclass(frozen=True)
 class SampleEfficiency:
-    """The return of each learner on each test task against the environment steps that it took on it."""
+    """The return of each learner on each test task, against its environment steps on that task."""
 
     learners: Mapping[str, Measured]
-    """Label -> environment steps (P,), ascending from 0, and returns (tasks, P). There are `META` and `RANDOM`."""
+    """Label -> environment steps (P,), ascending from 0, and returns (tasks, P); `META` and `RANDOM` are there."""
     oracle: NDArray[np.floating] | None
     """(tasks,): return of the oracle; None without one."""
     steps_each: int
@@ -41,7 +41,7 @@ class SampleEfficiency:
 
     @property
     def curves(self) -> LearningCurves:
-        """Label -> steps (P,), and the mean over tasks with its 95% interval; of the oracle a level."""
+        """Label -> steps (P,), and the mean over tasks with its 95% interval; the oracle's curve is constant."""
         curves = {label: (steps, [estimate(x) for x in returns.T]) for label, (steps, returns) in self.learners.items()}
         if self.oracle is not None:
             last = max(steps[-1] for steps, _ in self.learners.values())
@@ -50,7 +50,7 @@ class SampleEfficiency:
 
     @property
     def threshold(self) -> float | None:
-        """Mean return at 90% of the way from the random initialization to the oracle; None where that is no way up."""
+        """Mean return at 90% of the way from the random initialization to the oracle; None if that is not better."""
         if self.oracle is None:
             return None
         start, end = float(mean(self.learners[RANDOM][1][:, 0])), float(mean(self.oracle))
@@ -63,10 +63,10 @@ class SampleEfficiency:
         return int(steps[reached[0]]) if len(reached) else None
 
     def overtakes(self, label: str, other: str = META) -> int | None:
-        """Steps at the test point from which on the learner is above the other; None: at none.
+        """Steps at the first test point from which on the learner stays better than the other; None if there is none.
 
-        Above is where the 95% interval of the difference of their returns, paired by task, is. The other is taken at
-        its last test point with at most as many steps.
+        It is better if the 95% interval of the difference of their returns, paired by task, is above 0. The other's
+        return is that at its last test point with at most as many steps.
         """
         steps, returns = self.learners[label]
         above = [paired_gain(*pair).low > 0 for pair in zip(self._at(other, steps).T, returns.T, strict=True)]
@@ -81,7 +81,7 @@ class SampleEfficiency:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each learner: steps to 90% of the oracle (None: not reached) and mean returns."""
+        """A row for each learner: its steps to 90% of the oracle (None: not reached), and mean returns."""
         threshold, each = self.threshold, np.array([self.steps_each])
         reached = {} if threshold is None else {label: self.steps_to(label, threshold) for label in self.learners}
         rows = []
@@ -94,7 +94,7 @@ class SampleEfficiency:
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences: where PPO from scratch overtakes, and what 90% of the oracle is."""
+        """Sentences: when PPO from scratch overtakes the meta-learned policy, and what 90% of the oracle is."""
         remarks = [self._overtaking()]
         if self.oracle is None:
             return remarks
@@ -113,7 +113,7 @@ class SampleEfficiency:
         ]
 
     def _overtaking(self) -> str:
-        """Where PPO from scratch is, relative to the meta-learned policy, from where it overtakes or at the end."""
+        """A sentence: when PPO from scratch overtakes the meta-learned policy, or how it compares at the end."""
         steps, returns = self.learners[PPO_SCRATCH]
         others = self._at(META, steps)
         first = self.overtakes(PPO_SCRATCH)
@@ -134,7 +134,7 @@ class SampleEfficiency:
         )
 
     def table(self, title: str) -> Table:
-        """The rows in the terminal."""
+        """The rows, for the terminal."""
         table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
         rows = self.rows
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -146,11 +146,11 @@ class SampleEfficiency:
         return table
 
     def draw(self, path: Path, title: str) -> None:
-        """Return against the steps taken on a new task."""
+        """Write a figure of the return against the steps on a new task."""
         adaptation.learners(path, self.curves, title, "environment steps on the new task")
 
     def to_json(self, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything as plain data for strict JSON, with the format's name and version."""
+        """Everything as plain data for strict JSON, with the name and version of the format; about: of the runs."""
         returns = {label: returns.tolist() for label, (_, returns) in self.learners.items()}
         if self.oracle is not None:
             returns[ORACLE] = self.oracle[:, None].tolist()
@@ -165,13 +165,14 @@ def gather(
     learned: Mapping[str, Sequence[PPOResult]],
     rollouts: Sequence[int],
 ) -> SampleEfficiency:
-    """All returns against the environment steps that led to them.
+    """The results of all learners, against environment steps.
 
     Args:
-        adapted: label -> (tasks, K+1), return after 0..K adaptation steps.
-        oracle: (tasks,)
-        learned: label -> the result on each task.
-        rollouts: (P,), those after which it was tested.
+        setup: the comparison.
+        adapted: label -> return after 0..K adaptation steps, (tasks, K+1).
+        oracle: return of the oracle, (tasks,); None without one.
+        learned: label -> the result of PPO on each task.
+        rollouts: the numbers of rollouts after which PPO was tested, (P,).
     """
     each = setup.steps_each
     learners: dict[str, Measured] = {label: (each * np.arange(x.shape[1]), x) for label, x in adapted.items()}
@@ -181,10 +182,10 @@ def gather(
 
 
 def mean_metrics(label: str, learned: Sequence[PPOResult]) -> dict[int, dict[str, float]]:
-    """Environment steps on a task -> the learner's metrics then, each the mean over the tasks that have it.
+    """Environment steps on a task -> the metrics of a learner, each the mean over the tasks that have it.
 
-    `sb3/rollout/ep_rew_mean` becomes `sb3/from_scratch/rollout/ep_rew_mean`. Those of time are left out: tasks are
-    learned side by side.
+    The name of the learner is inserted: `sb3/rollout/ep_rew_mean` becomes `sb3/from_scratch/rollout/ep_rew_mean`.
+    Durations are left out, because several tasks are learned at the same time.
     """
     values: dict[int, dict[str, list[float]]] = {}
     learner = label.removeprefix("PPO ").replace(" ", "_").replace("-", "_")

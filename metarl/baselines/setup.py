@@ -1,4 +1,4 @@
-"""Who learns what from where: the runs that take part, checked before anything is measured."""
+"""The runs and test tasks of a comparison, read and checked before anything is measured."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ from metarl.types import Params
 
 PPO_SCRATCH, PPO_META, PPO_PRETRAINED, ORACLE = "PPO from scratch", f"PPO from {META}", "PPO from pretrained", "oracle"
 TASKS = 20
-"""Number of test tasks, where the split has as many."""
+"""Number of test tasks, if the split has as many."""
 POINTS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Rollouts after which PPO is tested."""
 VISIBLE = "goal_visible"
+"""The option of a family that adds the goal to the observations."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run that takes part."""
+    """A run of the comparison, with its last checkpoint."""
 
     folder: Path
     experiment: Experiment
@@ -43,44 +45,51 @@ class Run:
 
 @dataclass(frozen=True)
 class Setup:
-    """Test tasks, and the learners that are measured on them."""
+    """The test tasks, and the runs whose policies are measured on them."""
 
     run: Run
+    """The run that adapts."""
     pretrained: Run | None
+    """One that was trained on all tasks without adaptation."""
     oracle: Run | None
+    """One that was trained on all tasks and sees the goal."""
     split: str
+    """The split that the test tasks come from."""
     tasks: Sequence[Any]
     as_data: Sequence[Mapping[str, Any]]
     """The tasks as plain data."""
     units: Mapping[str, str]
+    """Field of a task -> its unit."""
     env: TaskVectorEnv
-    """Of all tasks, E simulations each."""
+    """E simulations for each test task."""
     policy: GaussianMLP
+    """The policy of `run`."""
     episodes: int
-    """E"""
+    """E, test episodes, and the episodes of an adaptation step or rollout."""
     steps: int
-    """K, of adaptation."""
+    """K, adaptation steps."""
     seed: int
+    """Of initial states, exploration and minibatches."""
 
     @property
     def steps_each(self) -> int:
-        """Environment steps on a task in one rollout or adaptation step, E * T."""
+        """Environment steps on a task in one rollout or adaptation step, E T."""
         return self.episodes * self.run.experiment.env.horizon
 
     @property
     def family(self) -> str:
-        """`PointNav-v0`."""
+        """The name of the family, such as `PointNav-v0`."""
         return family_name(self.run.experiment.env.id)
 
     @property
     def title(self) -> str:
-        """Family, test tasks and episodes."""
+        """The title of tables and figures: family, test tasks and episodes."""
         tasks = f"{len(self.tasks)} {self.split} tasks"
         return f"{self.family}, {tasks}, {self.episodes} episodes a step"
 
     @property
     def about(self) -> dict[str, Any]:
-        """What was compared, as plain data."""
+        """The runs and settings of the comparison, as plain data."""
         others = {"pretrained": self.pretrained, "oracle": self.oracle}
         return {
             "run": str(self.run.folder),
@@ -98,7 +107,7 @@ class Setup:
 
     @property
     def trained_before(self) -> str:
-        """In words, the environment steps of each run before it met the test tasks."""
+        """The environment steps that each run was trained for, as text."""
         return ", ".join(f"{name} {steps:,}" for name, steps in self._environment_steps.items())
 
     @property
@@ -108,7 +117,7 @@ class Setup:
 
     @property
     def starts(self) -> dict[str, Params]:
-        """What PPO starts from, with a new critic where there is none: label -> parameters."""
+        """Label -> parameters that PPO starts from, of policy and critic."""
         first = initial_params(self.policy, self.run.experiment)
         starts = {PPO_SCRATCH: first, PPO_META: self.run.state.params}
         if self.pretrained:
@@ -116,12 +125,12 @@ class Setup:
         return {label: self._with_critic(params) for label, params in starts.items()}
 
     def _with_critic(self, params: Params) -> Params:
-        """The policy's parameters, without learned step sizes, and its critic, or a new one, the same for all."""
+        """The policy's parameters, without learned step sizes, and the run's critic or else a new one."""
         new = SB3PPO().start(self.policy, self.policy.acting(params), torch.Generator().manual_seed(self.seed))
         return {name: params.get(name, p) for name, p in new.items()}
 
     def adapt(self) -> dict[str, NDArray[np.floating]]:
-        """Return after 0..K steps of adaptation, as `metarl evaluate` measures it: label -> (tasks, K+1)."""
+        """Label -> return after 0..K adaptation steps, (tasks, K+1), measured as by `metarl evaluate`."""
         experiment = self.run.experiment
         starts = {META: self.run.state.params, RANDOM: initial_params(self.policy, experiment)}
         return {
@@ -132,12 +141,12 @@ class Setup:
         }
 
     def reward_scale(self, adapted: Mapping[str, NDArray[np.floating]]) -> float:
-        """A scale of rewards for PPO, from what `adapt` found."""
+        """`reward_scale` for PPO on these tasks; adapted: returns as from `adapt`."""
         experiment = self.run.experiment
         return reward_scale([*adapted.values()], experiment.env.horizon, experiment.sampling.gamma)
 
     def ask_oracle(self) -> NDArray[np.floating] | None:
-        """Return of the oracle, (tasks,); None without one."""
+        """Mean return of the oracle on each test task, (tasks,); None without an oracle."""
         if not self.oracle:
             return None
         experiment = self.oracle.experiment
@@ -158,18 +167,19 @@ def prepare(
     steps: int = 3,
     seed: int = 0,
 ) -> Setup:
-    """Read the runs and see that they can be compared.
+    """Read the runs and check that they can be compared.
 
     Args:
         folder: the run that adapts.
-        pretrained: one of the same settings that was trained on all tasks without adaptation.
-        oracle: one that also sees the goal.
-        split, tasks, episodes: of the test; by default the run's split, 20 tasks (or all, where fewer exist), and the
-            run's own episodes E.
+        pretrained: a run with the same settings that was trained on all tasks without adaptation.
+        oracle: the same, but it also sees the goal.
+        split: of the test tasks; by default the one that the run's results are reported on.
+        tasks: number of test tasks; by default 20, or all if there are fewer.
+        episodes: E; by default that of the run's own test.
         steps: K, adaptation steps.
         seed: of initial states, exploration and minibatches.
 
-    Errors: UserError where a run is missing, or is not what it should be.
+    Errors: UserError if a run is missing, or cannot be compared with the run that adapts.
     """
     run = _read(folder)
     _check_adapts(run)
@@ -202,9 +212,9 @@ def points(rollouts: int) -> tuple[int, ...]:
 
 
 def reward_scale(returns: Sequence[NDArray[np.floating]], horizon: int, gamma: float) -> float:
-    """A scale of rewards that brings discounted returns to about 1, to one digit; 1.0 where all returns are 0.
+    """A factor on rewards that brings discounted returns to about 1, rounded to one digit; 1.0 if all returns are 0.
 
-    Of rewards that are as large as the largest mean |return| / T, all of one sign.
+    It is 1 / (r sum_t gamma^t) with the largest mean |return| / T of `returns` as the reward r of every step.
 
     Args:
         returns: arrays of undiscounted returns of episodes of T steps.
@@ -222,7 +232,7 @@ def _read(folder: Path) -> Run:
 
 
 def _check_adapts(run: Run) -> None:
-    """Refuse one of the runs that the others are compared with in the place of the one that adapts."""
+    """Raise UserError for an oracle or pretrained run in place of the run that adapts."""
     if run.experiment.env.options.get(VISIBLE):
         raise UserError(
             f"{run.folder} sees its goal (env.options.{VISIBLE} = true), and so has nothing to adapt to: give it as "
@@ -259,7 +269,7 @@ def _oracle(folder: Path, run: Run) -> Run:
 
 
 def _check_joint(flag: str, run: Run) -> None:
-    """Refuse a run that was trained to adapt."""
+    """Raise UserError for a run that was trained to adapt."""
     if steps := run.experiment.algorithm.inner.steps:
         raise UserError(
             f"{flag} {run.folder} was trained to adapt: algorithm.inner.steps = {steps}, expected 0. "
@@ -268,7 +278,7 @@ def _check_joint(flag: str, run: Run) -> None:
 
 
 def _check_same(flag: str, other: Run, run: Run, settings: tuple[str, ...], apart_from: Sequence[str] = ()) -> None:
-    """Refuse a run that differs in one of the settings."""
+    """Raise UserError if `other` differs from `run` in settings whose names start with one of `settings`."""
     differences = config.difference(run.experiment, other.experiment)
     lines = [
         f"{key} is {theirs!r}, in {run.folder} {own!r}"
@@ -280,7 +290,7 @@ def _check_same(flag: str, other: Run, run: Run, settings: tuple[str, ...], apar
 
 
 def advice(experiment: Experiment, name: str) -> str:
-    """Which config trains what to compare with, `pretrained` or `oracle`."""
+    """A hint for error messages: the config that trains a `pretrained` run or an `oracle`."""
     family = family_name(experiment.env.id).rsplit("-v", 1)[0]
     folder = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[0-9]d)(?=[A-Z])", "_", family).lower()
     own = f"{folder}/{name}"

@@ -25,6 +25,7 @@ from metarl.errors import UserError, exits_cleanly
 from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment
 from metarl.files import write_atomically
+from metarl.meta_policy import CHECKPOINTS
 from metarl.report import records
 from metarl.report.evaluation import draw_evaluation, evaluation_table
 from metarl.report.records import META, RANDOM, Checkpoint, Record, Training
@@ -32,8 +33,6 @@ from metarl.runs.console import PartProgress
 from metarl.runs.directory import State
 from metarl.seeding import SEEDS
 from metarl.threads import set_threads
-
-FILES = {"latest": runs.CHECKPOINT, "best": runs.BEST}
 
 
 @settings
@@ -68,7 +67,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Parse, measure, print the results."""
     arguments = config.options(Options, args, command="evaluate", description=__doc__)
     experiment = runs.read_experiment(arguments.run_dir)
-    state = runs.load(arguments.run_dir, experiment, FILES[arguments.checkpoint])
+    state = runs.load(arguments.run_dir, experiment, CHECKPOINTS[arguments.checkpoint])
     experiment = replace(experiment, evaluation=requested(arguments, experiment.evaluation))
     numbers = arguments.json or records.file_of(arguments.run_dir, experiment.evaluation.split, arguments.checkpoint)
     if numbers.suffix == ".png":
@@ -116,7 +115,7 @@ def measure(arguments: Options, experiment: Experiment, state: State) -> Record:
     env = make_vector_env(experiment.env, test.tasks * test.episodes, experiment.threads)
     policy, tasks = make_policy(experiment, env), fixed_tasks(env, test.split, test.tasks)
     random = initial_params(policy, experiment)
-    runs.check_shapes(arguments.run_dir / FILES[arguments.checkpoint], state.params, random)
+    runs.check_shapes(arguments.run_dir / CHECKPOINTS[arguments.checkpoint], state.params, random)
     results = {}
     with PartProgress("rounds of episodes", 2 * (test.steps + 1)) as progress:
         for name, params in {META: state.params, RANDOM: random}.items():

@@ -1,1 +1,1 @@
-"""Many runs: those of a sweep or of a table of results, each once, side by side."""
+"""Many runs, those of a sweep or of a table of results: each of them once, several at a time."""

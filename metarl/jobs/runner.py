@@ -1,10 +1,10 @@
-"""Many runs, one after another or side by side, each of them once.
+"""Runs many jobs, several at a time, each of them once.
 
-A job is a few commands that fill one run directory. When all have succeeded the directory is marked with them; a job
-whose mark is there already is skipped, and one that was interrupted goes on from its checkpoint. One that was
-interrupted before its first checkpoint begins anew, in an empty directory: what is removed there was made by a run, and
-where there is anything else, nothing is removed. What a job prints goes to a log beside its directory; a job that fails
-does not stop the others. Several processes may run the same jobs: each job is run by one, and the others wait for it.
+A job is a few commands that fill one run directory. When all of them have succeeded, they are written to a mark in the
+directory; a job whose directory has this mark is skipped. A job that was interrupted continues from its checkpoint. If
+it had none yet, its directory is emptied and it starts anew; a directory with files that no run has made is refused.
+The output of a job goes to a log beside its directory. A job that fails does not stop the others. Several processes may
+run the same jobs: each job is run by one of them, and the others wait for it.
 """
 
 from __future__ import annotations
@@ -26,43 +26,47 @@ from typing import IO, Any
 from metarl import runs
 from metarl.config import shipped
 from metarl.errors import UserError, shortened
-from metarl.files import write_atomically
+from metarl.files import parse_json, write_atomically
 from metarl.runs.console import PartProgress
 
 MARK = "finished.json"
-WAIT = 0.5  # [s] between two looks at a lock, or at whether to stop
-INTERVAL = 60.0  # [s] after which it is printed how far the runs are, where there is no terminal
+WAIT = 0.5  # [s] between two checks of a lock, or of whether to stop
+INTERVAL = 60.0  # [s] between two lines about the progress of the runs, if there is no terminal
 OWN = {runs.CONFIG, runs.ABOUT, runs.METRICS, runs.CHECKPOINT, runs.BEST, MARK, "wandb", "videos", "figures"}
 OWN |= {"learning.png", "sinusoid.png"}
-"""What runs leave in their directories."""
+"""The names of what runs write to their directories."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What fills one run directory."""
+    """The commands that fill one run directory.
+
+    The first word of a command is a Python file. If there is no such file, it is a command of metarl: in an installed
+    package, `scripts/train.py` stands for `metarl train`.
+    """
 
     run_dir: Path
     train: tuple[str, ...]
-    """A script and its arguments, without `--run-dir`; a script that does not exist is the command of that name."""
+    """The first command and its arguments; `--run-dir` is added."""
     then: tuple[tuple[str, ...], ...] = ()
-    """Scripts and arguments that follow, each with the run directory as its first argument."""
+    """The commands that follow and their arguments; the run directory is inserted as their first argument."""
     resumable: bool = True
-    """Whether `train` can go on with `--resume`; otherwise it begins anew."""
+    """Whether `train` can continue with `--resume`; otherwise it starts anew."""
 
     @property
     def log(self) -> Path:
-        """Where its output goes."""
+        """The file that its output goes to."""
         return self.run_dir.with_name(f"{self.run_dir.name}.log")
 
     @property
     def last_line(self) -> str:
-        """The last line of its output, such as the iteration that it has done; empty before there is one."""
+        """The last line of its output, which says how far it is; empty if there is none yet."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.exists() else []
         return shortened(lines[-1]) if lines else ""
 
     @property
     def mark(self) -> dict[str, Any]:
-        """What the finished directory says of itself: the commands, and the content of the configs they name."""
+        """What is written to a finished directory: the commands, and the content of the configs that they name."""
         commands = [list(self.train), *map(list, self.then)]
         configs = {word for command in commands for word in command if word.endswith(".yaml")}
         texts = {word: _uncommented(shipped.find(word).read_text(encoding="utf-8")) for word in sorted(configs)}
@@ -70,9 +74,9 @@ class Job:
 
     @property
     def finished(self) -> bool:
-        """Whether everything has been done.
+        """Whether the directory has the mark of this job.
 
-        Errors: UserError where other commands have filled the directory, or its mark is damaged.
+        Errors: UserError if it has the mark of other commands, or a damaged one.
         """
         path = self.run_dir / MARK
         if not path.exists():
@@ -87,24 +91,24 @@ class Job:
         return True
 
     def commands(self) -> list[list[str]]:
-        """What is to be run now."""
+        """The commands to run now, as arguments for Python."""
         train = [*self.train, "--run-dir", str(self.run_dir)]
         if self.resumable and runs.has_checkpoint(self.run_dir):
-            train.append("--resume")  # with the settings, which are refused where others began the run
+            train.append("--resume")  # the settings are given as well: others than those of the run are refused
         then = ([script, str(self.run_dir), *rest] for script, *rest in self.then)
         return [_executable(command) for command in (train, *then)]
 
     def run(self, stop: threading.Event | None = None) -> bool:
-        """Do it, or wait for another process that does; whether it succeeded.
+        """Run the job, or wait for another process that runs it; returns whether it succeeded.
 
         Args:
-            stop: ends the waiting, and the commands, when it is set.
+            stop: when it is set, the waiting or the commands end.
         """
         with _turn(self.run_dir.with_name(f".{self.run_dir.name}.lock"), stop or threading.Event()):
             return self.finished or self._fill(stop or threading.Event())
 
     def check_own(self) -> None:
-        """Raise UserError where the directory holds what no run has made, and would have to be emptied."""
+        """Raise UserError if the directory would be emptied, and holds files that no run has made."""
         if not self.run_dir.exists() or (self.resumable and runs.has_checkpoint(self.run_dir)):
             return
         names = {path.name for path in self.run_dir.iterdir()} - {runs.LOCK}
@@ -117,7 +121,7 @@ class Job:
             )
 
     def _empty(self) -> None:
-        """Remove what a run that never got to its first checkpoint has left."""
+        """Remove what was left by a run that was interrupted before its first checkpoint."""
         self.check_own()
         if self.run_dir.exists() and not (self.resumable and runs.has_checkpoint(self.run_dir)):
             with runs.locked(self.run_dir):
@@ -129,7 +133,7 @@ class Job:
 
     def _fill(self, stop: threading.Event) -> bool:
         self._empty()
-        mark = self.mark  # as the configs are now
+        mark = self.mark  # with the configs as they are now: they may be edited while the job runs
         with self.log.open("a") as log:
             for command in self.commands():
                 if stop.is_set() or _call([sys.executable, *command], log, stop):
@@ -139,9 +143,9 @@ class Job:
 
 
 def run_all(jobs: Sequence[Job], workers: int) -> list[Job]:
-    """Run what is not finished, `workers` at a time, with a bar; the jobs that failed.
+    """Run the jobs that are not finished, `workers` at a time, with a progress bar; returns those that failed.
 
-    Errors: UserError, before anything runs, where a directory was filled by other commands.
+    Errors: UserError, before anything runs, if a directory was filled by other commands.
     """
     waiting, stop = [job for job in jobs if not job.finished], threading.Event()
     for job in waiting:
@@ -174,7 +178,7 @@ def run_all(jobs: Sequence[Job], workers: int) -> list[Job]:
 
 
 def _call(command: Sequence[str], log: IO[str], stop: threading.Event) -> int:
-    """Run a command to its exit status; one that `stop` meets is asked to end, which keeps what it has done."""
+    """Run a command and return its exit status. When `stop` is set it gets SIGTERM, and saves what it has done."""
     with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
         while not stop.is_set():
             with suppress(subprocess.TimeoutExpired):
@@ -184,24 +188,24 @@ def _call(command: Sequence[str], log: IO[str], stop: threading.Event) -> int:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What a mark says. Errors: UserError where it is damaged."""
+    """The content of a mark. Errors: UserError if it is damaged."""
     try:
-        found = json.loads(path.read_bytes())
+        found = parse_json(path.read_bytes())
         if not isinstance(found, dict):
             raise ValueError(f"it holds a {type(found).__name__}")
         found["configs"] = {name: _uncommented(text) for name, text in found.get("configs", {}).items()}
-    except (ValueError, RecursionError, AttributeError) as error:
+    except (ValueError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({shortened(str(error))}). Remove it to run the job again.") from error
     return found
 
 
 def _uncommented(text: str) -> str:
-    """A config without its comment lines: where only they have changed, a finished run stays finished."""
+    """A config without its comment lines: changes in these alone do not make a finished run unfinished."""
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith("#"))
 
 
 def _executable(command: Sequence[str]) -> list[str]:
-    """What Python is called with: a script, or the command of its name where there is none."""
+    """Arguments for Python: the file, or the command of metarl of its name if there is no such file."""
     script, *rest = command
     return [script, *rest] if Path(script).is_file() else ["-m", "metarl", Path(script).stem, *rest]
 
