@@ -31,7 +31,7 @@ class NotResetError(EnvsError, gymnasium.error.ResetNeeded):
 
 
 class BrokenEnvError(EnvsError):
-    """An environment from elsewhere raised, died, or returned what does not fit its spaces."""
+    """An environment of a `GymnasiumFamily` raised, its process ended, or its results do not fit its spaces."""
 
 
 class RenderingError(EnvsError):

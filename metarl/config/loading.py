@@ -140,7 +140,7 @@ def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _kind(annotation: Any, value: Any, default: Any = None) -> type | None:
-    """The settings class that the section `value` is to be read as."""
+    """The settings class of the section `value`; None if it is no section or of an unknown kind."""
     if not isinstance(value, Mapping):
         return None
     known = list(kinds(annotation))

@@ -73,6 +73,6 @@ def kinds(annotation: Any) -> Iterator[type]:
 
 
 def names_of(cls: type) -> tuple[Any, ...]:
-    """What the literal `name` of a settings class may be; empty where it has none."""
+    """The values of the literal `name` of a settings class; empty if it has none."""
     annotation = fields_of(cls)[NAME].annotation if NAME in fields_of(cls) else None
     return get_args(annotation) if get_origin(annotation) is Literal else ()
