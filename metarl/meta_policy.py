@@ -149,9 +149,8 @@ class MetaPolicy:
         progress = PartProgress("adapting", parts, patience=PATIENCE, lines=False)
         with on_one_thread(), torch.inference_mode(False), torch.enable_grad(), progress:
             for k in range(first, first + steps):
-                rollout = source.rollout(
-                    adapted, partial(_streams, seed, k), count, horizon, progress.advance, **discounts
-                )
+                streams_for = partial(streams, seed, iteration=0, phase=k, num_tasks=1)
+                rollout = source.rollout(adapted, streams_for, count, horizon, progress.advance, **discounts)
                 adapted = inner.adapt(self.policy, adapted, rollout, self.experiment.step_scale(k)).params
                 require_finite(adapted, f"adaptation step {k + 1}")
                 progress.advance()
@@ -238,7 +237,3 @@ def _at_least(least: int, name: str, value: int) -> int:
     if value < least:
         raise UserError(f"{name} = {value}: expected at least {least}")
     return value
-
-
-def _streams(seed: int, k: int, purpose: Purpose) -> list[np.random.Generator]:
-    return streams(seed, purpose, 0, k, 1)

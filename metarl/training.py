@@ -55,7 +55,7 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Setup:
-    """What training needs, built and checked before anything is written."""
+    """Everything that `train` needs, built and checked before anything is written."""
 
     experiment: Experiment
     env: TaskVectorEnv

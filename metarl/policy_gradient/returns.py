@@ -11,7 +11,7 @@ def discounted_returns(rewards: Tensor, discounts: Tensor, bootstrap: Tensor) ->
 
     Args:
         rewards: (..., T).
-        discounts: (..., T), gamma where the episode goes on after the step, 0 where it terminated.
+        discounts: (..., T), gamma, but 0 for the step at which an episode terminated.
         bootstrap: (...), the value of the state after the last step.
 
     Returns:
@@ -33,7 +33,7 @@ def gae(rewards: Tensor, values: Tensor, discounts: Tensor, lambda_: float, vali
     Args:
         rewards: (..., T).
         values: (..., T+1), the last for the state after the last step.
-        discounts: (..., T), gamma where the episode goes on after the step, 0 where it terminated.
+        discounts: (..., T), gamma, but 0 for the step at which an episode terminated.
         lambda_: 0 gives one-step advantages, 1 the return minus the value.
         valid: (..., T), 0 for padding, which has no influence on earlier steps; None: there is no padding.
 

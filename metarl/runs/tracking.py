@@ -12,7 +12,7 @@ What runs log, by the sections that W&B makes of the part before the slash. SPLI
     SPLIT/…_low, SPLIT/…_high                  of the gain and of the last return: 95% interval over tasks
     SPLIT/returns                              table: the return on each test task after each step
     rollouts/tasks                             table: the filmed test tasks with returns, gain and video
-    rollouts/task-00, …                        one video each; render.py adds others
+    rollouts/task-00, …                        one video each; `metarl render` adds others
     figures/learning, figures/sinusoid         pictures at the end; baseline.py adds figures/baseline
     update/…                                   metrics of the outer step, such as kl
     time/…_s, time/environment_steps_per_s     seconds of the parts of an iteration, and of all of it; its speed
