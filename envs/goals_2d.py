@@ -75,21 +75,20 @@ def arcs(low: np.ndarray, high: np.ndarray) -> Boxes:
     return Boxes(lows[:, None], highs[:, None])
 
 
-def whole_circle() -> Boxes:
-    """All angles, [-π, π]."""
-    return Boxes(np.array([[-math.pi]]), np.array([[math.pi]]))
+def arcs_around(centres: np.ndarray, half: float) -> Boxes:
+    """The arcs of angles up to `half` [rad] away from the centres (B,) [rad]."""
+    return arcs(centres - half, centres + half)
 
 
-def _held_out_arcs(margin: float = 0.0) -> Boxes:
-    """The held-out arcs, widened by `margin` [rad] on each side."""
-    half = HELD_OUT_WIDTH / 2 + margin
-    return arcs(HELD_OUT_CENTRES - half, HELD_OUT_CENTRES + half)
+WHOLE_CIRCLE = Boxes.interval(-math.pi, math.pi)
+HELD_OUT_ARCS = arcs_around(HELD_OUT_CENTRES, HELD_OUT_WIDTH / 2)
+VALIDATION_ARCS = arcs_around(VALIDATION_CENTRES, VALIDATION_WIDTH / 2)
 
 
-def _validation_arcs(margin: float = 0.0) -> Boxes:
-    """The arcs for validation, widened by `margin` [rad] on each side."""
-    half = VALIDATION_WIDTH / 2 + margin
-    return arcs(VALIDATION_CENTRES - half, VALIDATION_CENTRES + half)
+def _kept_out(margin: float) -> Boxes:
+    """The held-out and the validation arcs, widened by `margin` [rad] on each side."""
+    held_out = arcs_around(HELD_OUT_CENTRES, HELD_OUT_WIDTH / 2 + margin)
+    return union(held_out, arcs_around(VALIDATION_CENTRES, VALIDATION_WIDTH / 2 + margin))
 
 
 def times(radial: tuple[float, float], angles: Boxes) -> Boxes:
@@ -156,10 +155,10 @@ def direction_space(directions: int | None = None) -> TaskSpace:
         return _finite_directions(directions)
     margin = chord_angle(DIRECTION_GAP)
     regions: dict[str, Region] = {
-        TRAIN: carve(whole_circle(), union(_held_out_arcs(margin), _validation_arcs(margin)), gap=0.0),
-        VALIDATION: _validation_arcs(),
-        HELD_OUT: _held_out_arcs(),
-        IID: whole_circle(),
+        TRAIN: carve(WHOLE_CIRCLE, _kept_out(margin), gap=0.0),
+        VALIDATION: VALIDATION_ARCS,
+        HELD_OUT: HELD_OUT_ARCS,
+        IID: WHOLE_CIRCLE,
     }
     absent = {OUT_OF_RANGE: "the directions are the whole circle"}
     return TaskSpace(DirectionTask, regions, DIRECTION_GAP, absent, spans={"direction": (-1.0, 1.0)})
@@ -210,20 +209,20 @@ def disk_space(radius: float, reach: float | None = None, no_ring: str = "") -> 
     if not 0 < radius < math.inf:
         raise FamilyError(f"radius = {radius}: expected a positive number of meters")
     gap, start = GOAL_GAP * radius, SECTOR_START * radius
-    disk = times((0.0, radius**2), whole_circle())
+    disk = times((0.0, radius**2), WHOLE_CIRCLE)
     margin = math.asin(gap / start)  # a ray at this angle to a sector is at least `gap` away from it, outside `start`
-    sectors = union(_held_out_arcs(margin), _validation_arcs(margin))
+    sectors = _kept_out(margin)
     grown = times(((start - gap) ** 2, radius**2), sectors)
     regions: dict[str, Region] = {
         TRAIN: carve(disk, grown, gap=0.0),
-        VALIDATION: times((start**2, radius**2), _validation_arcs()),
-        HELD_OUT: times((start**2, radius**2), _held_out_arcs()),
+        VALIDATION: times((start**2, radius**2), VALIDATION_ARCS),
+        HELD_OUT: times((start**2, radius**2), HELD_OUT_ARCS),
         IID: disk,
     }
     space = TaskSpace(DiskGoalTask, regions, gap, spans={"goal": (-radius, radius)})
     if reach is None or reach <= radius + gap:
         return replace(space, absent={OUT_OF_RANGE: no_ring})
-    ring = times(((radius + gap) ** 2, reach**2), whole_circle())
+    ring = times(((radius + gap) ** 2, reach**2), WHOLE_CIRCLE)
     return replace(space, regions={**regions, OUT_OF_RANGE: ring})
 
 

@@ -37,7 +37,7 @@ import numpy as np
 
 from envs.errors import FamilyError
 from envs.family import RED, Arrays, Family, Sphere, State
-from envs.goals_2d import CircleTask, arcs, chord_angle, held_out_cells, validation_cells
+from envs.goals_2d import CircleTask, arcs, arcs_around, chord_angle, held_out_cells, validation_cells
 from envs.robots import Camera, Robot
 from envs.tasks import (
     HELD_OUT,
@@ -147,10 +147,9 @@ class CircleGoalTask(CircleTask):
 
 def half_circle_space() -> TaskSpace:
     """Goals on the upper unit half circle, with the splits above."""
-    whole, margin = arcs(np.array([0.0]), np.array([math.pi])), chord_angle(ARC_GAP)
-    held_out = arcs(ARC_CENTRES - ARC_WIDTH / 2, ARC_CENTRES + ARC_WIDTH / 2)
-    half = VALIDATION_ARC_WIDTH / 2
-    validation = arcs(VALIDATION_ARC_CENTRES - half, VALIDATION_ARC_CENTRES + half)
+    whole, margin = Boxes.interval(0.0, math.pi), chord_angle(ARC_GAP)
+    held_out = arcs_around(ARC_CENTRES, ARC_WIDTH / 2)
+    validation = arcs_around(VALIDATION_ARC_CENTRES, VALIDATION_ARC_WIDTH / 2)
     beyond = arcs(np.array([-ARC_REACH, math.pi + margin]), np.array([-margin, math.pi + ARC_REACH]))
     regions: dict[str, Region] = {
         TRAIN: carve(whole, union(held_out, validation), margin),
