@@ -34,9 +34,9 @@ are held out: four cells of a 4 × 4 grid over their exponents, one in each row 
 to 2^1.25, or the inverse, are out of range. The gap to training exponents is 0.04 (`envs.dynamics.multiplier_space`).
 
 HalfCheetahLimbs hides the length and the radius of each of the 6 limbs of the legs, each 1.1^U(-3, 3) times the nominal
-one (`envs.limbs`). The model file fixes the total mass, 14 kg, which is shared out by volume. The torso starts as high
-above the lowest foot as ever, and its height is observed from there. Combinations of the back thigh's length and radius
-are held out, as above with a limit of 3.
+one (`envs.limbs`). The model file fixes the total mass, 14 kg, which is divided among the bodies by volume. The lowest
+foot starts at the nominal height, and the height of the torso is observed relative to its start. Combinations of the
+back thigh's length and radius are held out, as above with a limit of 3.
 
 HalfCheetahDelay hides a delay of all actions in [0, 4] control steps; up to 6 are out of range (splits of
 `envs.velocity`). HalfCheetahNoise hides the standard deviations of normal noise on the positions observed,

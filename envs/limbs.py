@@ -1,8 +1,8 @@
-"""Limbs of other lengths and radii, written to a model before it is compiled, so that masses and inertias follow.
+"""Limbs of other lengths and radii. The model is compiled anew, so that masses and inertias follow.
 
 A limb is a body. Its length scales the positions in its frame and the lengths of its capsules and cylinders; its radius
-scales the radii of its capsules, cylinders and spheres. Joints stay where the parent ends. The robot starts as high
-above the ground as the nominal one: its root is raised by what its lowest point would sink.
+scales the radii of its capsules, cylinders and spheres. Joints stay at the end of the parent. The root is moved up or
+down, so that the lowest point of the robot starts at the same height as that of the nominal robot.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Limbs:
     """A model whose limbs can be scaled.
 
     spec: the nominal model.
-    limbs: the numbers of their bodies.
+    limbs: the indices of their bodies.
 
     Raises `FamilyError` unless the geoms of the limbs are capsules, cylinders and spheres.
     """
@@ -37,7 +37,7 @@ class Limbs:
         self._lowest = {root: _lowest(nominal, root) for root in {int(nominal.body_rootid[body]) for body in limbs}}
 
     def model(self, length: np.ndarray, radius: np.ndarray, textures: bool) -> mujoco.MjModel:
-        """The model with limbs scaled by these factors of each body, (nbody,), 1 for all that are no limbs.
+        """The model with bodies scaled by these factors, each (nbody,), which are 1 for bodies that are not limbs.
 
         textures: whether the model will be drawn; without them it compiles six times as fast.
         """
@@ -84,7 +84,7 @@ def _scale(body: mujoco.MjsBody, length: float, radius: float) -> None:
     for part in (*body.geoms, *body.sites):
         part.pos = length * part.pos
     for geom in body.geoms:
-        geom.fromto = length * geom.fromto  # not a number unless it is used
+        geom.fromto = length * geom.fromto  # NaN if it is not used
         if geom.type in _LONG:
             geom.size[1] *= length
         if geom.type in _ROUND:
@@ -92,7 +92,7 @@ def _scale(body: mujoco.MjsBody, length: float, radius: float) -> None:
 
 
 def _raise(model: mujoco.MjModel, root: int, height: float) -> None:
-    """Let the robot with this root body start higher by `height` [m], with the same positions of its joints."""
+    """Raise the start of the robot with this root body by `height` [m]; its joints keep their positions."""
     model.body_pos[root, 2] += height
     joint = model.body_jntadr[root]
     if joint >= 0 and model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_FREE:

@@ -1,4 +1,4 @@
-"""What lies between the policy and the robot: actions that arrive late and sensors that are noisy."""
+"""Signals between policy and robot: delayed actions and noisy sensors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from envs.family import Arrays
 
 
 class DelayedActions:
-    """Actions of N simulations that arrive some control steps later; until the first does, the action is 0.
+    """Actions of N simulations that arrive d control steps later; before the first arrives, the action is 0.
 
-    A delay of d steps mixes the two neighbouring whole ones, u_t = (1 - f) a_(t-k) + f a_(t-k-1) with k = ⌊d⌋ and
-    f = d - k: over a control step, the motors' mean command is that of an action which arrives within it.
+    u_t = (1 - f) a_(t-k) + f a_(t-k-1) with k = ⌊d⌋ and f = d - k. This is the mean command over the control step if
+    actions arrive within it.
 
     delay: fields of the tasks -> d, (N,).
     num_envs: N.
@@ -29,7 +29,7 @@ class DelayedActions:
         self._sent = np.zeros((num_envs, 1, size))  # the latest actions, the newest first
 
     def set_tasks(self, task: Arrays) -> None:
-        """Delay as the tasks say, given field by field with N rows. Raises `FamilyError` for a negative delay."""
+        """Set the delays of the tasks, given by their fields with N rows. Raises `FamilyError` for a negative delay."""
         self._steps = self._delay(task)
         if self._steps.min() < 0:
             raise FamilyError(f"an action delay of {self._steps.min()} control steps: expected at least 0")
@@ -38,11 +38,11 @@ class DelayedActions:
             self._sent = np.pad(self._sent, ((0, 0), (0, missing), (0, 0)))
 
     def reset(self, mask: np.ndarray) -> None:
-        """Forget what was sent to the simulations where the mask (N,) is true."""
+        """Forget the actions of the simulations where the mask (N,) is true."""
         self._sent[mask] = 0.0
 
     def __call__(self, actions: np.ndarray) -> np.ndarray:
-        """Send actions (N, A); what arrives (N, A)."""
+        """Send actions (N, A); return those that arrive, (N, A)."""
         self._sent = np.concatenate([actions[:, None], self._sent[:, :-1]], axis=1)
         whole = self._steps.astype(int)
         part = (self._steps - whole)[:, None]
@@ -59,14 +59,14 @@ class SensorNoise:
     def __init__(self, deviation: Callable[[Arrays], np.ndarray], shape: tuple[int, int]) -> None:
         self._deviation = deviation
         self._scale, self._drawn = np.zeros(shape), np.zeros(shape)
-        self._streams: list[tuple[np.random.Generator, np.ndarray]] = []  # with the simulations that each draws for
+        self._streams: list[tuple[np.random.Generator, np.ndarray]] = []  # each with its simulations
 
     def set_tasks(self, task: Arrays) -> None:
-        """Be as noisy as the tasks say, given field by field with N rows."""
+        """Set the noise of the tasks, given by their fields with N rows."""
         self._scale = self._deviation(task)
 
     def reset(self, groups: Groups, mask: np.ndarray) -> None:
-        """Give the simulations where the mask (N,) is true new streams, and draw for their first observation."""
+        """Give new streams to the simulations where the mask (N,) is true, and draw for their first observation."""
         rows = np.arange(len(mask))
         others = [(stream, own[~mask[own]]) for stream, own in self._streams]
         begun = [(child(generator, "noise: make it from a seed"), rows[own][mask[own]]) for generator, own in groups]
