@@ -58,11 +58,15 @@ class Setup:
     """Everything that `train` needs, built and checked before anything is written."""
 
     experiment: Experiment
+    """All settings."""
     env: TaskVectorEnv
+    """M*E simulations for training."""
     policy: GaussianMLP
+    """How parameters act."""
     test: FixedTest
+    """The test that is repeated during training."""
     first_params: Params
-    """theta before any training."""
+    """theta before training, with the inner loop's own parameters."""
 
 
 def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:

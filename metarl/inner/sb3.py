@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class SB3Learner:
-    """What PPO and A2C have in common; their settings are in the subclasses."""
+    """The methods that `SB3PPO` and `SB3A2C` share."""
 
     scalable: ClassVar[bool] = False
 
@@ -39,7 +39,7 @@ class SB3Learner:
         return params | initial_critic(policy, rng)
 
     def check(self, episodes: int, horizon: int) -> None:
-        """There is nothing to check."""
+        """There is nothing to check: any rollout can be learned from."""
 
     def adapt(
         self: SB3PPO | SB3A2C, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0
