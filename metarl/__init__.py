@@ -13,12 +13,14 @@ __version__ = "0.1.0"
 
 
 def load(run_dir: Path | str, checkpoint: str = "latest") -> MetaPolicy:
-    """The policy that the run at `run_dir` has learned, to be adapted to a task: see `metarl.meta_policy`.
+    """The policy that a run has learned, ready to be adapted to a task: see `metarl.meta_policy.load`.
 
-    checkpoint: latest, or best: the one whose return after adaptation was highest in the test repeated in training.
+    Args:
+        run_dir: the run directory.
+        checkpoint: `latest`, or `best`: the one with the highest return after adaptation in the tests during training.
 
-    Errors: UserError where there is no run, or none with such a checkpoint that fits.
+    Errors: UserError where `run_dir` holds no run, or no such checkpoint that fits its settings.
     """
-    from metarl import meta_policy  # PyTorch, and all else, only when it is needed
+    from metarl import meta_policy  # imports PyTorch, which takes seconds
 
     return meta_policy.load(run_dir, checkpoint)

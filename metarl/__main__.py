@@ -1,4 +1,4 @@
-"""`python -m metarl …` is the command `metarl …`."""
+"""`python -m metarl COMMAND …` runs `metarl COMMAND …`."""
 
 from metarl.commands import main
 

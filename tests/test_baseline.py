@@ -171,7 +171,7 @@ def test_an_interrupted_call_keeps_what_is_done(folders, tmp_path):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 130, output
-    assert "Call again to go on" in output
+    assert "Call again to learn the others" in output
     assert "Traceback" not in output
     assert not (run / "baseline.json").exists()
     done = [*run.glob("baselines/*.json")]
@@ -190,7 +190,7 @@ def test_an_interrupted_call_keeps_what_is_done(folders, tmp_path):
         (["--pretrained", "oracle"], "cannot be compared with"),
         (["--pretrained", "nothing"], "nothing holds no run"),
         (["--oracle", "pretrained"], "does not see its goal"),
-        (["--minibatches", "3"], "--minibatches 3 cannot share the 20 steps of a rollout evenly"),
+        (["--minibatches", "3"], "--minibatches 3 does not divide the 20 steps of a rollout"),
         (["--learning-rate", "-1"], "learning_rate = -1.0"),
         (["--reward-scale", "0"], "reward_scale = 0.0"),
         (["--split", "heldout"], "held-out"),

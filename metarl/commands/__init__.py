@@ -1,7 +1,7 @@
-"""The command `metarl`: what there is, and which module of this folder does it.
+"""The command `metarl COMMAND …`. Each command is the module of that name in this folder.
 
-Nothing is imported here that takes long, so that the list of commands appears at once. A command's module is imported
-when it is called, and its `main(args)` reads the arguments that follow the command's name.
+A command's module is imported when the command is called, so that `metarl` alone lists the commands at once. The
+module's `main(args)` reads the arguments after the command's name.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import metarl
 
 GROUPS = {
     "Train": {
-        "train": "meta-train a policy, test it on held-out tasks, record everything in one folder",
-        "sweep": "a grid over two settings, and a heat map of what came out",
+        "train": "meta-train a policy and test it on validation tasks",
+        "sweep": "train on a grid of two settings and draw heat maps",
     },
-    "Look": {
-        "evaluate": "how a trained run adapts to tasks that it never trained on",
-        "report": "a run as one HTML page",
-        "render": "film a policy before and after adaptation, or watch it in MuJoCo's viewer",
+    "Evaluate": {
+        "evaluate": "measure how a trained policy adapts to held-out tasks",
+        "report": "write the results of a run as one HTML page",
+        "render": "film a policy before and after adaptation, or show it in MuJoCo's viewer",
     },
     "Compare": {
-        "compare": "evaluated runs side by side: algorithms, with their seeds together",
-        "baseline": "a run against PPO of Stable-Baselines3 on the same tasks",
-        "results": "train every algorithm on a few families, and set the results side by side",
-        "breadth": "how alike tasks may be for adaptation to be worth it",
+        "compare": "compare evaluated runs over algorithms and seeds",
+        "baseline": "compare a run with PPO of Stable-Baselines3 on the same tasks",
+        "results": "train every algorithm on a few families and compare them",
+        "breadth": "measure the gain of adaptation on narrow and wide ranges of tasks",
         "benchmark": "measure speed",
     },
     "Learn": {
-        "tasks": "the task families, and pictures of their tasks",
-        "configs": "the configs that are shipped, a line each",
-        "sinusoid": "the first lesson: few-shot regression in a minute",
+        "tasks": "list the task families, or draw tasks of one",
+        "configs": "list the shipped configs",
+        "sinusoid": "few-shot regression of sinusoids, the simplest example, in a minute",
     },
 }
-"""What a person wants to do -> the commands for it, with a line each."""
+"""Purpose -> its commands, each with a line of help."""
 
 COMMANDS = [name for group in GROUPS.values() for name in group]
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """`metarl COMMAND …`; without a command, what there is."""
+    """Run `metarl COMMAND …`; without a command, print the list of commands."""
     words = sys.argv[1:] if args is None else list(args)
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview())
@@ -52,19 +52,19 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run(name: str, args: Sequence[str] | None = None) -> None:
-    """Call one command with its arguments; by default those of the process. An interrupted process ends quietly."""
+    """Call one command with its arguments (default: those of the process). An interrupt ends it without a traceback."""
     try:
         _refuse_unknown(name)
         importlib.import_module(f"metarl.commands.{name}").main(args)
-    except KeyboardInterrupt as error:  # while modules are imported; later, `exits_cleanly` takes care
+    except KeyboardInterrupt as error:  # during imports; later, `exits_cleanly` catches it
         from metarl.errors import leave_interrupted
 
         leave_interrupted(error)
 
 
 def overview() -> str:
-    """The commands by what they are for, a line each."""
-    lines = ["Meta-reinforcement learning for robots. metarl COMMAND --help says more.", ""]
+    """The list of commands."""
+    lines = ["Meta-reinforcement learning for robots. metarl COMMAND --help lists a command's options.", ""]
     for group, commands in GROUPS.items():
         lines += [group, *(f"  metarl {name:<10} {says}" for name, says in commands.items()), ""]
     return "\n".join(lines[:-1])

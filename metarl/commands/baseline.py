@@ -3,10 +3,10 @@
     metarl baseline RUN_DIR [--pretrained RUN_DIR] [--oracle RUN_DIR] [--tasks 20] [--steps 3]
                             [--rollouts 50] [--workers N]
 
-One rollout of PPO is the data of one adaptation step: E episodes. PPO starts from scratch, from the meta-learned policy
-and, with --pretrained, from one that was trained on all tasks without adaptation; each task is learned by itself. With
---oracle, a policy that sees the goal, it is counted how many steps each needs to 90% of what that one reaches. Tasks
-that are done stay in RUN_DIR/baselines; called again, only the others are learned. What comes out:
+PPO learns each task separately: from a random initialization, from the meta-learned policy and, with --pretrained, from
+a policy that was trained on all tasks without adaptation. A rollout of PPO has as many episodes as an adaptation step.
+With --oracle, a policy that observes the goal, the table has the steps that each learner needs to reach 90% of the
+oracle's return. Finished tasks are kept in RUN_DIR/baselines and are not learned again. The output is
 RUN_DIR/baseline.json, which metarl report shows, and RUN_DIR/figures/baseline.png.
 """
 
@@ -29,12 +29,12 @@ from metarl.inner.sb3 import SB3PPO
 from metarl.machine import available_cores
 from metarl.report import baseline_record
 from metarl.runs.console import PartProgress, show, shown
-from metarl.runs.tracking import requested_mode
+from metarl.runs.wandb_run import requested_mode
 from metarl.seeding import SEEDS
 from metarl.threads import set_threads
 
 WIDTH = 100
-"""Letters of a line of text."""
+"""Characters in a line of text."""
 
 
 @settings
@@ -42,38 +42,38 @@ class Options:
     """The command line."""
 
     run_dir: Annotated[tyro.conf.Positional[Path], {"metavar": "RUN_DIR"}]
-    """What train wrote, of a run that adapts."""
+    """The directory of a run that adapts (algorithm.inner.steps at least 1)."""
     pretrained: Path | None = None
-    """Of a run with algorithm.inner.steps 0."""
+    """The directory of a run with algorithm.inner.steps 0."""
     oracle: Path | None = None
-    """Of one that also has env.options.goal_visible true."""
+    """The directory of a run with algorithm.inner.steps 0 and env.options goal_visible: true."""
     split: str | None = None
-    """held-out, out-of-range, train or iid (default: the run's)"""
-    tasks: Annotated[int | None, {"aliases": ["--goals"]}] = Field(None, ge=1)
-    """Test tasks (default: 20, or all where fewer exist)."""
+    """held-out, validation, out-of-range, train or iid (default: held-out, if the family has it)"""
+    tasks: int | None = Field(None, ge=1)
+    """Number of test tasks (default: 20, or all if there are fewer)."""
     steps: int = Field(3, ge=1)
     """Adaptation steps K"""
     rollouts: int = Field(50, ge=1)
-    """Of PPO on each task"""
+    """Rollouts of PPO on each task"""
     episodes: int | None = Field(None, ge=1)
-    """E, per step and rollout (default: the run's, 20 as a rule)."""
+    """Episodes per adaptation step and per rollout (default: the run's setting, usually 20)."""
     workers: int | None = Field(None, ge=1)
-    """Tasks at a time (default: as many as cores)."""
+    """Tasks learned at a time (default: the number of cores)."""
     seed: int = Field(0, ge=0, lt=SEEDS)
-    """Of starts and exploration"""
+    """Seed of initial states and exploration"""
     learning_rate: float = 1e-3
-    """Of PPO"""
+    """Learning rate of PPO"""
     epochs: int = Field(10, ge=1)
-    """Of PPO"""
+    """Epochs of PPO on each rollout"""
     minibatches: int | None = Field(None, ge=1)
-    """Of PPO (default: of at most 64 steps each)."""
+    """Minibatches of PPO in each epoch (default: so many that each has at most 64 steps)."""
     reward_scale: float | None = None
-    """Of PPO (default: brings discounted returns to about 1)."""
+    """Factor of the rewards that PPO learns from (default: one with which discounted returns are about 1)."""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Parse, check, measure, print the results."""
+    """Measure all learners, print the table, write the numbers and the figure."""
     arguments = config.options(Options, args, command="baseline", description=__doc__)
     named = ("pretrained", "oracle", "split", "tasks", "episodes", "steps", "seed")
     setup = baselines.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
@@ -100,12 +100,12 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def settings(arguments: Options, setup: Setup) -> SB3PPO:
-    """How PPO learns. Errors: UserError for what makes no sense."""
+    """The settings of PPO. Errors: UserError where the minibatches do not divide a rollout."""
     minibatches = arguments.minibatches or baselines.minibatches(setup.steps_each)
     if setup.steps_each % minibatches or setup.steps_each // minibatches < 2:
         raise UserError(
-            f"--minibatches {minibatches} cannot share the {setup.steps_each} steps of a rollout evenly, two or more "
-            "to each: choose a number that divides them"
+            f"--minibatches {minibatches} does not divide the {setup.steps_each} steps of a rollout into equal parts "
+            "of two or more: choose a divisor"
         )
     data: dict[str, float] = {
         "steps": arguments.rollouts,
@@ -119,7 +119,7 @@ def settings(arguments: Options, setup: Setup) -> SB3PPO:
 
 
 def learn(jobs: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
-    """Learn the tasks that are not done, with a bar."""
+    """Let PPO learn the tasks that are not finished, and show the progress."""
     every = [job for own in jobs.values() for job in own]
     waiting = [job for job in every if not job.file.exists()]
     try:
@@ -127,16 +127,16 @@ def learn(jobs: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
             baselines.run_jobs(waiting, workers, progress.advance)
     except KeyboardInterrupt as error:
         end_undisturbed()
-        print("\nThe tasks that are done are kept. Call again to go on.")
+        print("\nFinished tasks are kept. Call again to learn the others.")
         raise Interrupted.after_telling(error) from None
 
 
 def tell(setup: Setup, results: SampleEfficiency, ppo: SB3PPO) -> None:
-    """The table, what it says in words, and what is missing."""
+    """Print the table, its conclusions, and how to add the learners that are missing."""
     show(results.table(setup.title))
     for remark in results.remarks:
         print(fill(remark, WIDTH))
-    print(f"Environment steps of training before: {setup.trained_before}.")
+    print(f"Environment steps of training before the test tasks: {setup.trained_before}.")
     how = f"{ppo.minibatches} minibatches, {ppo.epochs} epochs, learning rate {ppo.learning_rate:g}"
     print(f"PPO: {how}, rewards times {ppo.reward_scale:g}.")
     for name in ("pretrained", "oracle"):
@@ -146,14 +146,14 @@ def tell(setup: Setup, results: SampleEfficiency, ppo: SB3PPO) -> None:
 
 
 def publish(setup: Setup, learned: Mapping[str, Sequence[PPOResult]], picture: Path) -> None:
-    """Add PPO's own metrics, the mean over tasks, and the picture to the run in W&B; offline, as one more part."""
+    """Add the picture and PPO's metrics (means over tasks) to the run in W&B; offline, as a further part of the run."""
     run = setup.run
     at = {"iteration": run.state.iteration, "environment_steps": run.state.environment_steps}
     with runs.open_tracker(run.folder, run.experiment) as tracker:
         for label, found in learned.items():
             for steps, metrics in baselines.mean_metrics(label, found).items():
                 tracker.log(metrics, **at | {"environment_steps": at["environment_steps"] + steps})
-        tracker.image("figures/baseline", picture, "return against environment steps on the new task", **at)
+        tracker.media("figures/baseline", picture, "return against environment steps on the new task", **at)
         tracker.summary(at)
     if tracker.wandb_dir:
         print(f"W&B run   {tracker.wandb_dir}")

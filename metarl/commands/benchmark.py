@@ -1,13 +1,13 @@
-"""Measure speed. Let nothing else run meanwhile.
+"""Measure speed. The machine should do nothing else meanwhile.
 
-    metarl benchmark sampling  [--json FILE]    the sampler against the bare physics with the same actions
-    metarl benchmark iteration [--json FILE]    one MAML-TRPO iteration, part by part, against the physics
-    metarl benchmark algorithms [--json FILE]   one iteration of every algorithm: sampling, and what comes on top
-    metarl benchmark envs      [--json FILE]    every task family, beside Gymnasium's own vector environments
-    metarl benchmark dynamics  [--json FILE]    800 robots that all differ, against 800 equal ones
-    metarl benchmark sb3       [--json FILE]    PPO of Stable-Baselines3 on the batch, and on its own environments
+    metarl benchmark sampling [--json FILE]     the sampler, compared with the physics alone
+    metarl benchmark iteration [--json FILE]    the parts of a MAML-TRPO iteration, compared with the physics alone
+    metarl benchmark algorithms [--json FILE]   sampling, adaptation and outer step of every algorithm
+    metarl benchmark envs [--json FILE]         every task family, compared with Gymnasium's vector environments
+    metarl benchmark dynamics [--json FILE]     800 robots with different dynamics, compared with 800 equal ones
+    metarl benchmark sb3 [--json FILE]          PPO of Stable-Baselines3 on the batch and on single environments
 
-Numbers are medians of several repetitions.
+All numbers are medians over repetitions.
 """
 
 import json
@@ -60,18 +60,18 @@ class Options:
     """The command line."""
 
     what: tyro.conf.Positional[Literal["sampling", "iteration", "algorithms", "envs", "dynamics", "sb3"]]
-    """What is measured."""
+    """What to measure."""
     threads: int = Field(0, ge=0)
-    """0: all cores"""
+    """Number of threads; 0: one for each core"""
     repeats: int = Field(9, ge=1)
-    """The median is reported"""
+    """Number of repetitions"""
     json: Path | None = None
-    """Where the numbers go, single repetitions included."""
+    """File for the numbers of every repetition."""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Parse, measure, save."""
+    """Measure, print the table, write the numbers."""
     arguments = config.options(Options, args, command="benchmark", description=__doc__)
     measure = MEASURES[arguments.what]
     result = measure(arguments.threads, arguments.repeats)
@@ -81,7 +81,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def sampling(threads: int, repeats: int) -> dict[str, Any]:
-    """HalfCheetahVel, M = 40, E = 20, T = 100: the whole sampler and the physics alone, in turn."""
+    """The sampler and the physics alone, by turns: HalfCheetahVel, M = 40, E = 20, T = 100."""
     experiment = replace(Experiment(), threads=threads)
     settings, T = experiment.sampling, experiment.env.horizon
     M, N = settings.tasks, settings.tasks * settings.episodes
@@ -111,7 +111,7 @@ def sampling(threads: int, repeats: int) -> dict[str, Any]:
 
 
 def iteration(threads: int, repeats: int) -> dict[str, Any]:
-    """HalfCheetahVel, M = 20, E = 20, T = 100, K = 1: a whole iteration, and the physics of the same episodes."""
+    """A MAML-TRPO iteration and the physics of its episodes: HalfCheetahVel, M = 20, E = 20, T = 100, K = 1."""
     experiment = replace(Experiment(), threads=threads, sampling=Sampling(tasks=20))
     set_threads(threads)
     env = make_vector_env(experiment.env, 20 * experiment.sampling.episodes, threads)
@@ -161,7 +161,7 @@ ALGORITHMS = {
 
 
 def algorithms(threads: int, repeats: int) -> dict[str, Any]:
-    """HalfCheetahVel, M = 40, E = 20, T = 100: one iteration of every algorithm, all from the same theta."""
+    """An iteration of every algorithm from the same theta: HalfCheetahVel, M = 40, E = 20, T = 100."""
     experiment = replace(Experiment(), threads=threads)
     set_threads(threads)
     env = make_vector_env(experiment.env, 40 * experiment.sampling.episodes, threads)
@@ -192,7 +192,7 @@ def algorithms(threads: int, repeats: int) -> dict[str, Any]:
 
 
 def parts_of_iteration(experiment: Experiment, env: TaskVectorEnv, policy: GaussianMLP, i: int) -> dict[str, float]:
-    """Seconds of sampling (episodes and their advantages), of adaptation, and of the outer step."""
+    """Durations [s] of sampling (episodes and advantages), adaptation and outer step."""
     params = initial_params(policy, experiment)
     env.set_tasks(training_tasks(env, experiment, i))
     collected = collect(env, policy, params, experiment, i)
@@ -211,14 +211,14 @@ PEERS = {
     "Reacher": "Reacher-v5",
     "Pusher": "Pusher-v5",
 }
-"""Family names begin with -> Gymnasium's environment of the same robot."""
+"""First part of a family's name -> Gymnasium's environment of the same robot."""
 
 ROBOTS, PEER_ROBOTS = 400, 20
-"""Robots of ours, and of Gymnasium's vector environments, at sizes where each is near its best."""
+"""Number of robots in the batch and in Gymnasium's vector environments; each is near its highest speed."""
 
 
 def families(threads: int, repeats: int) -> dict[str, Any]:
-    """Environment steps per second with random actions: every family, and the same robot in Gymnasium."""
+    """Environment steps per second with random actions, of every family and of the same robot in Gymnasium."""
     rows: dict[str, dict[str, float]] = {}
     peers: dict[str, dict[str, float]] = {}
     for spec in [spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"]:
@@ -243,7 +243,7 @@ def families(threads: int, repeats: int) -> dict[str, Any]:
 
 
 def dynamics(threads: int, repeats: int) -> dict[str, Any]:
-    """Every family with hidden dynamics: 800 different robots, and as many of the nominal one, in turn."""
+    """Every family with hidden dynamics: 800 different robots and 800 nominal ones, by turns."""
     robots, steps, rows = 800, 20, {}
     for spec in [spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"]:
         family = resolve(spec.kwargs["family"], {}, Family)
@@ -275,7 +275,7 @@ def dynamics(threads: int, repeats: int) -> dict[str, Any]:
 
 
 def stable_baselines(threads: int, repeats: int) -> dict[str, Any]:
-    """HalfCheetahVel, 100 steps per robot and rollout: whole PPO.learn(), on the batch and on single environments."""
+    """PPO.learn() on the batch and on single environments: HalfCheetahVel, 100 steps per robot and rollout."""
     import stable_baselines3
     from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
@@ -322,13 +322,13 @@ def stable_baselines(threads: int, repeats: int) -> dict[str, Any]:
 
 
 def play(env: gymnasium.vector.VectorEnv, actions: NDArray[np.floating], steps: int) -> None:
-    """The same actions for a while."""
+    """Take `steps` steps with the same actions (N, A)."""
     for _ in range(steps):
         env.step(actions)
 
 
 def speed_of(env: gymnasium.vector.VectorEnv, repeats: int) -> float:
-    """Environment steps per second, the median of `repeats` half seconds; ended episodes are begun anew."""
+    """Environment steps per second, the median of `repeats` periods of 0.5 s; episodes that end are reset."""
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(20)]
     resets_itself = env.metadata["autoreset_mode"] is not AutoresetMode.DISABLED
@@ -359,13 +359,13 @@ MEASURES = {
 
 
 def physics_seconds(observations: Tensor, actions: Tensor, action_scale: float, threads: int) -> float:
-    """What MuJoCo alone takes to play recorded HalfCheetah episodes again.
+    """Time [s] that MuJoCo alone needs to repeat recorded HalfCheetah episodes.
 
     Args:
-        observations: (M, E, T or T+1, 17), whose first ones hold the initial states up to the position along x.
+        observations: (M, E, T or T+1, 17). The first of each episode is its initial state without the x position.
         actions: (M, E, T, 6) policy outputs.
-        action_scale: environment action per policy output.
-        threads: of the batch.
+        action_scale: environment action per unit of policy output.
+        threads: number of threads of the batch.
     """
     start = observations[:, :, 0].flatten(0, 1).double().numpy()
     controls = to_command(actions.flatten(0, 1), action_scale).transpose(0, 1).double().contiguous().numpy()
@@ -383,14 +383,14 @@ def physics_seconds(observations: Tensor, actions: Tensor, action_scale: float, 
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds that a call takes, and what it returns."""
+    """Duration [s] of a call, and its result."""
     began = time.perf_counter()
     result = function()
     return time.perf_counter() - began, result
 
 
 def show(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """A table in the terminal, numbers to the right."""
+    """Print a table; columns with a title are aligned to the right."""
     table = Table(title=title)
     for column in columns:
         table.add_column(column, justify="right" if column else "left")

@@ -1,11 +1,11 @@
-"""How alike may tasks be? The same robot, meta-trained on a narrow, a medium and a wide range of hidden velocities.
+"""Measure the gain of adaptation on a narrow, a medium and a wide range of hidden velocities, with the same robot.
 
     metarl breadth [--seeds 2] [--iterations N] [--out DIR] [--workers N]
 
-On each range a policy that adapts (the config breadth/RANGE) stands beside one that was trained on all tasks of the
-range at once, for as many environment steps, and never adapts. Both are tested on held-out velocities of their range.
-Where tasks are all but the same, one policy serves them all; the wider the range, the more there is to adapt to. Every
-run stays in DIR; called again, only those that are not finished are run.
+On each range, a policy that adapts (config breadth/RANGE) is compared with one that is trained on all tasks of the
+range for as many environment steps and never adapts. Both are tested on held-out velocities of their range. On a narrow
+range one policy does well on all tasks; on a wide one adaptation gains more. The runs are kept in DIR: called again,
+the command skips finished ones.
 """
 
 from collections.abc import Sequence
@@ -39,18 +39,18 @@ class Options:
     """The command line."""
 
     seeds: int = Field(2, ge=1)
-    """Seeds 0, 1, …"""
+    """Number of seeds: 0, 1, …"""
     iterations: int | None = Field(None, ge=1)
-    """Of the policies that adapt (default: the configs')."""
+    """Iterations of the policies that adapt (default: those of the configs)."""
     out: Path = Path("runs/breadth")
-    """Where the runs go"""
+    """Folder for the runs"""
     workers: int | None = Field(None, ge=1)
-    """Runs at a time (default: as many as cores)."""
+    """Runs at a time (default: the number of cores)."""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the jobs, print the table, draw the figure."""
+    """Train and evaluate all runs, print the table, draw the figure."""
     arguments = config.options(Options, args, command="breadth", description=__doc__)
     adapting = {name: jobs(arguments, name, joint=False) for name in RANGES}
     joint = {name: jobs(arguments, name, joint=True) for name in RANGES}
@@ -70,13 +70,13 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def spelled(name: str) -> str:
-    """The range of velocities in words."""
+    """The range of velocities of a config, such as `0 to 2` [m/s]."""
     low, high = config.load(CONFIGS / f"{name}.yaml", Experiment).env.options["velocity_range"]
     return f"{low:g} to {high:g}"
 
 
 def jobs(arguments: Options, name: str, *, joint: bool) -> list[Job]:
-    """A run for each seed; without adaptation an iteration takes half the steps, so there are twice as many."""
+    """A run for each seed. An iteration without adaptation takes half the steps, so joint runs have twice as many."""
     iterations = arguments.iterations or config.load(CONFIGS / f"{name}.yaml", Experiment).iterations
     kind = "joint" if joint else "adapting"
     flags = (f"--iterations={(1 + joint) * iterations}", "--threads=1", "--evaluation.videos=0")
@@ -92,13 +92,13 @@ def jobs(arguments: Options, name: str, *, joint: bool) -> list[Job]:
 
 
 def returns_of(finished: list[Job]) -> NDArray[np.floating]:
-    """(seeds, tasks, K+1), on held-out tasks."""
+    """Returns (seeds, tasks, K+1) on held-out tasks, after 0..K adaptation steps."""
     found = [records.read(records.file_of(job.run_dir, HELD_OUT)) for job in finished]
     return np.stack([record.returns[records.META] for record in found])
 
 
 def table(measured: dict[str, list]) -> Table:
-    """Mean return with its interval, a column for each range."""
+    """Mean return with its 95% interval, a row for each policy and a column for each range."""
     made = Table(title="mean return on held-out velocities of the range [95% interval]", box=None, pad_edge=False)
     made.add_column("")
     for name in RANGES:

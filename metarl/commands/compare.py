@@ -1,10 +1,10 @@
-"""Compare evaluated runs: seeds of one algorithm together, algorithms side by side, on the same test tasks.
+"""Compare evaluated runs on the same test tasks, over algorithms and seeds.
 
     metarl compare RUN_DIR… [--split held-out] [--out DIR] [--labels LABEL…]
 
-Runs whose settings differ in nothing but the seed form one entry; the first entry is what the others are compared with.
-Each run has to be evaluated first, by metarl evaluate, all in the same way. Where all are also evaluated out of range,
-a figure sets both splits side by side.
+Runs that differ only in their seed form one entry. The other entries are compared with the first one. Each run must
+have been evaluated by metarl evaluate with the same options. If all are also evaluated on out-of-range tasks, a figure
+shows both splits.
 """
 
 import json
@@ -32,19 +32,19 @@ class Options:
     """The command line."""
 
     run_dirs: Annotated[tyro.conf.Positional[tuple[Path, ...]], {"metavar": "RUN_DIR…"}] = Field(min_length=1)
-    """What train wrote."""
+    """Run directories that metarl train wrote and metarl evaluate evaluated."""
     split: str = HELD_OUT
-    """Of the evaluations to compare"""
+    """Split of the evaluations that are compared"""
     out: Path | None = None
-    """Where the numbers and pictures go, in place of an older comparison (default:
+    """Folder for the numbers and pictures; those of an older comparison are replaced (default:
     comparison-FAMILY-SPLIT beside the first run)."""
     labels: tuple[str, ...] | None = Field(None, min_length=1)
-    """Of the entries, in the order of their first runs."""
+    """Labels of the entries, in the order of their first runs."""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Read the evaluations, print the table, draw the figures."""
+    """Read the evaluations, print the table, write the numbers and the figures."""
     arguments = config.options(Options, args, command="compare", description=__doc__)
     check_split(arguments.run_dirs, arguments.split)
     entries = comparison.load(arguments.run_dirs, arguments.split, arguments.labels)
@@ -66,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def check_split(run_dirs: Sequence[Path], split: str) -> None:
-    """Raise TaskError, which says what splits there are, where a run's family has no such one to be evaluated on."""
+    """Raise TaskError, which lists the splits, where a run is not evaluated on this one and its family has none."""
     for run_dir in run_dirs:
         if not records.file_of(run_dir, split).is_file():
             make_vector_env(runs.read_experiment(run_dir).env, 1, threads=1).task_space.restrict(split)

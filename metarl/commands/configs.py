@@ -1,4 +1,4 @@
-"""List the configs that are shipped, by their names.
+"""List the shipped configs.
 
     metarl configs              # all of them
     metarl configs promp        # those whose name or description contains a word

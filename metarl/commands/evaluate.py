@@ -1,11 +1,10 @@
-"""Measure how a trained run adapts to tasks it never trained on, against a random initialization.
-
-Adaptation learns from stochastic episodes. After each step, returns are recorded of the stochastic policy and, from the
-same initial states, of the deterministic one, which acts by its mean.
+"""Measure how a trained policy adapts to tasks that it was not trained on, compared with a random initialization.
 
     metarl evaluate RUN_DIR [--split held-out] [--tasks 40] [--steps 3] [--episodes 20] [--checkpoint best]
 
-What comes out: a table, RUN_DIR/evaluation-SPLIT.json, and a picture beside it.
+Returns are measured before adaptation and after each step, for the stochastic policy, whose episodes the next step
+learns from, and for the deterministic policy, which takes the mean action, from the same initial states. The output is
+a table, RUN_DIR/evaluation-SPLIT.json, and a picture beside it.
 """
 
 import json
@@ -40,40 +39,40 @@ class Options:
     """The command line."""
 
     run_dir: Annotated[tyro.conf.Positional[Path], {"metavar": "RUN_DIR"}]
-    """What train wrote."""
+    """A run directory that metarl train wrote."""
     checkpoint: Checkpoint = "latest"
-    """latest, or best: the one whose return after adaptation was highest in the test repeated during training, and so
-    too high to be expected on other tasks"""
+    """latest, or best: the one with the highest return after adaptation in the tests during training. On those test
+    tasks, best is biased upwards"""
     split: str | None = None
-    """held-out, validation, out-of-range, train or iid (default: held-out, where the family has it)"""
+    """held-out, validation, out-of-range, train or iid (default: held-out, if the family has it)"""
     tasks: int | None = Field(None, ge=1)
-    """Number of test tasks (default: the run's, 40 as a rule)."""
+    """Number of test tasks (default: the run's setting, usually 40)."""
     steps: int = Field(3, ge=0)
     """Adaptation steps K"""
     episodes: int | None = Field(None, ge=1)
-    """Per task and step (default: the run's, 20 as a rule)."""
+    """Episodes per task and adaptation step (default: the run's setting, usually 20)."""
     later_steps: float | None = Field(None, gt=0)
-    """Step size after the trained steps, as a share of it (default: the run's, half as a rule)."""
+    """Factor of the step size in steps beyond those of training (default: the run's setting, usually 0.5)."""
     seed: int = Field(0, ge=0, lt=SEEDS)
-    """Of starts and exploration"""
+    """Seed of initial states and exploration"""
     json: Path | None = None
-    """Where the numbers go, the picture beside them (default: RUN_DIR/evaluation-SPLIT.json)."""
+    """File for the numbers; the picture has the same name (default: RUN_DIR/evaluation-SPLIT.json)."""
     replace: bool = False
-    """Replace an evaluation in this file that had other tasks, steps, episodes, later steps or another seed"""
+    """Replace an evaluation that had other tasks, steps, episodes, later steps or another seed"""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Parse, measure, print the results."""
+    """Evaluate a run, print the table, write the numbers and the picture."""
     arguments = config.options(Options, args, command="evaluate", description=__doc__)
     experiment = runs.read_experiment(arguments.run_dir)
     state = runs.load(arguments.run_dir, experiment, CHECKPOINTS[arguments.checkpoint])
     experiment = replace(experiment, evaluation=requested(arguments, experiment.evaluation))
     numbers = arguments.json or records.file_of(arguments.run_dir, experiment.evaluation.split, arguments.checkpoint)
     if numbers.suffix == ".png":
-        raise UserError(f"--json {numbers}: the picture goes there. Give the numbers another ending, such as .json")
+        raise UserError(f"--json {numbers}: the picture goes there. Choose another ending, such as .json")
     if numbers.is_dir():
-        raise UserError(f"{numbers} is a folder, and the numbers need a file: name one in it with --json")
+        raise UserError(f"{numbers} is a folder: name a file for the numbers with --json")
     if not arguments.replace:
         check_nothing_is_lost(numbers, experiment.evaluation, arguments.seed)
     record = measure(arguments, experiment, state)
@@ -85,7 +84,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def requested(arguments: Options, own: Evaluation) -> Evaluation:
-    """The run's own evaluation, changed by what the command line names."""
+    """The evaluation settings of the run, changed by flags."""
     names = ("split", "tasks", "steps", "episodes", "later_steps")
     named = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     data = config.to_dict(own) | {"split": own.reported} | named
@@ -109,7 +108,7 @@ def check_nothing_is_lost(numbers: Path, test: Evaluation, seed: int) -> None:
 
 
 def measure(arguments: Options, experiment: Experiment, state: State) -> Record:
-    """Adapt the trained parameters and the run's own random initialization to the same tasks, in the same way."""
+    """Adapt the trained parameters and the initialization that they were trained from to the same tasks."""
     set_threads(experiment.threads)
     test = experiment.evaluation
     env = make_vector_env(experiment.env, test.tasks * test.episodes, experiment.threads)

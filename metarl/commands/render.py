@@ -1,10 +1,10 @@
-"""Film how a trained policy adapts to a task, before and after side by side, or watch it in MuJoCo's viewer.
+"""Film a trained policy before and after adaptation, side by side, or show it in MuJoCo's viewer.
 
     metarl render RUN_DIR --task velocity=1.7 [--steps 2] [--out FILE.mp4] [--wandb]
     metarl render RUN_DIR --task velocity=1.7 --viewer
     metarl render RUN_DIR                                 # a few of the run's test tasks
 
-Videos lie in RUN_DIR/videos unless --out names a file.
+Videos are written to RUN_DIR/videos, unless --out names a file.
 """
 
 import re
@@ -27,15 +27,15 @@ from metarl.experiment import Experiment
 from metarl.figures.video import RenderingUnavailable
 from metarl.meta_policy import MetaPolicy, load
 from metarl.runs.publish import VIDEOS, record_video, spread
-from metarl.runs.tracking import requested_mode
+from metarl.runs.wandb_run import requested_mode
 from metarl.sampling.protocols import TaskSpace, TaskVectorEnv
 from metarl.seeding import SEEDS
 
 FEW = 3
-"""Tasks that are filmed where none is named."""
+"""Number of test tasks that are filmed where --task names none."""
 
 LONGEST_NAME = 60
-"""Letters in the name of a file."""
+"""Characters in the name of a file."""
 
 
 @settings
@@ -43,26 +43,26 @@ class Options:
     """The command line."""
 
     run_dir: Annotated[tyro.conf.Positional[Path], {"metavar": "RUN_DIR"}]
-    """What train wrote."""
+    """A run directory that metarl train wrote."""
     task: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], {"metavar": "FIELD=VALUE"}] = ()
-    """The task, such as velocity=1.7 or goal=0.3,-0.2; once for each field (default: a few test tasks)."""
+    """The task, such as velocity=1.7 or goal=0.3,-0.2; repeated for each field (default: three test tasks)."""
     steps: int | None = Field(None, ge=0)
-    """Adaptation steps (default: those of the run's test)."""
+    """Adaptation steps (default: those of the test during training)."""
     episodes: int | None = Field(None, ge=1)
-    """Per adaptation step (default: the run's, 20 as a rule)."""
+    """Episodes per adaptation step (default: the run's setting, usually 20)."""
     seed: int = Field(0, ge=0, lt=SEEDS)
-    """Of the adaptation"""
+    """Seed of the adaptation"""
     out: Path | None = None
     """An mp4 file (default: RUN_DIR/videos/TASK.mp4)."""
     viewer: bool = False
-    """A window with the adapted policy instead of a video"""
+    """Show the adapted policy in a window instead of filming it"""
     wandb: bool = False
     """Add the videos to the run in Weights & Biases"""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Parse, adapt, then film or show."""
+    """Adapt the policy, then film it or show it."""
     arguments = config.options(Options, args, command="render", description=__doc__)
     check(arguments)
     policy = load(arguments.run_dir)
@@ -97,7 +97,7 @@ def check(arguments: Options) -> None:
 
 
 def chosen(arguments: Options, experiment: Experiment, env: TaskVectorEnv) -> Sequence[Any]:
-    """The task that the command line describes, else a few of the run's test tasks, evenly spread."""
+    """The task that --task describes; without it, test tasks of the run, evenly spread."""
     if arguments.task:
         return [env.task_space.parse(arguments.task)]
     if arguments.out:
@@ -107,7 +107,7 @@ def chosen(arguments: Options, experiment: Experiment, env: TaskVectorEnv) -> Se
 
 
 def adapted(policy: MetaPolicy, env: TaskVectorEnv, task: Any, steps: int, seed: int) -> list[MetaPolicy]:
-    """The policy after 0, 1, … steps of adaptation to the task."""
+    """The policy after 0, 1, …, `steps` adaptation steps on the task."""
     env.set_tasks([task])
     path = [policy]
     for _ in range(steps):
@@ -116,7 +116,7 @@ def adapted(policy: MetaPolicy, env: TaskVectorEnv, task: Any, steps: int, seed:
 
 
 def film(path: Sequence[MetaPolicy], task: Any, file: Path) -> None:
-    """One video, with the first and the last policy. Errors: UserError where this machine cannot make one."""
+    """Write a video of the first and the last policy. Errors: UserError where this machine cannot render or encode."""
     try:
         record_video(path[0].experiment.env, path[0].policy, task, [policy.params for policy in path], file)
     except RenderingUnavailable as error:
@@ -124,14 +124,14 @@ def film(path: Sequence[MetaPolicy], task: Any, file: Path) -> None:
 
 
 def named(space: TaskSpace, task: Any) -> str:
-    """A name for the files of a task: `velocity-1.7`, `goal-0.3_-0.2`; of many numbers, only their means."""
+    """A file name for a task: `velocity-1.7`, `goal-0.3_-0.2`; where that is too long, one made of the task's label."""
     values = {name: np.atleast_1d(value) for name, value in space.to_dict(task).items()}
     name = "_".join(f"{name}-{'_'.join(f'{number:.4g}' for number in value)}" for name, value in values.items())
     return name if len(name) <= LONGEST_NAME else re.sub(r"[^\w.]+", "-", task.label)
 
 
 def watch(policy: MetaPolicy, task: Any) -> None:
-    """Episode after episode in real time, until the window is closed."""
+    """Show episodes in real time until the window is closed. Errors: UserError for a robot that it cannot show."""
     environment = policy.experiment.env
     env = make_single_env(environment)
     robot = env.unwrapped
@@ -152,12 +152,12 @@ def watch(policy: MetaPolicy, task: Any) -> None:
 
 
 def publish(run_dir: Path, experiment: Experiment, videos: Sequence[tuple[Path, str]]) -> None:
-    """Add the videos to the run in W&B; offline, as one more part under its id."""
+    """Add the videos to the run in W&B; offline, as a further part of the run."""
     with runs.locked(run_dir):
         state = runs.load(run_dir, experiment)
         at = {"iteration": state.iteration, "environment_steps": state.environment_steps}
         with runs.open_tracker(run_dir, experiment) as tracker:
             for file, label in videos:
-                tracker.video(f"rollouts/{file.stem}", file, f"before and after adaptation: {label}", **at)
+                tracker.media(f"rollouts/{file.stem}", file, f"before and after adaptation: {label}", **at)
     if tracker.wandb_dir:
         print(f"W&B run   {tracker.wandb_dir}")

@@ -1,8 +1,8 @@
-"""Write the report of a run as one HTML page, RUN_DIR/report.html, which needs no other file.
+"""Write the results of a run as one HTML page, RUN_DIR/report.html, which needs no other file.
 
     metarl report RUN_DIR
 
-It shows what evaluate and baseline have measured, and films three test tasks.
+The page has the learning curve, the results of metarl evaluate and metarl baseline, and videos of three test tasks.
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ class Options:
     """The command line."""
 
     run_dir: Annotated[tyro.conf.Positional[Path], {"metavar": "RUN_DIR"}]
-    """What train wrote and evaluate measured."""
+    """A run directory that metarl train wrote; after metarl evaluate, the page shows more."""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Read the run, make videos of a few of its test tasks, write the page."""
+    """Read the run, film three of its test tasks, write the page."""
     arguments = config.options(Options, args, command="report", description=__doc__)
     run = read(arguments.run_dir)
     set_threads(run.experiment.threads)

@@ -1,10 +1,10 @@
-"""Train every algorithm on a few families at equal environment steps, and set the results side by side.
+"""Train every algorithm on a few families for equal environment steps, and compare the results.
 
     metarl results [--families point_nav …] [--algorithms maml_trpo …] [--seeds 3] [--out DIR] [--workers N]
 
-Runs are the configs FAMILY/ALGORITHM, with as many iterations as the budget of environment steps allows, each evaluated
-on the held-out tasks. Every run stays in DIR; called again, only those that are not finished are run. What comes out:
-DIR/results.md, a table for each family, and figures.
+Each run has the config FAMILY/ALGORITHM and as many iterations as the budget of environment steps allows, and is
+evaluated on held-out tasks. The runs are kept in DIR: called again, the command skips finished ones. The output is
+DIR/results.md, with a table for each family, and figures.
 """
 
 from collections.abc import Sequence
@@ -43,18 +43,18 @@ class Options:
     algorithms: tuple[str, ...] = Field(ALGORITHMS, min_length=1)
     """Configs in each of them (default: maml_trpo fomaml meta_sgd maml_ppo promp maml_sgd reptile pretrained)."""
     seeds: int = Field(3, ge=1)
-    """Seeds 0, 1, …"""
+    """Number of seeds: 0, 1, …"""
     budget: int = Field(4_800_000, ge=1)
     """Environment steps of each run"""
     out: Path = Path("runs/results")
-    """Where the runs go"""
+    """Folder for the runs"""
     workers: int | None = Field(None, ge=1)
-    """Runs at a time (default: as many as cores)."""
+    """Runs at a time (default: the number of cores)."""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Parse, run the jobs, print the tables."""
+    """Train and evaluate all runs, print the tables, draw the figures."""
     arguments = config.options(Options, args, command="results", description=__doc__)
     check(arguments)
     jobs = {
@@ -99,12 +99,12 @@ def experiment_of(family: str, algorithm: str) -> Experiment:
 
 
 def split_of(family: str, algorithm: str) -> str:
-    """Where the family's test tasks come from."""
+    """The split that the family's results are reported on."""
     return experiment_of(family, algorithm).evaluation.reported
 
 
 def job(arguments: Options, family: str, algorithm: str, seed: int) -> Job:
-    """One run: trained for the budget, and evaluated."""
+    """The job that trains one run for the budget and evaluates it."""
     experiment, folder = experiment_of(family, algorithm), arguments.out / family
     iterations = round(arguments.budget / steps_per_iteration(experiment))
     settings = {"seed": seed, "iterations": iterations, "threads": 1, "evaluation.videos": 0}
@@ -114,13 +114,13 @@ def job(arguments: Options, family: str, algorithm: str, seed: int) -> Job:
 
 
 def steps_per_iteration(experiment: Experiment) -> int:
-    """Environment steps, where no episode ends early."""
+    """Environment steps of one iteration in which no episode ends early."""
     rounds = experiment.algorithm.inner.steps + experiment.algorithm.uses_query
     return rounds * experiment.sampling.tasks * experiment.sampling.episodes * experiment.env.horizon
 
 
 def markdown(entries: list[Entry]) -> str:
-    """The table of one family, as the README has it."""
+    """The table of one family in Markdown, as in configs/README.md."""
     record = entries[0].record
     tasks, family = f"{len(record.tasks)} {record.split} tasks", family_name(record.environment)
     steps = " | ".join(f"{k} steps" if k != 1 else "1 step" for k in range(STEPS + 1))
@@ -138,7 +138,10 @@ def markdown(entries: list[Entry]) -> str:
 
 
 def row(name: str, returns: NDArray[np.floating]) -> str:
-    """Mean return after each step with its interval after one, and the gain: (seeds, tasks, K+1)."""
+    """A row of the table: mean return after each step, with an interval after step 1, and the gain of step 1.
+
+    returns: (seeds, tasks, K+1).
+    """
     cells = [estimate(returns[..., k]) for k in range(returns.shape[-1])]
     words = [str(cell) if k == 1 else f"{cell.value:.1f}" for k, cell in enumerate(cells)]
     gain: Estimate = paired_gain(returns[..., 0], returns[..., 1])

@@ -1,9 +1,10 @@
-"""Few-shot regression, the first lesson: meta-learn sinusoids, then adapt to one from ten points.
+"""Few-shot regression of sinusoids (Finn et al. 2017): meta-train a network, then adapt it to a new sinusoid.
 
     metarl sinusoid [--algorithm maml|fomaml|reptile] [--algorithm.inner.step-size 0.02] [--FLAG VALUE …]
 
-Trains in less than a minute, beside a network that is pretrained on all sinusoids at once, and compares both after 0
-to 10 gradient steps on sinusoids that neither has seen. `--no-pretrained` leaves that network out.
+It takes about a minute. A second network is pretrained on all sinusoids without adaptation. Both are compared after 0
+to 10 gradient steps on ten points of sinusoids that neither was trained on. --no-pretrained leaves the second network
+out.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,24 +36,24 @@ from metarl.types import Params
 CONFIGS = shipped.FOLDER / "sinusoid"
 STEPS = 10
 PRETRAINED_STEP_SIZES = (0.001, 0.003, 0.01, 0.02)
-"""The pretrained network adapts by whichever of these leaves it the smallest error in the test itself."""
+"""The pretrained network adapts with the one that gives it the smallest error on the test tasks themselves."""
 
 
 @settings
 class Options:
-    """What is no setting of the experiment."""
+    """The options that are no settings of the experiment."""
 
     algorithm: str = "maml"
     """maml, fomaml or reptile"""
     run_dir: Path | None = None
-    """Where the run goes (default: a new folder in runs)."""
+    """Folder for the run (default: a new one in runs)."""
     pretrained: bool = True
-    """Whether a network is pretrained on all sinusoids, to be compared with"""
+    """Also pretrain a network on all sinusoids, for comparison"""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Train both networks, test them, print and draw the results."""
+    """Train both networks, test them, print the table, draw the figure."""
     arguments, flags = config.known_options(Options, args)
     experiment = settings_of(arguments, flags)
     runs.check_tracking(experiment.tracking)
@@ -78,13 +79,13 @@ def main(args: Sequence[str] | None = None) -> None:
         tracker.summary({"error_after_10_steps": errors[arguments.algorithm][:, STEPS].mean()})
         picture = run_dir / "sinusoid.png"
         draw(picture, test, network, learners, errors)
-        tracker.image("figures/sinusoid", picture, "before and after adaptation", iteration=experiment.iterations)
+        tracker.media("figures/sinusoid", picture, "before and after adaptation", iteration=experiment.iterations)
     Console().print(table(errors, learners))
     print(f"picture   {shown(picture)}")
 
 
 def settings_of(options: Options, flags: Sequence[str]) -> FewShot:
-    """A shipped config by its name, with flags on top."""
+    """The settings of the shipped config sinusoid/ALGORITHM, changed by flags."""
     known = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
     if options.algorithm not in known:
         raise UserError(f"--algorithm {options.algorithm}: no such config.{nearest(options.algorithm, known)}")
@@ -93,7 +94,7 @@ def settings_of(options: Options, flags: Sequence[str]) -> FewShot:
 
 
 def open_tracker(experiment: FewShot, run_dir: Path) -> Tracker:
-    """W&B and metrics.jsonl in a new run directory."""
+    """Create the run directory, and a tracker that writes to W&B and metrics.jsonl."""
     runs.create(run_dir, experiment)
     tracking, algorithm = experiment.tracking, in_short(experiment.algorithm)
     names = runs.names(
@@ -113,7 +114,7 @@ def trained(
     name: str,
     after_each: Callable[[int, Params], None],
 ) -> Params:
-    """Meta-trained parameters, with a bar on the terminal."""
+    """Meta-train a network, with a progress bar; its parameters."""
     bar = progress.add_task(name, total=experiment.iterations)
 
     def advance(iteration: int, params: Params) -> None:
@@ -124,14 +125,14 @@ def trained(
 
 
 def best_inner(test: HeldOut, network: RegressionMLP, params: Params) -> SGD:
-    """The step size that serves a network best, which is more than it could know."""
+    """SGD with the step size that gives the smallest test error: an advantage that the meta-learned network lacks."""
     inners = [SGD(step_size=size) for size in PRETRAINED_STEP_SIZES]
     last = [np.nan_to_num(test.errors(network, inner, params, STEPS)[:, STEPS].mean(), nan=np.inf) for inner in inners]
     return inners[int(np.argmin(last))]
 
 
 def table(errors: dict[str, NDArray[np.floating]], learners: dict[str, tuple[SGD, Params]]) -> Table:
-    """Mean squared error after each gradient step, with its 95% interval over sinusoids."""
+    """Mean squared error with its 95% interval over sinusoids, a row for each number of gradient steps."""
     count = len(next(iter(errors.values())))
     made = Table(title=f"mean squared error on {count} sinusoids [95% interval over them]", box=None, pad_edge=False)
     made.add_column("gradient steps", justify="right")
@@ -150,7 +151,7 @@ def draw(
     learners: dict[str, tuple[SGD, Params]],
     errors: dict[str, NDArray[np.floating]],
 ) -> None:
-    """The sinusoid of median amplitude, as each network sees it, and the errors on all of them."""
+    """Draw how each network fits the sinusoid of median amplitude, and the errors on all sinusoids."""
     reach = test.whole.targets.abs().amax((1, 2))
     m = int(reach.argsort()[len(reach) // 2])
     few = (test.few.inputs[m, :, 0].numpy(), test.few.targets[m, :, 0].numpy())

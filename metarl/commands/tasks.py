@@ -1,11 +1,11 @@
 """List the task families, or draw a few tasks of one.
 
     metarl tasks                                     # all families
-    metarl tasks HalfCheetahVel                      # one, with the data sheet of its robot
-    metarl tasks HalfCheetahVel --render tasks.png   # a contact sheet of a few of its tasks
-    metarl tasks cart:mine/Cart-v0                   # a family of your own, registered by the module cart
+    metarl tasks HalfCheetahVel                      # one family, and how its robot observes, acts and is rewarded
+    metarl tasks HalfCheetahVel --render tasks.png   # a picture of some of its tasks
+    metarl tasks cart:mine/Cart-v0                   # your own family, which the module cart registers
 
-A family of your own is registered by a module that can be imported: its folder is on PYTHONPATH.
+The folder of the module cart must be on PYTHONPATH.
 """
 
 import importlib
@@ -34,10 +34,10 @@ from metarl.errors import UserError, exits_cleanly, nearest
 from metarl.experiment import Environment
 from metarl.sampling.registry import find, full_id, import_module_of
 
-STEPS = 10  # random steps into an episode a task is drawn
+STEPS = 10  # random steps before a task is drawn
 COLUMNS = 3
-CELL = 3.2  # [inch] of one picture
-TITLE = 40  # letters in a line above it
+CELL = 3.2  # [inch] size of one task's picture
+TITLE = 40  # characters in a line of its title
 
 
 @settings
@@ -47,14 +47,14 @@ class Options:
     family: Annotated[tyro.conf.Positional[str], {"metavar": "FAMILY"}] = ""
     """Such as HalfCheetahVel."""
     render: Path | None = None
-    """A picture to draw a contact sheet of tasks to."""
+    """Picture file, such as tasks.png, to draw tasks of the family in."""
     count: int = Field(6, ge=1)
-    """Tasks in it at most"""
+    """Number of tasks in the picture, at most"""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Parse, then list or draw."""
+    """List the families, or print one and draw its tasks."""
     arguments = config.options(Options, args, command="tasks", description=__doc__)
     if arguments.render:
         check_picture(arguments.render, arguments.family)
@@ -68,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def check_picture(path: Path, family: str) -> None:
-    """Raise UserError unless there is a family to draw, and Matplotlib can write such a file."""
+    """Raise UserError where no family is named, or Matplotlib cannot write such a file."""
     if not family:
         raise UserError(
             f"--render {path} draws the tasks of one family: name it first, as in metarl tasks HalfCheetahVel"
@@ -79,7 +79,7 @@ def check_picture(path: Path, family: str) -> None:
 
 
 def show(spec: EnvSpec, picture: Path | None, count: int) -> None:
-    """One family: its numbers, its robot's data sheet, and a picture if asked for."""
+    """Print a family's summary and the documentation of its robot; draw its tasks if `picture` is given."""
     print(summary(spec))
     if sheet := sys.modules[builder(spec).__module__].__doc__:
         print(f"\n{sheet}")
@@ -89,7 +89,7 @@ def show(spec: EnvSpec, picture: Path | None, count: int) -> None:
 
 
 def builder(spec: EnvSpec) -> Callable[..., Any]:
-    """What builds the family, whose arguments are its parameters: a function, or a vector environment of its own."""
+    """The function or class that builds the family; its arguments are the family's parameters."""
     entry = spec.kwargs.get("family", spec.vector_entry_point)
     if not isinstance(entry, str):
         return entry
@@ -98,7 +98,7 @@ def builder(spec: EnvSpec) -> Callable[..., Any]:
 
 
 def summary(spec: EnvSpec) -> str:
-    """Id, sizes, horizon, parameters and splits, a line each."""
+    """Id, sizes, horizon, parameters and splits, one in each line."""
     env = make_vector_env(Environment(id=spec.id, horizon=spec.max_episode_steps or 1), 1, threads=1)
     observation, action = env.single_observation_space.shape, env.single_action_space.shape
     parameters = [f"{p.name} = {p.default}" for p in inspect.signature(builder(spec)).parameters.values()]
@@ -112,7 +112,7 @@ def summary(spec: EnvSpec) -> str:
 
 
 def contact_sheet(spec: EnvSpec, count: int, path: Path) -> None:
-    """Pictures of `count` tasks spread over the training split, or of all; a moment into an episode each."""
+    """Draw `count` tasks, spread evenly over the training split, or all tasks where there are fewer."""
     env = gymnasium.make(spec.id, render_mode="rgb_array")
     tasks = list(dict.fromkeys(env.get_wrapper_attr("task_space").grid(count)))
     columns, rows = min(len(tasks), COLUMNS), math.ceil(len(tasks) / COLUMNS)
@@ -127,7 +127,7 @@ def contact_sheet(spec: EnvSpec, count: int, path: Path) -> None:
 
 
 def picture_of(env: gymnasium.Env, task: Any) -> NDArray[np.uint8]:
-    """What a task looks like after a few random steps, (H, W, 3)."""
+    """A task's frame (H, W, 3) after STEPS random steps."""
     env.reset(seed=0, options={"task": task})
     env.action_space.seed(0)
     for _ in range(STEPS):

@@ -1,11 +1,11 @@
-"""Meta-train a policy, test it on held-out tasks, and record everything in one folder.
+"""Meta-train a policy, test it on validation tasks, and record everything in one folder.
 
     metarl train CONFIG [--run-dir DIR] [--iterations N] [--algorithm NAME] [--FLAG VALUE …]
     metarl train --run-dir DIR --resume [--iterations N]
 
 CONFIG is a file or the name of a shipped config, such as demo or half_cheetah_vel/promp; metarl configs lists them.
 Every setting can be given as a flag. --algorithm NAME and --algorithm.inner NAME choose another algorithm and inner
-loop, with their own defaults. A resumed run goes on exactly as if it had never stopped.
+loop, with their own defaults. A resumed run gives the same numbers as one that never stopped.
 """
 
 import shlex
@@ -22,12 +22,13 @@ from metarl import config, runs
 from metarl.builders import check_can_be_filmed
 from metarl.config import shipped
 from metarl.config.settings import settings
-from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly, shortened
+from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.runs.console import TrainingProgress, command, shown
 from metarl.runs.directory import State
+from metarl.runs.metrics import truncate_metrics
 from metarl.runs.publish import LEARNING, VIDEOS
-from metarl.runs.tracking import Tracker, truncate_metrics
+from metarl.runs.tracking import Tracker
 from metarl.sampling.protocols import family_name
 from metarl.sampling.registry import full_id, import_module_of
 from metarl.training import Setup, prepare, train
@@ -42,7 +43,8 @@ ELSEWHERE = {
     ),
     **dict.fromkeys(
         ("total_timesteps", "timesteps", "max_steps", "total_steps", "epochs", "num_iterations", "n_iterations"),
-        "Training lasts --iterations, each of tasks x episodes x horizon steps before and after each adaptation step.",
+        "The length of training is --iterations. Each takes tasks x episodes x horizon environment steps before "
+        "adaptation, and as many after each adaptation step.",
     ),
     **dict.fromkeys(("env", "env_id", "env_name", "task"), "The family is --env.id, such as HalfCheetahVel."),
     **dict.fromkeys(("algo", "algorithm_name"), "The algorithm is --algorithm, such as promp."),
@@ -52,24 +54,24 @@ ELSEWHERE = {
     **dict.fromkeys(("wandb_project", "project_name"), "It is --tracking.project."),
     **dict.fromkeys(("net_arch", "hidden_size", "hidden_dim"), "hidden_sizes"),
 }
-"""What people bring from other libraries -> what it is here; see `flags.refuse_unknown`."""
+"""Names of settings in other libraries -> what to use instead, in the form that `flags.refuse_unknown` takes."""
 
 
 @settings
 class Options:
-    """What is no setting of the experiment."""
+    """The options that are no settings of the experiment."""
 
     config: Annotated[tyro.conf.Positional[str], {"metavar": "CONFIG"}] = ""
     """A file, or the name of a shipped config such as demo or half_cheetah_vel/promp."""
     run_dir: Path | None = None
     """Where the run goes (default: a new folder in runs)."""
     resume: bool = False
-    """Go on with the run in --run-dir"""
+    """Continue the run in --run-dir"""
 
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Begin or continue a run, train it to its end, and say where it lies."""
+    """Start or resume a run, train to the end, and print where the results are."""
     arguments, flags = config.known_options(Options, args)
     experiment, name = chosen(arguments, flags)
     given = arguments.run_dir
@@ -92,7 +94,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def chosen(options: Options, flags: Sequence[str]) -> tuple[Experiment, str]:
-    """The settings, and what a new run is called after."""
+    """The settings, and the name that the directory of a new run begins with."""
     if options.resume:
         if options.run_dir is None:
             raise UserError("--resume needs the run to continue: --run-dir DIR")
@@ -103,8 +105,8 @@ def chosen(options: Options, flags: Sequence[str]) -> tuple[Experiment, str]:
         return experiment, ""
     if not options.config and not {"-h", "--help"} & {*flags}:
         raise UserError(
-            "no config given: name one before all flags, as in metarl train demo. metarl configs lists those that are "
-            "shipped: most of their folders are a family, with a file for each algorithm, such as point_nav/promp."
+            "no config given: name one before all flags, as in metarl train demo. metarl configs lists the shipped "
+            "ones; their names are FAMILY/ALGORITHM, such as point_nav/promp."
         )
     base = _base(options.config)
     experiment = changed(base, flags)
@@ -115,18 +117,18 @@ def chosen(options: Options, flags: Sequence[str]) -> tuple[Experiment, str]:
 
 
 def _base(name: str) -> Experiment:
-    """The settings in a config, before any flag; the defaults without one."""
+    """The settings in a config; the defaults where `name` is empty."""
     return config.load(shipped.find(name), Experiment) if name else Experiment()
 
 
 def changed(base: Experiment, flags: Sequence[str]) -> Experiment:
-    """The settings with the flags on top."""
+    """The settings, changed by flags."""
     made = config.override(base, flags, prog="metarl train", description=__doc__, hints=ELSEWHERE, options=Options)
     return replace(made, env=replace(made.env, id=full_id(made.env.id)))
 
 
 def named(name: str, base: Experiment, experiment: Experiment) -> str:
-    """A config by its folder and its own name: half_cheetah_vel-promp. With another family or algorithm: by these."""
+    """FOLDER-FILE of the config, as in half_cheetah_vel-promp; FAMILY-ALGORITHM where flags changed one of these."""
     same = (base.env.id, base.algorithm.name) == (experiment.env.id, experiment.algorithm.name)
     if not (name and same):
         return f"{family_name(experiment.env.id)}-{experiment.algorithm.name}"
@@ -135,12 +137,12 @@ def named(name: str, base: Experiment, experiment: Experiment) -> str:
 
 
 def continued(setup: Setup, run_dir: Path) -> State | None:
-    """A run that stopped, from after its last whole iteration; None if it never got to a checkpoint."""
-    runs.read_id(run_dir)  # before anything is changed
+    """The state after the last finished iteration of a run; None where it has no checkpoint yet."""
+    runs.read_id(run_dir)  # a damaged file raises before anything is changed
     if not runs.has_checkpoint(run_dir):
         if runs.has_metrics(run_dir):
-            raise UserError(f"{run_dir} has metrics but no {runs.CHECKPOINT}: it is lost. Start a new run.")
-        check_unchanged(run_dir, setup.experiment)
+            raise UserError(f"{run_dir} has metrics but no {runs.CHECKPOINT}: it cannot be resumed. Start a new run.")
+        runs.check_same(run_dir, runs.read_experiment(run_dir), setup.experiment)
         config.save(setup.experiment, run_dir / runs.CONFIG)
         print("there is no checkpoint yet: starting from the beginning")
         return None
@@ -150,7 +152,7 @@ def continued(setup: Setup, run_dir: Path) -> State | None:
             "This run was begun by metarl-suite 0.1.0: its policy goes on without normalized observations, and its "
             "tasks are drawn in strata from here on."
         )
-    runs.best_return(run_dir)  # damaged, it would stop the first test
+    runs.best_return(run_dir)  # a damaged file would stop the first test
     runs.check_fits(run_dir, state, setup.first_params, setup.test.as_data)
     if setup.experiment.iterations < state.iteration:
         raise UserError(
@@ -161,33 +163,20 @@ def continued(setup: Setup, run_dir: Path) -> State | None:
     return state
 
 
-def check_unchanged(run_dir: Path, experiment: Experiment) -> None:
-    """Raise UserError where settings that change what is computed are not those that the run began with."""
-    differences = config.difference(runs.read_experiment(run_dir), experiment)
-    wrong = {key: pair for key, pair in differences.items() if not key.startswith(runs.MAY_CHANGE)}
-    if wrong:
-        lines = [
-            f"{key}: the run has {shortened(repr(then))}, you ask for {shortened(repr(now))}"
-            for key, (then, now) in wrong.items()
-        ]
-        title = f"{run_dir} was begun with other settings:"
-        raise UserError("\n  ".join([title, *lines, "Use its own settings, or start a new run with --run-dir."]))
-
-
 @contextmanager
 def says_how_to_go_on(run_dir: Path) -> Generator[None]:
-    """Where the run is interrupted, say how it is resumed; by then the tracker has finished."""
+    """On an interrupt, print the command that resumes the run, after the tracker has finished."""
     try:
         yield
     except KeyboardInterrupt as error:
         end_undisturbed()
-        print("\nThe last whole iteration is saved. Go on with")
+        print("\nThe last finished iteration is saved. Go on with")
         print(f"  {command('train', '--run-dir', shown(run_dir), '--resume')}")
         raise Interrupted.after_telling(error) from None
 
 
 def tell(run_dir: Path, experiment: Experiment, tracker: Tracker) -> None:
-    """Where everything lies and how to look at it, with commands that can be pasted."""
+    """Print where the results are, and the commands that show more of them."""
     print(f"\nrun directory  {shown(run_dir)}")
     for picture in (*run_dir.glob(LEARNING), *sorted((run_dir / VIDEOS).glob("task-*.mp4"))):
         print(f"{'picture' if picture.suffix == '.png' else 'video':<14} {shown(picture)}")

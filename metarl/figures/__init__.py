@@ -1,13 +1,13 @@
-"""Figures: PNG files, or SVG text for a page. None is ever shown in a window."""
+"""Figures as PNG files, or as SVG text for a page."""
 
 import os
 import sys
 
 
 def _import_matplotlib() -> None:
-    """Import matplotlib even where MPLBACKEND names a backend that is not installed, by which its import would fail.
+    """Import matplotlib also where MPLBACKEND names a backend that is not installed, with which the import would fail.
 
-    Notebooks hand theirs on to processes that they start, in environments that lack it. It is dropped there.
+    Notebooks set MPLBACKEND for the processes that they start, whose environment may lack that backend.
     """
     if "matplotlib" in sys.modules:
         return

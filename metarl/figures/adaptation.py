@@ -1,4 +1,4 @@
-"""Figures of adaptation: adaptation curves, return per task, learning curves, other learners on the same tasks."""
+"""Figures of one run: adaptation curve, return per task, learning curve, other learners on the same tasks."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ OVER_TASKS = "band: 95% interval over tasks"
 
 @dataclass(frozen=True)
 class TaskReturns:
-    """The return on each of M tasks before and after adaptation, and where the tasks lie."""
+    """The return on each of M tasks before and after adaptation, and the parameter of each task."""
 
     before: Array
-    """(M,)"""
+    """(M,) mean return before adaptation."""
     after: Array
-    """(M,)"""
+    """(M,) mean return after adaptation."""
     parameter: Array | None = None
-    """(M,) or (M, 2) what distinguishes the tasks, e.g. a goal velocity; None: tasks are numbered."""
+    """(M,) or (M, 2) parameter of the tasks, such as a goal velocity; None: the x axis is the number of the task."""
     label: str | tuple[str, str] = "task"
-    """What `parameter` is, with its unit; two labels where it has two columns."""
+    """Name of `parameter` with its unit; two names where it has two columns."""
 
     def __post_init__(self) -> None:
         check_lengths(before=self.before, after=self.after)
@@ -62,9 +62,9 @@ class TaskReturns:
 
 
 def adaptation_curve(target: Target, curves: Mapping[str, Curve], title: str, remark: str = OVER_TASKS) -> None:
-    """Return against gradient steps 0..K, a line for each of `curves`, labelled at its end.
+    """Draw return against gradient steps 0..K, a line for each of `curves`, with its label at the end.
 
-    The first curve, in blue, is the one that the figure is about; draw "random initialization" after it.
+    The first curve is blue, the second one, such as that of a random initialization, vermillion.
     """
     figure = empty(5.6, 3.6)
     _draw_adaptation(figure.add_subplot(), curves, remark)
@@ -72,10 +72,10 @@ def adaptation_curve(target: Target, curves: Mapping[str, Curve], title: str, re
 
 
 def return_per_task(target: Target, returns: TaskReturns, title: str) -> None:
-    """Return on each task before and after adaptation.
+    """Draw the return on each task before and after adaptation.
 
-    Along a one-dimensional parameter (or the task's number) two markers per task are joined by a line; over a
-    two-dimensional one, before and after are two maps with one colour scale.
+    Against a parameter (M,), or the task's number, each task has two markers that are joined by a line. A parameter
+    (M, 2) gives two maps, before and after, with one colour scale.
     """
     figure = empty(5.6, 3.9 if _is_map(returns) else 3.6)
     _draw_returns(figure, returns)
@@ -83,7 +83,7 @@ def return_per_task(target: Target, returns: TaskReturns, title: str) -> None:
 
 
 def evaluation_figure(target: Target, curves: Mapping[str, Curve], returns: TaskReturns, title: str) -> None:
-    """`adaptation_curve` on the left and `return_per_task` on the right."""
+    """Draw `adaptation_curve` on the left and `return_per_task` on the right."""
     figure = empty(10.4, 3.8)
     left, right = figure.subfigures(1, 2, squeeze=False, wspace=0.04)[0]
     _draw_adaptation(left.add_subplot(), curves)
@@ -137,13 +137,12 @@ def learning_curve(
 
 
 def learners(target: Target, curves: Mapping[str, tuple[NDArray[np.integer], Curve]], title: str, xlabel: str) -> None:
-    """Return of several learners against the steps that each took, a line for each.
+    """Draw the return of several learners against their steps, a line for each, with a legend beside the axes.
 
-    Steps are spread by their logarithm above the smallest one, as learners may differ by powers of ten. Lines end at
-    different places, so a key beside the axes names them.
+    The axis of steps is linear from 0 to the smallest number of steps and logarithmic above it.
 
     Args:
-        curves: label -> steps (P,), ascending, and the curve at them. The first is the one that the figure is about.
+        curves: label -> steps (P,), ascending, and P estimates of the return.
     """
     figure = empty(5.6, 3.6)
     axes = style(figure.add_subplot(), xlabel, "return")
@@ -230,7 +229,7 @@ def _is_map(returns: TaskReturns) -> bool:
 
 
 def _running_mean(values: Array, window: int) -> Array:
-    """(I,) mean over the last `window` values, or as many as there are; NaN entries are left out."""
+    """(I,) mean of the last `window` values up to each, without NaN."""
     return np.array([_mean(values[max(0, i + 1 - window) : i + 1]) for i in range(len(values))])
 
 

@@ -1,4 +1,4 @@
-"""One figure: what adaptation is worth on narrow and on wide ranges of tasks."""
+"""Figure of the returns on narrow and wide ranges of tasks, with and without adaptation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ STROKES = ((GREEN, "s"), (VERMILLION, "o"), (BLUE, "o"))
 
 
 def draw(target: Target, ranges: Sequence[str], curves: Mapping[str, Curve], title: str) -> None:
-    """The return of each of up to three policies, side by side on every range, with intervals.
+    """Draw the returns of up to three policies on every range, with intervals.
 
-    curves: a point for each of `ranges`.
+    Args:
+        ranges: labels of the ranges.
+        curves: label of a policy -> an estimate of its return for each range.
     """
     figure = empty(6.0, 3.8)
     axes = style(figure.add_subplot(), "range of hidden velocities", "return on held-out tasks")

@@ -29,14 +29,14 @@ from metarl.statistics import Curve
 def return_per_parameter(
     target: Target, parameter: Array, curves: Mapping[str, Curve], title: str, xlabel: str, ylabel: str, remark: str
 ) -> None:
-    """Return after adaptation against what distinguishes the tasks, a line for each of `curves`.
+    """Draw return after adaptation against the parameter of the tasks, a line for each of `curves`.
 
-    Where the tasks have no more than two values, such as two directions, these are categories without lines between.
+    Where the parameter has one or two values, such as two directions, they are categories without lines between them.
 
     Args:
-        parameter: (M,), in any order.
-        curves: M points each.
-        remark: what the bands are.
+        parameter: (M,) parameter of each task, in any order.
+        curves: label -> M estimates.
+        remark: explains the bands, under the title.
     """
     figure = empty(5.6, 3.6)
     axes = style(figure.add_subplot(), xlabel, ylabel)
@@ -59,12 +59,12 @@ def return_per_parameter(
 def performance_profile(
     target: Target, thresholds: Array, curves: Mapping[str, Curve], title: str, xlabel: str, remark: str
 ) -> None:
-    """The share of runs and tasks above each threshold (Agarwal et al. 2021), a line for each of `curves`.
+    """Draw performance profiles (Agarwal et al. 2021): the share of runs and tasks above each threshold.
 
     Args:
-        thresholds: (P,), rising.
-        curves: P shares each.
-        remark: what the bands are.
+        thresholds: (P,) returns, ascending.
+        curves: label -> P estimates of the share.
+        remark: explains the bands, under the title.
     """
     figure = empty(5.6, 3.6)
     axes = style(figure.add_subplot(), xlabel, "share of runs and tasks above")
@@ -79,11 +79,11 @@ def performance_profile(
 def in_and_out_of_range(
     target: Target, curves: Mapping[str, Curve], splits: tuple[str, str], title: str, xlabel: str, remark: str
 ) -> None:
-    """Return on two splits of the tasks, a row for each of `curves`: filled on the first, hollow on the second.
+    """Draw return on two splits, a row for each of `curves`: a filled marker for the first, a hollow for the second.
 
     Args:
-        curves: 2 points each, one for each of `splits`.
-        remark: what the bars are.
+        curves: label -> an estimate for each of `splits`.
+        remark: explains the bars, under the title.
     """
     figure = empty(5.6, 1.7 + 0.42 * len(curves))
     axes = style(figure.add_subplot(), xlabel, "")

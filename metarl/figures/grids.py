@@ -14,7 +14,7 @@ from metarl.figures.style import INK, Array, Target, empty, save, style
 
 @dataclass(frozen=True)
 class Grid:
-    """A number for each pair of settings; NaN where no run finished."""
+    """A number for each pair of settings; NaN where the run failed or diverged."""
 
     name: str
     values: Array
@@ -31,9 +31,11 @@ def heat_maps(
     labels: tuple[str, str],
     title: str,
 ) -> None:
-    """Maps side by side with the number in each cell; the better a number, the brighter its cell.
+    """Draw a heat map of each grid, with the number in each cell; better numbers are brighter.
 
-    labels: of the rows and of the columns.
+    Args:
+        rows, columns: values of the two settings.
+        labels: names of the two settings.
     """
     figure = empty(1.6 + (0.9 * len(columns) + 1.2) * len(grids), 1.8 + 0.5 * len(rows))
     panels = figure.subplots(1, len(grids), squeeze=False, sharey=True)[0]

@@ -35,17 +35,22 @@ class Fit:
     """One sinusoid and a network that adapts to it."""
 
     inputs: Array
-    """(G,)"""
+    """(G,) inputs x at which the curves are drawn."""
     true: Array
-    """(G,)"""
+    """(G,) values of the sinusoid there."""
     few: tuple[Array, Array]
-    """Inputs and values (P,) of the points that the network adapts to."""
+    """Inputs (P,) and values (P,) of the points that the network adapts to."""
     curves: Sequence[Array]
-    """(G,) each: what the network says after 0, 1, 2, … gradient steps."""
+    """(G,) each: outputs of the network after 0, 1, 2, … gradient steps."""
 
 
 def sinusoids(target: Target, fits: Mapping[str, Fit], errors: Mapping[str, Curve], title: str) -> None:
-    """For each network its curve before adaptation and after 1 and 10 steps, then the errors of all against steps."""
+    """Draw the curve of each network before adaptation and after 1 and 10 steps, and all errors against the steps.
+
+    Args:
+        fits: network -> its fit of one sinusoid.
+        errors: network -> estimates of the mean squared error after 0, 1, 2, … gradient steps.
+    """
     figure = empty(4.0 * (len(fits) + 1), 3.6)
     panels = figure.subplots(1, len(fits) + 1)
     for axes, (name, fit) in zip(panels, fits.items(), strict=False):
@@ -69,14 +74,14 @@ def _draw_fit(axes: Axes, fit: Fit) -> None:
 
 
 def _range(fits: Mapping[str, Fit]) -> tuple[float, float]:
-    """The true values with as much room again, so that a curve that goes astray does not hide the rest."""
+    """Limits of the y axis: the range of the true values, and half of it above and below."""
     true = np.concatenate([fit.true for fit in fits.values()])
     reach = max(float(true.max() - true.min()), 1.0)
     return float(true.min()) - 0.5 * reach, float(true.max()) + 0.5 * reach
 
 
 def _draw_errors(axes: Axes, errors: Mapping[str, Curve]) -> None:
-    """Against gradient steps, on a logarithmic scale, which shows factors."""
+    """Draw errors against gradient steps, on a logarithmic scale."""
     style(axes, "gradient steps", "mean squared error")
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -1,7 +1,7 @@
-"""What all figures have in common: colours, axes, curves with their bands, labels, and how a figure is saved.
+"""Colours, axes, curves with bands, labels, and saving, for all figures.
 
-They are drawn through Matplotlib's object interface, so no global state stays changed and no display is needed.
-Colours are of the Okabe-Ito palette, which colour-blind readers can tell apart.
+Figures use Matplotlib's object interface, which needs no display and no global state. The colours are those of the
+Okabe-Ito palette, which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ DASHES: tuple[Dashes, ...] = ("-", "--", ":")
 INK, FAINT = "#333333", "#B8B8B8"
 DPI = 150
 LINE_HEIGHT = 0.063
-"""Of a label at a line's end, as a share of the axes' height."""
+"""Height of a line of text in a label, relative to the height of the axes."""
 CATEGORIES = 2
-"""With at most this many different values, the axis has categories instead of a continuous scale."""
+"""With at most so many different values, an axis has categories instead of a continuous scale."""
 
 Array = NDArray[np.floating]
 Target: TypeAlias = Path | TextIO
-"""Where a figure goes: as PNG to a path, or as SVG into a stream of text."""
+"""Where a figure is saved: as PNG at a path, or as SVG in a text stream."""
 
 
 def empty(width: float, height: float) -> Figure:
@@ -45,7 +45,7 @@ def empty(width: float, height: float) -> Figure:
 
 
 def style(axes: Axes, xlabel: str, ylabel: str) -> Axes:
-    """Labels, a faint grid and no frame."""
+    """Give axes labels and a faint grid, without a frame."""
     axes.set_xlabel(xlabel, fontsize=10, color=INK)
     axes.set_ylabel(ylabel, fontsize=10, color=INK)
     axes.tick_params(labelsize=9, colors=INK, length=3)
@@ -68,17 +68,20 @@ def columns(curve: Curve) -> tuple[Array, Array, Array]:
 
 
 def reach(curve: Curve) -> Array:
-    """(2, P): how far each interval reaches below and above its value, for error bars."""
+    """(2, P): distance of each value to the lower and to the upper end of its interval, for error bars."""
     value, low, high = columns(curve)
     return np.stack([value - low, high - value])
 
 
 def draw_curve(axes: Axes, x: np.ndarray, curve: Curve, i: int, line: float = 1.8, marker: float = 3.5) -> float:
-    """The i-th line of a figure, with the band of its intervals; returns the height at which it ends.
+    """Draw the i-th line of a figure, with the band of its intervals.
 
     Args:
-        x: (P,) where the points lie.
-        line, marker: width and size [pt]; 0: without markers.
+        x: (P,) of the points.
+        line, marker: line width and marker size [pt]; a marker size of 0: no markers.
+
+    Returns:
+        The last value of the curve.
     """
     value, low, high = columns(curve)
     check_lengths(x=x, value=value)
@@ -89,7 +92,7 @@ def draw_curve(axes: Axes, x: np.ndarray, curve: Curve, i: int, line: float = 1.
 
 
 def categories(axes: Axes, parameter: Array) -> Array | None:
-    """(M,): the category of each value, 0, 1, …, with ticks that name them; None where there are too many values."""
+    """Give the x axis a tick for each different value; (M,) ticks 0, 1, …, or None for more than CATEGORIES values."""
     values, places = np.unique(parameter, return_inverse=True)
     if len(values) > CATEGORIES:
         return None
@@ -99,7 +102,7 @@ def categories(axes: Axes, parameter: Array) -> Array | None:
 
 
 def stroke(i: int) -> tuple[str, Dashes]:
-    """Colour and dashes of the i-th curve: the colours in turn, and then again with other dashes."""
+    """Colour and dashes of the i-th curve: all colours, then all colours with other dashes."""
     return CURVES[i % len(CURVES)], DASHES[i // len(CURVES) % len(DASHES)]
 
 
@@ -109,7 +112,7 @@ def note(axes: Axes, text: str) -> None:
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Write (y, text, colour) beside the right edge at height y, moved apart where labels would overlap."""
+    """Write labels (y, text, colour) at height y beside the right edge; labels that would overlap are moved apart."""
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     ends = sorted((end for end in ends if np.isfinite(end[0])), key=lambda end: end[0])
@@ -120,7 +123,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
 
 
 def key(axes: Axes, labels: Sequence[str]) -> None:
-    """What each curve in turn is, beside the axes, for curves that end at one place."""
+    """A legend beside the axes, for curves that end at one place."""
     lines = [Line2D([], [], color=stroke(i)[0], linestyle=stroke(i)[1], linewidth=2.0) for i in range(len(labels))]
     axes.legend(
         lines, labels, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9, handlelength=1.6,
@@ -129,13 +132,15 @@ def key(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def spread(heights: Sequence[float], lines: Sequence[int]) -> list[float]:
-    """Ascending `heights`, as shares of the axes' height, moved apart so that labels of `lines` lines fit.
+    """Move labels apart so that they do not overlap, and do not leave the axes unless there are too many.
 
-    They stay beside the axes, unless there are too many of them.
+    Args:
+        heights: ascending, relative to the height of the axes.
+        lines: number of lines of each label.
     """
     spread, halves = list(heights), [LINE_HEIGHT * n / 2 for n in lines]
     inside = sum(halves) <= 0.5
-    for _ in range(200):  # neighbours push each other, evenly; far more rounds than a few labels need
+    for _ in range(200):  # neighbours push each other apart; a few labels need far fewer rounds
         if inside and spread:
             spread[0] = max(spread[0], halves[0])
             spread[-1] = min(spread[-1], 1 - halves[-1])
@@ -148,7 +153,7 @@ def spread(heights: Sequence[float], lines: Sequence[int]) -> list[float]:
 
 
 def check_lengths(**arrays: np.ndarray) -> None:
-    """Refuse arrays that are not one-dimensional, not of one length, or empty."""
+    """Raise ValueError where arrays are empty, not one-dimensional, or of different lengths."""
     shapes = {name: np.shape(array) for name, array in arrays.items()}
     shape = next(iter(shapes.values()))
     if len(shape) != 1 or shape[0] == 0 or set(shapes.values()) != {shape}:
@@ -156,9 +161,9 @@ def check_lengths(**arrays: np.ndarray) -> None:
 
 
 def save(figure: Figure, target: Target, title: str) -> None:
-    """Write the figure with its title, or without one where that is empty. A dollar in a text is a dollar.
+    """Save a figure, with a title unless it is empty. A dollar sign in a text is no mathematics.
 
-    Errors: `OSError` that names the path where it cannot be written.
+    Errors: `OSError` where the path cannot be written.
     """
     if title:
         figure.suptitle(title, fontsize=11, color=INK)
@@ -169,14 +174,14 @@ def save(figure: Figure, target: Target, title: str) -> None:
         figure.savefig(png, format="png")
         write_atomically(target, png.getvalue())
         return
-    nobody = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    # Letters stay text, and the same figure has the same ids wherever it is drawn.
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    # Letters are text, and the same figure always has the same ids.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "metarl"}):
-        figure.savefig(target, format="svg", facecolor="none", metadata=nobody)
+        figure.savefig(target, format="svg", facecolor="none", metadata=no_metadata)
 
 
 def svg(draw: Callable[..., None], *args: Any, **kwargs: Any) -> str:
-    """What `draw(target, …)`, a function of this package, draws: as SVG text, the same at every call."""
+    """The figure that `draw(target, …)`, a function of this package, draws, as SVG text."""
     stream = io.StringIO()
     draw(stream, *args, **kwargs)
     return stream.getvalue()

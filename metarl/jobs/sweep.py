@@ -15,7 +15,7 @@ from metarl.config import strict_yaml
 from metarl.errors import UserError, no_such_file
 from metarl.jobs.runner import Job
 from metarl.runs.directory import METRICS
-from metarl.runs.tracking import read_metrics
+from metarl.runs.metrics import read_metrics
 
 REPEATS = "seed"
 GOALS = ("minimize", "maximize")

@@ -1,1 +1,1 @@
-"""A run for people to read: evaluations, tables, comparisons, and the HTML page."""
+"""Results of runs: evaluation files, tables, comparisons, and the HTML page."""

@@ -1,11 +1,11 @@
-"""What a comparison with other learners leaves on disk, RUN_DIR/baseline.json, and how it is read again.
+"""The file RUN_DIR/baseline.json: a comparison of a run with other learners.
 
 format, version     "metarl-baselines", 1
-curves              learner -> steps (P,), and mean, low, high (P,): the return after them with its interval
-table               a row for each learner: its label and its numbers by name, null for what it never reached
-remarks             the conclusions, in sentences
-trained_before      run -> environment steps of its training before it met the test tasks
-returns, …          everything else is for other programs
+curves              learner -> steps (P,) on the test task; mean, low and high (P,): return after them, 95% interval
+table               a row for each learner: its label, and numbers by name; null for a return that it never reached
+remarks             conclusions, in sentences
+trained_before      run -> environment steps of its training, without those on the test tasks
+returns, …          further keys, which are not read here
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from metarl.statistics import Curve, Estimate, plain
 
 FILE, FORMAT, VERSION = "baseline.json", "metarl-baselines", 1
 LONGEST = 120
-"""Letters of a reason that are shown."""
-WAY_OUT = "Make it anew with `metarl baseline`, or move it away."
+"""Greatest length of the reason in an error message."""
+WAY_OUT = "Run `metarl baseline` again, or move the file away."
 
 LearningCurves = Mapping[str, tuple[NDArray[np.integer], Curve]]
-"""Learner -> environment steps (P,), ascending, and the return after them."""
+"""Learner -> environment steps (P,), ascending, and the return after them with its interval."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class BaselineRecord:
 
     curves: LearningCurves
     table: Sequence[Mapping[str, Any]]
-    """A row for each learner: its label and its numbers by name; None for what it never reached."""
+    """A row for each learner: its label, and numbers by name; None for a return that it never reached."""
     remarks: Sequence[str] = ()
     trained: int | None = None
-    """Environment steps of the run's training when it was compared; None where the file does not say."""
+    """Environment steps of the run's training before the comparison; None where the file lacks them."""
 
     def to_json(self, more: Mapping[str, Any]) -> dict[str, Any]:
-        """Everything as plain data for strict JSON, and what else the file is to hold."""
+        """The content of the file as plain data for strict JSON. more: its further keys."""
         curves = {label: {"steps": steps.tolist(), **_columns(curve)} for label, (steps, curve) in self.curves.items()}
         own = {"curves": curves, "table": self.table, "remarks": self.remarks}
         return {"format": FORMAT, "version": VERSION, **plain({**own, **more})}

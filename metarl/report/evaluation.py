@@ -1,4 +1,4 @@
-"""The evaluation of one run, for people: a table for the terminal, and a figure."""
+"""Table and figure of the evaluation of one run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from metarl.report.records import META, Record
 from metarl.sampling.protocols import family_name
 from metarl.statistics import estimate
 
-CHOSEN = {"latest": "", "best": "chosen by the test repeated in training: on its tasks it looks better than it is\n"}
-"""What is to be known of a checkpoint, as a line."""
+CHOSEN = {"latest": "", "best": "chosen by the tests during training: its return on their tasks is biased upwards\n"}
+"""Checkpoint -> a line of the caption."""
 
 
 def evaluation_table(record: Record) -> Table:
@@ -24,7 +24,7 @@ def evaluation_table(record: Record) -> Table:
         f"{record.checkpoint} checkpoint, after {record.training.iterations} iterations\n{CHOSEN[record.checkpoint]}"
         "[95% interval over tasks], IQM: interquartile mean, gain: paired by task\n"
         "stochastic: the policy explores, as in training\n"
-        "deterministic: after the same adaptation, it acts by its mean"
+        "deterministic: after the same adaptation, it takes the mean action"
     )
     width = max(map(len, [title, *caption.splitlines()]))
     table = Table(title=escape(title), caption=caption, box=None, padding=(0, 2, 0, 0), pad_edge=False, min_width=width)
@@ -40,9 +40,9 @@ def evaluation_table(record: Record) -> Table:
 
 
 def draw_evaluation(record: Record, path: Path) -> None:
-    """The adaptation curve of the stochastic policy, and its return per task before and after, as one PNG.
+    """Draw the adaptation curve of the stochastic policy, and its return on each task, as one PNG.
 
-    One that cannot be drawn is a warning.
+    A failure is a warning.
     """
     with warns_only(f"no picture {path}"):
         _draw(record, path)

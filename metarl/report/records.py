@@ -1,20 +1,21 @@
-"""What an evaluation leaves on disk, and how it is read again: RUN_DIR/evaluation-SPLIT.json, or …-SPLIT-best.json.
+"""The files RUN_DIR/evaluation-SPLIT.json and RUN_DIR/evaluation-SPLIT-best.json: the evaluation of a run.
 
     format, version              "metarl-evaluation", 2
-    run, environment, algorithm  what was evaluated: the run's folder, Gymnasium's id, the algorithm's name
-    split, tasks, units          the test tasks, as plain data, and the units of their fields
+    run, environment, algorithm  the run directory, Gymnasium's id, the algorithm's name
+    split, tasks, units          the test tasks as plain data, and the units of their fields
     horizon, episodes            steps of an episode; episodes per task and adaptation step
-    later_steps, seed            step size after the trained steps; seed of initial states and exploration
-    checkpoint                   latest (also where it is absent), or best: chosen by the test repeated in training
-    training                     seed, iterations and environment_steps that led to that checkpoint
-    versions                     of Python, packages and the source tree
-    returns                      of the stochastic policy: initialization -> (tasks, K+1), the mean over episodes after
-                                 0..K adaptation steps; null where all of them diverged
-    deterministic                the same of the policy that acts by its mean
-    summary                      of both, with intervals
+    later_steps                  factor of the step size in steps beyond those of training
+    seed                         of initial states and exploration
+    checkpoint                   latest (also where the key is absent), or best: chosen by the tests during training
+    training                     seed, iterations and environment_steps of training up to the checkpoint
+    versions                     of Python, the packages and the source
+    returns                      of the stochastic policy: initialization -> (tasks, K+1), mean over episodes after 0..K
+                                 adaptation steps; null where all episodes diverged
+    deterministic                the same, of the deterministic policy, which takes the mean action
+    summary                      of both, with 95% intervals
 
-Adaptation learns from the episodes of the stochastic policy alone. Those of the policy that acts by its mean are as
-many, have the same initial states, and are played with the same adapted parameters.
+Adaptation learns from the episodes of the stochastic policy only. The deterministic policy has the same adapted
+parameters, and as many episodes from the same initial states.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ from metarl.statistics import plain, summary
 Checkpoint = Literal["latest", "best"]
 FORMAT, VERSION = "metarl-evaluation", 2
 NAMED = 6
-"""So many problems of a file are named."""
+"""Greatest number of problems of a file that a message lists."""
 META, RANDOM = "meta-learned", "random init"
 """The initializations that are compared."""
 
 
 def _array(rows: Any) -> NDArray[np.floating]:
-    """Rows of numbers, None for NaN."""
+    """An array of rows of numbers; None becomes NaN."""
     return np.array(rows, dtype=float)
 
 
@@ -56,7 +57,7 @@ _CONFIG = ConfigDict(strict=True, arbitrary_types_allowed=True)
 @with_signature
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Training:
-    """How far the run had come, at the checkpoint."""
+    """The training that led to the checkpoint."""
 
     seed: int
     iterations: int
@@ -73,28 +74,28 @@ class Record:
     algorithm: str
     split: str
     episodes: int
-    """E, per task and adaptation step, of each of the two policies."""
+    """E, episodes per task and adaptation step, of each of the two policies."""
     horizon: int
     later_steps: float
-    """Step size of the steps beyond those that were trained, as a share of it."""
+    """Factor of the step size in steps beyond those of training."""
     seed: int
-    """Of initial states and exploration; the run's own is that of `training`."""
+    """Seed of initial states and exploration; that of the run is in `training`."""
     checkpoint: Checkpoint = "latest"
     training: Training
     versions: dict[str, str]
     tasks: tuple[dict[str, Any], ...]
     units: dict[str, str]
-    """Field of a task -> its unit, empty for a pure number."""
+    """Field of a task -> its unit; empty for a number without unit."""
     returns: dict[str, Returns]
-    """Initialization -> (tasks, K+1), of the stochastic policy."""
+    """Initialization -> return (tasks, K+1) of the stochastic policy."""
     deterministic: dict[str, Returns]
-    """Initialization -> (tasks, K+1), of the policy that acts by its mean."""
+    """Initialization -> return (tasks, K+1) of the deterministic policy."""
 
     def __post_init__(self) -> None:
         if META not in self.returns or self.returns.keys() != self.deterministic.keys():
             raise ValueError(
                 f"returns of {', '.join(self.returns) or 'nothing'} and deterministic of "
-                f"{', '.join(self.deterministic) or 'nothing'}: both are to be of {META!r} and of the same others"
+                f"{', '.join(self.deterministic) or 'nothing'}: both need {META!r}, and the same others"
             )
         M, K = len(self.tasks), self.returns[META].shape[-1] - 1
         for field, arrays in (("returns", self.returns), ("deterministic", self.deterministic)):
@@ -102,7 +103,7 @@ class Record:
                 if x.shape != (M, K + 1) or not x.size:
                     raise ValueError(f"{field} of {name!r} has shape {x.shape}, not (tasks, K+1) = ({M}, {K + 1})")
         if len({frozenset(task) for task in self.tasks}) > 1:
-            raise ValueError("the tasks are not of one kind: their fields differ")
+            raise ValueError("the tasks differ in their fields")
 
     @property
     def steps(self) -> int:
@@ -115,11 +116,11 @@ class Record:
         return {name: summaries(self.returns[name][None], self.deterministic[name][None]) for name in self.returns}
 
     def parameter(self) -> tuple[NDArray[np.floating] | None, str | tuple[str, str]]:
-        """What to draw tasks against, with a label: their one number, or their point in the plane; None for others."""
+        """The x axis of figures: the only field of the tasks, (M,) or (M, 2), with a label; None for other tasks."""
         (name, *others), unit = self.tasks[0], ""
         try:
             values = np.array([task[name] for task in self.tasks], dtype=float)
-        except (TypeError, ValueError):  # text, or of different lengths
+        except (TypeError, ValueError):  # text, or arrays of different lengths
             return None, "task"
         if others or values.shape[1:] not in ((), (2,)):
             return None, "task"
@@ -128,7 +129,7 @@ class Record:
         return values, f"{name}{unit}" if values.ndim == 1 else (f"{name} x{unit}", f"{name} y{unit}")
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain data that strict JSON can hold, with the format's name and version."""
+        """The content of the file as plain data for strict JSON."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields |= {"training": vars(self.training), "returns": _lists(self.returns)}
         fields |= {"deterministic": _lists(self.deterministic), "summary": self.summary}
@@ -136,18 +137,22 @@ class Record:
 
 
 def summaries(stochastic: NDArray[np.floating], deterministic: NDArray[np.floating]) -> list[dict[str, Any]]:
-    """`statistics.summary` of the stochastic policy's returns (seeds, tasks, K+1), and in it the other policy's."""
+    """A row for each adaptation step: `statistics.summary` of the stochastic policy; that of the deterministic inside.
+
+    Args:
+        stochastic, deterministic: returns (seeds, tasks, K+1).
+    """
     both = zip(summary(stochastic), summary(deterministic), strict=True)
     return [row | {"deterministic": {k: v for k, v in other.items() if k != "steps"}} for row, other in both]
 
 
 def file_of(run_dir: Path, split: str, checkpoint: Checkpoint = "latest") -> Path:
-    """Where the evaluation of a run lies; that of its best checkpoint apart from that of the latest."""
+    """The evaluation file of a run."""
     return run_dir / f"evaluation-{split}{'-best' * (checkpoint == 'best')}.json"
 
 
 def command(run_dir: Path | str, split: str, like: Record | None = None) -> str:
-    """The command line that evaluates a run, in the way of another record."""
+    """The command line that evaluates a run; with the tasks, steps, episodes and seed of the record `like`."""
     words: list[Any] = ["evaluate", run_dir, "--split", split]
     if like:
         words += ["--tasks", len(like.tasks), "--steps", like.steps, "--episodes", like.episodes]
@@ -159,7 +164,7 @@ def command(run_dir: Path | str, split: str, like: Record | None = None) -> str:
 def read(path: Path) -> Record:
     """The record in the file at `path`.
 
-    Errors: UserError where it is missing, no evaluation, of another version, or malformed.
+    Errors: UserError where it is missing, no evaluation, of another version, or damaged.
     """
     if not path.is_file():
         raise no_such_file("evaluation", path, "evaluation-*.json")
@@ -175,7 +180,7 @@ def read(path: Path) -> Record:
 
 
 def _check_format(path: Path, content: bytes) -> None:
-    """Refuse what is no evaluation, or one of another version."""
+    """Raise UserError for what is no evaluation, or one of another version."""
     try:
         data = parse_json(content)
     except ValueError as error:
@@ -192,8 +197,8 @@ def _check_format(path: Path, content: bytes) -> None:
         version = reprlib.repr(version)
         again = command(data.get("run", "RUN_DIR"), data.get("split", "held-out"))
         raise UserError(
-            f"{path} is of version {version}, and this program reads version {VERSION}, which also has the returns of "
-            f"the policy that acts by its mean. Evaluate the run again:\n  {again}"
+            f"{path} is of version {version}, without returns of the deterministic policy; this program reads version "
+            f"{VERSION}. Evaluate the run again:\n  {again}"
         )
 
 

@@ -1,18 +1,17 @@
-"""The run directory, its checkpoints, and the outputs of a run: Weights & Biases, files, and the terminal."""
+"""The run directory, checkpoints, and what a run writes: to Weights & Biases, to files, and to the terminal."""
 
 from metarl.runs.directory import (
     ABOUT,
     BEST,
-    BEST_RETURN,
     CHECKPOINT,
     CONFIG,
     LOCK,
-    MAY_CHANGE,
     METRICS,
     PACKAGES,
     State,
     best_return,
     check_fits,
+    check_same,
     check_shapes,
     create,
     has_checkpoint,
@@ -35,16 +34,15 @@ from metarl.runs.naming import check_tracking, named, names
 __all__ = [
     "ABOUT",
     "BEST",
-    "BEST_RETURN",
     "CHECKPOINT",
     "CONFIG",
     "LOCK",
-    "MAY_CHANGE",
     "METRICS",
     "PACKAGES",
     "State",
     "best_return",
     "check_fits",
+    "check_same",
     "check_shapes",
     "check_tracking",
     "create",

@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain data in one file, written atomically, that never runs code when read."""
+"""Checkpoints: tensors and plain data in one file. Writing is atomic; reading never runs code of the file."""
 
 import io
 import zipfile
@@ -16,21 +16,23 @@ FORMAT = "metarl-checkpoint"
 VERSION = 1
 
 ENTRY = 64
-"""Bytes that an entry of plain data counts for, about what it takes in memory."""
+"""[byte] that an entry of plain data takes in memory, about."""
 DEEPEST = 100
-"""Levels of lists and mappings in each other."""
+"""Greatest depth of nested lists and mappings."""
 
 _SCALARS = (str, int, float, bool, type(None))
 
 
 def save(path: Path | str, state: dict[str, Any], *, make_folders: bool = True) -> None:
-    """Write `state` to `path`, atomically and with an integrity check inside.
+    """Write `state` to `path` atomically, with checksums.
 
-    `state` holds tensors, dicts, lists, tuples, str, int, float, bool and None. Tensors are stored as values:
-    on the CPU, detached from any graph and from the memory they share. Missing folders are made, unless told not to.
+    Args:
+        state: tensors, dicts, lists, tuples, str, int, float, bool and None. Tensors are stored by value: on the CPU,
+            without their graph, and without sharing memory.
+        make_folders: whether to make missing folders.
 
-    Errors: `TypeError` names the entry that holds anything else, `ValueError` that of an integer beyond 64 bits, which
-    `load` could not read; `OSError` names `path`, and the file that was there before survives.
+    Errors: `TypeError` for an entry of another type, `ValueError` for an integer beyond 64 bits, which `load` could not
+    read; both name the entry. `OSError` where `path` cannot be written; an older file stays as it was.
     """
     content = {"format": FORMAT, "version": VERSION, "state": _portable(state, "state")}
     buffer = io.BytesIO()
@@ -39,10 +41,10 @@ def save(path: Path | str, state: dict[str, Any], *, make_folders: bool = True) 
 
 
 def load(path: Path | str) -> dict[str, Any]:
-    """The state that `save` wrote to `path`; its tensors are on the CPU.
+    """The state that `save` wrote to `path`, with its tensors on the CPU.
 
-    Errors: `UserError` when the file is missing, damaged, of another program or of another version, or would take far
-    more memory than its size. No code in the file is ever run.
+    Errors: `UserError` where the file is missing, damaged, of another program or version, or would need far more memory
+    than its size.
     """
     path = Path(path)
     if not path.is_file():
@@ -54,11 +56,11 @@ def load(path: Path | str) -> dict[str, Any]:
 
 
 def _portable(value: Any, where: str) -> Any:
-    """`value` with its tensors detached; refuses what `load` could not read back."""
+    """`value` with detached tensors. Errors: TypeError or ValueError for what `load` could not read."""
     if isinstance(value, Tensor):
         return value.detach().cpu().clone()
     if type(value) is int and not -(2**63) <= value < 2**63:
-        raise ValueError(f"{where} is an integer of {value.bit_length()} bits; a checkpoint holds those of 64 bits")
+        raise ValueError(f"{where} is an integer of {value.bit_length()} bits; a checkpoint holds at most 64 bits")
     if type(value) in _SCALARS:
         return value
     if type(value) in (list, tuple):
@@ -78,7 +80,7 @@ def _plain_key(key: Any, where: str) -> str | int:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse a file that is no zip archive, unpacks to too much, or whose members do not match their checksums."""
+    """Refuse a file that is no zip archive, that is too large when unpacked, or whose checksums are wrong."""
     try:
         whole = zipfile.is_zipfile(path)
         damaged = None
@@ -104,13 +106,13 @@ def _check_unpacked(archive: zipfile.ZipFile, path: Path) -> None:
 def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch promises no type of exception for a foreign archive
+    except Exception as error:  # torch documents no type of exception for a foreign archive
         reason = "it holds more than tensors and plain data; none of it was run"
         raise _unreadable(path, reason) from error
 
 
 def _check_content(content: Any, path: Path) -> None:
-    """Refuse what `save` does not write, and references to one entry from many places that stand for endless data."""
+    """Refuse what `save` does not write, and data that is far larger than the file, by many references to one entry."""
     room, level = max(UNPACKED, ENTRY * path.stat().st_size), [content]
     for _ in range(DEEPEST):
         inside: list[Any] = []
@@ -126,7 +128,7 @@ def _check_content(content: Any, path: Path) -> None:
 
 
 def _held(item: Any, path: Path) -> Collection[Any]:
-    """What a list, tuple or mapping holds, keys included."""
+    """The items of a list, tuple or mapping, with its keys; empty for other entries."""
     if isinstance(item, dict):
         return [*item, *item.values()]
     if isinstance(item, list | tuple):
@@ -137,7 +139,7 @@ def _held(item: Any, path: Path) -> Collection[Any]:
 
 
 def _size(item: Any) -> int:
-    """Bytes of a tensor, as if it shared no memory, and letters of a text."""
+    """[byte] of a tensor, as if it shared no memory, or of a text, about; 0 for other entries."""
     if isinstance(item, Tensor):
         return item.numel() * item.element_size()
     return len(item) if isinstance(item, str) else 0

@@ -1,4 +1,4 @@
-"""What commands share: how far a run is, tables, and command lines that can be pasted."""
+"""Output of the commands: progress, tables, paths, and command lines for the shell."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class PartProgress:
 
 
 class TrainingProgress:
-    """Iterations done, time left, environment steps per second, and the returns before and after adaptation."""
+    """Iterations done, time left, returns before and after adaptation, and speed: a bar on a terminal, else lines."""
 
     def __init__(self, iterations: int, done: int, console: Console | None = None) -> None:
         self._console = console or Console()
@@ -129,7 +129,7 @@ class TrainingProgress:
         self._bar.stop()
 
     def show(self, iteration: int, metrics: dict[str, float]) -> None:
-        """Tell that `iteration` iterations are done, with the metrics of the last one."""
+        """Show that `iteration` iterations are done, with the metrics of the last one."""
         text = (
             f"return {metrics['train/return_before']:.1f} → {metrics['train/return_after']:.1f}"
             f"  {metrics['time/environment_steps_per_s']:,.0f} steps/s"
@@ -152,7 +152,7 @@ class TrainingProgress:
 
 
 def show(wide: RenderableType) -> None:
-    """Print what may be wider than the terminal; where there is none, on lines as long as it takes."""
+    """Print a table, as wide as it is where there is no terminal."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=max(console.width, Console(width=10_000).measure(wide).maximum))
@@ -160,12 +160,12 @@ def show(wide: RenderableType) -> None:
 
 
 def command(*words: object) -> str:
-    """A command line that calls `metarl` with these words, so that it can be pasted."""
+    """The command line `metarl WORD …`, quoted for the shell."""
     return shlex.join([*_executable(), *map(str, words)])
 
 
 def _executable() -> list[str]:
-    """`metarl` where the shell finds the one of this Python; else its path, or the module where none is installed."""
+    """`metarl` if the shell finds that of this Python; else its path or, if it is not installed, `python -m metarl`."""
     own = Path(sys.executable).parent / "metarl"
     if found := shutil.which("metarl", path=str(own.parent)):
         return ["metarl"] if shutil.which("metarl") == found else [shown(Path(found))]
@@ -173,5 +173,5 @@ def _executable() -> list[str]:
 
 
 def shown(path: Path) -> str:
-    """The path from here, if it lies below."""
+    """The path relative to the current folder, if it is in there; else as it is."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

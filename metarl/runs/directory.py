@@ -1,10 +1,10 @@
-"""The run directory: what a training run leaves on disk, and how it is found again.
+"""The run directory: what training writes to disk and reads again.
 
-RUN_DIR/config.yaml       every setting of the run
-RUN_DIR/run.json          the run's id for W&B; Python, packages and git commit it ran with
-RUN_DIR/checkpoint.pt     its state after the last whole iteration
-RUN_DIR/best.pt           its state when the repeated test gave the highest return after adaptation, and that return
-RUN_DIR/metrics.jsonl     one line per logged row of numbers
+RUN_DIR/config.yaml       all settings of the run
+RUN_DIR/run.json          the run's id in W&B; the versions of Python and packages, and the git commit
+RUN_DIR/checkpoint.pt     the state after the last finished iteration
+RUN_DIR/best.pt           the state with the highest return after adaptation in a test during training, and that return
+RUN_DIR/metrics.jsonl     a line for each row of metrics
 RUN_DIR/wandb/            the W&B run
 """
 
@@ -45,34 +45,36 @@ from metarl.types import AlgorithmState, Params
 CONFIG, METRICS, ABOUT, LOCK = "config.yaml", "metrics.jsonl", "run.json", ".lock"
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 BEST_RETURN = "return_after_adaptation"
-"""What best.pt holds besides the state."""
+"""Key in best.pt of its return, beside the state."""
 PACKAGES = ("metarl-suite", "torch", "mujoco", "gymnasium", "numpy", "wandb")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What network file systems say that have no locks."""
+"""Errors of network file systems without locks."""
 MAY_CHANGE = ("iterations", "threads", "tracking.", "evaluation.videos", "evaluation.film")
-"""Settings that may differ when a run is continued: they do not change what an iteration computes."""
+"""Settings that may change when a run is resumed: they do not change what an iteration computes."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything that training needs to go on. Randomness needs nothing more: it is a function of the iteration."""
+    """All that training needs to go on. Random numbers need no state: they are a function of seed and iteration."""
 
     iteration: int
-    """Outer iterations that are done."""
+    """Number of finished outer iterations."""
     environment_steps: int
-    """Steps taken in training so far, all tasks together."""
+    """Environment steps of training so far, of all tasks."""
     params: Params
-    """All meta-learned parameters: theta, and step sizes or a critic where the inner loop has them."""
+    """All meta-learned parameters: theta, and step sizes or a critic if the inner loop has them."""
     algorithm_state: AlgorithmState
-    """What the algorithm remembers from one outer step to the next."""
+    """State of the outer step, such as Adam's moments."""
     test_tasks: list[Mapping[str, Any]]
-    """The fixed test tasks, as plain data."""
+    """The tasks of the test during training, as plain data."""
 
 
 def create(path: Path, experiment: Any) -> None:
-    """Start a run directory. The config comes last: where it lies, everything else does.
+    """Create a run directory, with WANDB_RUN_ID (set by the agent of a sweep) or a new id as the run's id.
 
-    The agent of a sweep has named the run already; without one, its id is new.
+    The config is written last, so that a directory with a config is complete.
+
+    Errors: UserError where there is a run already.
     """
     refuse_used(path)
     about = {"id": os.environ.get("WANDB_RUN_ID") or uuid.uuid4().hex[:12], "versions": versions()}
@@ -81,10 +83,7 @@ def create(path: Path, experiment: Any) -> None:
 
 
 def new_dir(name: str) -> Path:
-    """Make a folder for a new run below `runs`, named after it and the time; another one where that is taken.
-
-    Of several processes that start at once, each gets one of its own.
-    """
+    """Make the folder runs/NAME-TIME for a new run, with a number at the end where another process was faster."""
     stamped = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     others = (stamped.with_name(f"{stamped.name}-{n}") for n in itertools.count(2))
     stamped.parent.mkdir(parents=True, exist_ok=True)
@@ -94,11 +93,11 @@ def new_dir(name: str) -> Path:
             return path
         except FileExistsError:
             continue
-    raise AssertionError("there are endless names")
+    raise AssertionError("unreachable: the numbers do not end")
 
 
 def refuse_used(path: Path) -> None:
-    """Raise UserError where another run lies already."""
+    """Raise UserError where the folder holds a run."""
     if (path / CONFIG).exists() or has_checkpoint(path):
         raise UserError(
             f"{path} already holds a run. Continue it with --resume, or choose another folder with --run-dir."
@@ -106,7 +105,7 @@ def refuse_used(path: Path) -> None:
 
 
 def read_id(path: Path) -> str:
-    """What names the run for W&B, so that a continued run goes on there."""
+    """The run's id in W&B. Errors: UserError where run.json has none."""
     try:
         return parse_json((path / ABOUT).read_bytes())["id"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -116,7 +115,7 @@ def read_id(path: Path) -> str:
 
 
 def read_versions(path: Path) -> dict[str, str]:
-    """What the run ran with; empty where its files do not say."""
+    """Versions of Python, packages and source that the run was begun with; empty where run.json has none."""
     try:
         versions = parse_json((path / ABOUT).read_bytes())["versions"]
         return {str(name): str(version) for name, version in versions.items()}
@@ -125,7 +124,7 @@ def read_versions(path: Path) -> dict[str, str]:
 
 
 def open_tracker(path: Path, experiment: Experiment) -> Tracker:
-    """W&B and metrics.jsonl, under the run's own id; a group in W&B is a family, with its options, and an algorithm."""
+    """The tracker of a run. Its group in W&B is family, options and algorithm, so that seeds are in one group."""
     tracking, family, algorithm = experiment.tracking, family_name(experiment.env.id), in_short(experiment.algorithm)
     options = "".join(f" {name}={value}" for name, value in experiment.env.options.items())
     names = naming.names(
@@ -138,14 +137,14 @@ def open_tracker(path: Path, experiment: Experiment) -> Tracker:
 
 
 def has_checkpoint(path: Path) -> bool:
-    """Whether the run got as far as its first checkpoint."""
+    """Whether the run has a checkpoint."""
     return (path / CHECKPOINT).exists()
 
 
 def read_experiment(path: Path) -> Experiment:
-    """The settings of the run at `path`. Errors: UserError where there is none, or one of another command."""
+    """The settings of the run at `path`. Errors: UserError where there is none, or one of metarl sinusoid."""
     if not (path / CONFIG).is_file():
-        raise UserError(f"{path} holds no run: there is no {CONFIG} in it. Give the folder that metarl train made.")
+        raise UserError(f"{path} holds no run: there is no {CONFIG} in it. Give a run directory of metarl train.")
     try:
         return config.from_dict(_as_begun(strict_yaml.read(path / CONFIG)), Experiment, source=str(path / CONFIG))
     except UserError:
@@ -167,31 +166,34 @@ def _as_begun(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _refuse_other_kinds(path: Path) -> None:
-    """Raise UserError where the settings are those of a run without an environment and a policy."""
+    """Raise UserError where the run has no environment and no policy."""
     sections = strict_yaml.read(path / CONFIG).keys()
     if "algorithm" in sections and not {"env", "policy"} & sections:
         raise UserError(
-            f"{path} holds a run without a robot and a policy, such as one of metarl sinusoid: what came of it lies "
-            f"there, in {METRICS} and in its pictures. Give the folder of a run of metarl train."
+            f"{path} holds a run without an environment, such as one of metarl sinusoid: its results are {METRICS} and "
+            "the pictures there. Give a run directory of metarl train."
         )
 
 
 def save(path: Path, experiment: Experiment, state: State) -> None:
-    """Write the checkpoint, atomically. Errors: FileNotFoundError where the run was removed meanwhile."""
+    """Write the checkpoint atomically. Errors: FileNotFoundError where the run directory was removed."""
     _save(path, CHECKPOINT, _content(experiment, state))
 
 
 def keep_best(path: Path, experiment: Experiment, state: State, tested: float) -> float:
-    """Write best.pt, atomically, if the state's return after adaptation is at least that of any test before.
+    """Write best.pt atomically, if `tested` is at least the return of best.pt.
 
-    What was best before stands in best.pt, not in the metrics: of these a resumed run drops the last test if that
-    came only because a part of the run ended. A test that is repeated after a crash gives the same and is best again.
+    The highest return before is read from best.pt, because a resumed run removes tests from the metrics. A test that is
+    repeated after a crash gives the same return, so best.pt is written again.
+
+    Args:
+        tested: return after adaptation, the mean over test tasks; NaN is never the best.
 
     Returns:
-        The highest return so far; -inf where none was a number.
+        The highest return so far; -inf where there is none.
     """
     before = best_return(path)
-    if not tested >= before:  # NaN is not
+    if not tested >= before:  # also where it is NaN
         return before
     _save(path, BEST, {**_content(experiment, state), BEST_RETURN: tested})
     return tested
@@ -205,23 +207,27 @@ def _save(path: Path, file: str, content: dict[str, Any]) -> None:
 
 
 def best_return(path: Path) -> float:
-    """The return after adaptation of best.pt; -inf without one. Errors: UserError where it is damaged."""
+    """The return after adaptation in best.pt; -inf where there is none. Errors: UserError where it is damaged."""
     if not (path / BEST).exists():
         return -math.inf
     return checkpoints.load(path / BEST).get(BEST_RETURN, -math.inf)
 
 
 def _content(experiment: Experiment, state: State) -> dict[str, Any]:
-    """A state as a checkpoint holds it, with the settings it was made with."""
+    """The content of a checkpoint: state and settings."""
     fields = {name: getattr(state, name) for name in State.__dataclass_fields__}
     tasks = [dict(task) for task in state.test_tasks]
     return {**fields, "test_tasks": tasks, "experiment": config.to_dict(experiment)}
 
 
 def load(path: Path, experiment: Experiment, file: str = CHECKPOINT) -> State:
-    """The state in the checkpoint (or in best.pt) of the run at `path`, which must fit the settings.
+    """The state in a checkpoint of the run at `path`.
 
-    Errors: UserError where it is missing, damaged, foreign, or was made with other settings.
+    Args:
+        experiment: the settings that it must have been made with, apart from those in MAY_CHANGE.
+        file: CHECKPOINT or BEST.
+
+    Errors: UserError where it is missing, damaged, of another program, or was made with other settings.
     """
     try:
         content = checkpoints.load(path / file)
@@ -229,17 +235,18 @@ def load(path: Path, experiment: Experiment, file: str = CHECKPOINT) -> State:
         if file == BEST or not _is_whole(path / BEST):
             raise
         raise UserError(
-            f"{error} What was best in a test is whole in {path / BEST}: metarl evaluate {path} --checkpoint best "
-            f"reads it, and training goes on from a copy of it named {CHECKPOINT}."
+            f"{error} The best checkpoint, {path / BEST}, can be read: evaluate it with metarl evaluate {path} "
+            f"--checkpoint best, or copy it to {CHECKPOINT} and resume training from it."
         ) from error
     if missing := sorted({"experiment", *State.__dataclass_fields__} - content.keys()):
         raise UserError(f"{path / file} is no training checkpoint: it lacks {', '.join(missing)}.")
-    _check_same(path / file, content["experiment"], experiment)
+    made_with = config.from_dict(_as_begun(content["experiment"]), Experiment, source=str(path / file))
+    check_same(path / file, made_with, experiment)
     return State(**{name: content[name] for name in State.__dataclass_fields__})
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether there is a checkpoint that can be read."""
+    """Whether the checkpoint can be read."""
     try:
         checkpoints.load(path)
     except UserError:
@@ -247,36 +254,28 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _check_same(path: Path, made_with: Mapping[str, Any], experiment: Experiment) -> None:
-    """Refuse a checkpoint whose settings differ in anything that changes what training computes."""
-    differences = config.difference(config.from_dict(_as_begun(made_with), Experiment, source=str(path)), experiment)
-    wrong = {key: pair for key, pair in differences.items() if not key.startswith(MAY_CHANGE)}
-    if wrong:
-        lines = [
-            f"{key}: the checkpoint has {shortened(repr(then))}, the config {shortened(repr(now))}"
-            for key, (then, now) in wrong.items()
-        ]
-        raise UserError(
-            "\n  ".join(
-                [
-                    f"{path} does not fit the config:",
-                    *lines,
-                    "Use its own settings, or start a new run with --run-dir.",
-                ]
-            )
-        )
+def check_same(path: Path, made_with: Experiment, experiment: Experiment) -> None:
+    """Raise UserError where the settings that `path` was made with differ in more than MAY_CHANGE from `experiment`."""
+    lines = [
+        f"{key}: it has {shortened(repr(then))}, not {shortened(repr(now))}"
+        for key, (then, now) in config.difference(made_with, experiment).items()
+        if not key.startswith(MAY_CHANGE)
+    ]
+    if lines:
+        way_out = "Use its own settings, or start a new run with --run-dir."
+        raise UserError("\n  ".join([f"{path} was made with other settings:", *lines, way_out]))
 
 
 def has_metrics(path: Path) -> bool:
-    """Whether the run has logged anything."""
+    """Whether the run has written metrics."""
     return (path / METRICS).is_file() and (path / METRICS).stat().st_size > 0
 
 
 @contextmanager
 def locked(path: Path) -> Generator[None]:
-    """Keep other processes out of the run while one trains it, and remove what killed ones have left half written.
+    """Hold the lock of a run directory, and remove files that killed processes left half written.
 
-    On a file system without locks there is a warning instead. Errors: UserError where another process is at it.
+    On a file system without locks there is a warning instead. Errors: UserError where another process holds the lock.
     """
     path.mkdir(parents=True, exist_ok=True)
     with (path / LOCK).open("w") as file:
@@ -288,8 +287,8 @@ def locked(path: Path) -> Generator[None]:
             if error.errno not in NO_LOCKS:
                 raise
             warnings.warn(
-                f"the file system of {path} has no locks ({error.strerror}): see to it that no second process trains "
-                "or measures this run meanwhile",
+                f"the file system of {path} has no locks ({error.strerror}): do not train or measure this run in a "
+                "second process meanwhile",
                 stacklevel=3,
             )
         remove_drafts(path)
@@ -297,14 +296,14 @@ def locked(path: Path) -> Generator[None]:
 
 
 def check_fits(path: Path, state: State, first_params: Params, test_tasks: list[Mapping[str, Any]]) -> None:
-    """Refuse a state whose parameters or test tasks are not those that its settings give today."""
+    """Raise UserError where parameters or test tasks of a state are not those that its settings give now."""
     check_shapes(path / CHECKPOINT, state.params, first_params)
     if state.test_tasks != test_tasks:
         raise UserError(f"{path / CHECKPOINT} was tested on other tasks than its config gives now: start a new run.")
 
 
 def check_shapes(path: Path, params: Params, expected: Params) -> None:
-    """Refuse parameters that are not those of the policy; one that normalizes no observations has no statistics."""
+    """Raise UserError where parameters have other names or shapes; statistics of the normalizer may be missing."""
     found, wanted = _shapes(params), _shapes(expected)
     for name in wanted | found:
         if name in normalizer.NAMES and not found.keys() & set(normalizer.NAMES):
@@ -321,7 +320,7 @@ def _shapes(params: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def versions() -> dict[str, str]:
-    """What the run ran with."""
+    """The versions of Python, the packages and the source."""
     found = {"python": platform.python_version(), "platform": platform.platform(), "git": _git_commit()}
     for package in PACKAGES:
         try:
@@ -332,7 +331,7 @@ def versions() -> dict[str, str]:
 
 
 def _git_commit() -> str:
-    """The commit of the source tree, with + if it was edited; empty outside a repository."""
+    """The git commit of the source, with + where files were edited; empty outside a repository."""
     here = Path(__file__).parent
     try:
         described = subprocess.run(

@@ -1,6 +1,6 @@
-"""What a run is called in Weights & Biases (W&B): project, group, name and tags, within its limits.
+"""Project, group, name, tags and job type of a run in Weights & Biases (W&B), within its limits.
 
-What the config says comes first, then W&B's own environment variables, then what the run is.
+Settings come first, then W&B's environment variables, then defaults made of the run's family, algorithm and folder.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from pathlib import Path
 
 from metarl.errors import UserError, shortened
 from metarl.experiment import Tracking
-from metarl.runs.tracking import requested_mode
+from metarl.runs.wandb_run import requested_mode
 
 FORBIDDEN = "/\\#?%:"
-"""What W&B takes in no name of a project."""
+"""Characters that W&B refuses in the name of a project."""
 LONGEST = 128
-"""Letters that it takes in the name of a project, a group or a run."""
+"""Greatest length of the name of a project, a group or a run in W&B."""
 LONGEST_TAG = 64
+"""Greatest length of a tag in W&B."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """How W&B files a run."""
+    """Where W&B lists a run."""
 
     project: str
     group: str
@@ -34,9 +35,13 @@ class Names:
 
 
 def names(tracking: Tracking, *, group: str, name: str, tags: Sequence[str]) -> Names:
-    """The names of a run, of which those given here are what it is called where nobody says otherwise.
+    """The names of a run.
 
-    Errors: UserError where a name that the user chose is not one to W&B. Those given here are cut.
+    Args:
+        tracking: names that the user chose; they come first.
+        group, name, tags: default group and name, and tags of every run; they are cut to W&B's limits.
+
+    Errors: UserError where W&B refuses a name that the user chose, in the settings or in an environment variable.
     """
     project, chosen_group = _project(tracking), _group(tracking)
     return Names(
@@ -49,13 +54,13 @@ def names(tracking: Tracking, *, group: str, name: str, tags: Sequence[str]) -> 
 
 
 def check_tracking(tracking: Tracking) -> None:
-    """Refuse, before a run begins, a mode or a name that W&B does not take. Errors: UserError."""
+    """Raise UserError, before a run begins, for a mode or a name that W&B refuses."""
     if requested_mode(tracking.mode) != "disabled":
         names(tracking, group="", name="", tags=())
 
 
 def named(path: Path, seed: int) -> str:
-    """The name of the run in W&B: that of its folder, with the seed unless it is part of the name."""
+    """The default name of a run in W&B: that of its folder, with the seed if it does not contain it."""
     name = path.resolve().name
     return name if re.search(rf"seed{seed}(?!\d)", name) else f"{name}-seed{seed}"
 
@@ -66,11 +71,11 @@ def _project(tracking: Tracking) -> str:
         source, project = "WANDB_PROJECT", said
     if not project.strip():
         raise UserError(
-            f"{source} = {project!r}: a project of W&B has a name. Choose one, or --tracking.mode disabled."
+            f"{source} = {project!r}: W&B needs the name of a project. Choose one, or --tracking.mode disabled."
         )
     if found := sorted({letter for letter in project if letter in FORBIDDEN}):
         raise UserError(
-            f"{source} = {shortened(project)!r}: W&B takes no {' '.join(found)} in the name of a project. Leave out "
+            f"{source} = {shortened(project)!r}: W&B refuses {' '.join(found)} in the name of a project. Leave out "
             f"{' '.join(FORBIDDEN)}"
         )
     return _checked(source, project)
@@ -81,7 +86,7 @@ def _group(tracking: Tracking) -> str:
 
 
 def _tags(tracking: Tracking) -> list[str]:
-    """The user's own; an empty one is refused in the config and skipped in the variable."""
+    """Tags that the user chose. An empty one is refused in the settings and skipped in WANDB_TAGS."""
     if tracking.tags:
         return [_checked("tracking.tags", tag, LONGEST_TAG) for tag in tracking.tags]
     said = [tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",")]
@@ -89,17 +94,17 @@ def _tags(tracking: Tracking) -> list[str]:
 
 
 def _variable(name: str) -> str:
-    """What an environment variable says, checked; empty where it says nothing."""
+    """The value of an environment variable, checked; empty where it is not set."""
     value = os.environ.get(name, "").strip()
     return _checked(name, value) if value else ""
 
 
 def _checked(source: str, text: str, most: int = LONGEST) -> str:
     if not 1 <= len(text) <= most:
-        raise UserError(f"{source}: {shortened(repr(text))} has {len(text)} letters, and W&B takes 1 to {most}")
+        raise UserError(f"{source}: {shortened(repr(text))} has {len(text)} characters; W&B accepts 1 to {most}")
     return text
 
 
 def _cut(text: str, most: int = LONGEST) -> str:
-    """A text of our own, made to fit; what is no UTF-8 in a folder's name is replaced."""
+    """A default name, cut to the limit; bytes of a folder's name that are not UTF-8 are replaced."""
     return text.encode(errors="replace").decode()[:most]

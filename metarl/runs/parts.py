@@ -1,8 +1,8 @@
-"""Which rows of metrics.jsonl stand in W&B's files.
+"""Which rows of metrics.jsonl W&B has already recorded offline.
 
-Each start and each resume of a run records a part, a folder in RUN_DIR/wandb. A process that is killed takes the rows
-with it that W&B had not written yet, so the parts are read before a resumed run adds another one. What a part holds is
-kept in RUN_DIR/wandb/held.json once it is known: after a proper end nothing needs to be read.
+Each start and each resume of a run records one part of it, a folder in RUN_DIR/wandb. When a process is killed, rows
+that W&B had not written yet are missing in its part. Therefore a resumed run reads the earlier parts and logs the
+missing rows again. RUN_DIR/wandb/held.json lists the rows of each part that has ended or has been read once.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from typing import Any, NamedTuple
 from metarl.files import parse_json, write_atomically
 
 HELD = "held.json"
-READING = 60.0  # [s] a part that takes longer counts as unreadable
+READING = 60.0  # [s] after which a part counts as unreadable
 PARTS = ("offline-run-*", "run-*")
 AXES = frozenset(("iteration", "environment_steps", "time/training_s"))
 """What says where a row belongs."""
 
 
 class RowId(NamedTuple):
-    """The identity of a row: a row that is computed again has the same numbers, except for times."""
+    """Identifies a row. A row that a resumed run computes again has the same id."""
 
     iteration: int
     environment_steps: int | None
     names: frozenset[str]
-    """Of its numbers and tables."""
+    """Names of its numbers and tables."""
 
 
 def row_id(row: Mapping[str, Any]) -> RowId:
-    """Of a row as metrics.jsonl has it."""
+    """The id of a row of metrics.jsonl."""
     return _of(row, frozenset(row))
 
 
@@ -45,9 +45,10 @@ def _of(row: Mapping[str, Any], names: Iterable[str]) -> RowId:
 
 
 def held(wandb_dir: Path, besides: str) -> Counter[RowId]:
-    """How often each row stands in the parts in `wandb_dir`, without the part named `besides`.
+    """Number of times that each row is in the parts in `wandb_dir`, without the part named `besides`.
 
-    A part that cannot be read counts as empty. Parts that were removed, as `wandb sync --clean` does, still count.
+    A part that cannot be read counts as empty. Parts that held.json lists still count after they were removed, as
+    `wandb sync --clean` does.
     """
     known = _known(wandb_dir)
     folders = {path.name: path for pattern in PARTS for path in wandb_dir.glob(pattern)}
@@ -59,12 +60,12 @@ def held(wandb_dir: Path, besides: str) -> Counter[RowId]:
 
 
 def add(wandb_dir: Path, part: str, rows: Iterable[RowId]) -> None:
-    """Note what a part holds that has come to its proper end."""
+    """List the rows of a part that has ended in held.json."""
     _write(wandb_dir, _known(wandb_dir) | {part: [*rows]})
 
 
 def _known(wandb_dir: Path) -> dict[str, list[RowId]]:
-    """What was noted of each part; nothing where that is damaged, and the parts are read again."""
+    """Part -> its rows, from held.json; empty where that is missing or damaged."""
     try:
         content = parse_json((wandb_dir / HELD).read_bytes())
         return {
@@ -80,8 +81,8 @@ def _known(wandb_dir: Path) -> dict[str, list[RowId]]:
 
 
 def _write(wandb_dir: Path, known: Mapping[str, Iterable[RowId]]) -> None:
-    """Grouped by names, which many rows share. Where it cannot be written, the parts are read the next time."""
-    if not wandb_dir.is_dir():  # the run directory was removed, and stays so
+    """Write held.json, grouped by names, which many rows share. Where that fails, the parts are read the next time."""
+    if not wandb_dir.is_dir():  # the run directory was removed
         return
     content = {}
     for part, rows in known.items():
@@ -94,7 +95,7 @@ def _write(wandb_dir: Path, known: Mapping[str, Iterable[RowId]]) -> None:
 
 
 def _read(part: Path) -> list[RowId] | None:
-    """The rows in a part, by W&B's own reader; those before the place where it breaks off. None: it cannot be read."""
+    """The rows in a part, as far as W&B's reader can read it; None where it reads nothing."""
     reader = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(part)]
     try:
         lines = subprocess.run(reader, capture_output=True, timeout=READING, check=False).stdout.splitlines()
@@ -105,7 +106,7 @@ def _read(part: Path) -> list[RowId] | None:
 
 
 def _history(line: bytes) -> dict[str, Any] | None:
-    """What was logged at once, where the record is of that kind."""
+    """The values of one call of `log`; None for records of other kinds."""
     try:
         record = json.loads(line)
         return dict(record["history"]["item"]) if record["type"] == "history" else None
@@ -114,7 +115,7 @@ def _history(line: bytes) -> dict[str, Any] | None:
 
 
 def _recorded(item: Mapping[str, Any]) -> RowId | None:
-    """Of a row as W&B has it; None for pictures and videos by themselves, which are not in metrics.jsonl."""
+    """The id of a row in W&B; None for single pictures and videos, which are not in metrics.jsonl."""
     kinds = {name.removesuffix("._type"): kind for name, kind in item.items() if name.endswith("._type")}
     tables = {name for name, kind in kinds.items() if kind == "table-file"}
     media = tuple(f"{name}." for name in kinds)

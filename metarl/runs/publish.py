@@ -1,4 +1,4 @@
-"""What a run publishes: summary numbers and the checkpoint after each test, videos before and after adaptation."""
+"""What a run publishes after a test: summary, checkpoint, learning curve, and videos before and after adaptation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from metarl.figures.style import Target
 from metarl.figures.video import record_episode, side_by_side, write_mp4
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.directory import State
-from metarl.runs.tracking import TRAINING_S, Tracker, read_metrics
+from metarl.runs.metrics import TRAINING_S, read_metrics
+from metarl.runs.tracking import Tracker
 from metarl.sampling.protocols import family_name, set_task
 from metarl.seeding import Purpose, stream
 from metarl.statistics import Curve, Estimate
@@ -29,25 +30,25 @@ from metarl.types import Params
 
 VIDEOS, LEARNING = "videos", "learning.png"
 LONGEST_VIDEO = 300
-"""Steps that a video shows at most: frames are kept in memory, 0.7 MB each."""
+"""Greatest number of steps in a video: frames are kept in memory, 0.7 MB each."""
 
 
 @dataclass(frozen=True)
 class Learning:
-    """How returns grew in training so far: I iterations, and the fixed test J times in between."""
+    """Returns in training so far: of I iterations, and of J tests in between."""
 
     steps: NDArray[np.integer]
-    """(I,) environment steps before each iteration, all tasks together."""
+    """(I,) environment steps of all tasks before each iteration."""
     before: NDArray[np.floating]
     """(I,) mean return on training tasks before adaptation; NaN where it was not finite."""
     after: NDArray[np.floating]
-    """(I,) and after it."""
+    """(I,) mean return on training tasks after adaptation; NaN where it was not finite."""
     tested_at: NDArray[np.integer]
     """(J,) environment steps before each test."""
     tested: Curve
-    """(J,) return on the test tasks after the last adaptation step, with its interval."""
+    """(J,) mean return on the test tasks after the last adaptation step, with its 95% interval."""
     clock: NDArray[np.floating]
-    """(2, C) ascending environment steps, and the seconds of training at them; C = 0 where the run does not say."""
+    """(2, C) environment steps, ascending, and the seconds of training at them; C = 0 where metrics.jsonl has none."""
 
 
 def publish_test(
@@ -59,15 +60,16 @@ def publish_test(
     result: AdaptationReturns,
     tracker: Tracker,
 ) -> None:
-    """What a test leaves: the run's summary, the checkpoint as an artifact and, if it is the best so far, as best.pt.
+    """Publish a test: set the summary, log the checkpoint as an artifact, and write best.pt if it is the best so far.
 
-    Videos of a few test tasks come at the end or always, the learning curve at the end.
+    At the end of training, also draw the learning curve and film test tasks; with `evaluation.film: always`, film after
+    every test.
     """
     at = {"iteration": state.iteration, "environment_steps": state.environment_steps}
     before, after = (float(np.nanmean(result.means[:, k])) for k in (0, -1))
     best = runs.keep_best(run_dir, experiment, state, after)
     tested = {"return_before_adaptation": before, "return_after_adaptation": after, "gain": after - before}
-    # W&B's own maximum would begin anew in each part of a run that is resumed.
+    # W&B's own maximum would start again when a run is resumed.
     tracker.summary({**tested, "best_return_after_adaptation": best})
     aliases = ["latest", "best"] if after == best else ["latest"]
     tracker.artifact(run_dir / runs.CHECKPOINT, f"checkpoint-{runs.read_id(run_dir)}", "model", aliases, at | tested)
@@ -76,7 +78,7 @@ def publish_test(
         with warns_only(f"no picture {run_dir / LEARNING}"):
             if learned := learning(experiment, run_dir):
                 draw_learning(run_dir / LEARNING, experiment, learned, title_of(experiment))
-                tracker.image("figures/learning", run_dir / LEARNING, "return on training tasks and in the test", **at)
+                tracker.media("figures/learning", run_dir / LEARNING, "return on training tasks and in the test", **at)
     if ended or experiment.evaluation.film == "always":
         made = make_videos(experiment.env, policy, tasks, result, experiment.evaluation.videos, run_dir / VIDEOS)
         log_videos(made, tasks, result, tracker, at)
@@ -89,22 +91,22 @@ def log_videos(
     tracker: Tracker,
     at: Mapping[str, int],
 ) -> None:
-    """Videos of test tasks in a table beside what the test found on them, and each by itself."""
+    """Log videos of test tasks, each by itself and all in a table with their returns."""
     rows = []
     for m, path in made:
         before, after = result.means[m, [0, -1]].tolist()
         rows.append([tasks[m].label, before, after, after - before, path])
-        tracker.video(f"rollouts/{path.stem}", path, f"before and after adaptation: {tasks[m].label}", **at)
+        tracker.media(f"rollouts/{path.stem}", path, f"before and after adaptation: {tasks[m].label}", **at)
     if rows:
         tracker.table("rollouts/tasks", ["task", "return before", "return after", "gain", "video"], rows, **at)
 
 
 def learning(experiment: Experiment, run_dir: Path) -> Learning | None:
-    """What the run's metrics.jsonl says so far; None before there is training and a test to draw."""
+    """The returns in metrics.jsonl; None before the first iteration and the first test."""
     rows = read_metrics(run_dir / runs.METRICS)
 
     def columns(*names: str) -> list[NDArray[np.floating]]:
-        """The numbers of all rows that have every one of them, a column each."""
+        """The values of these names, an array each, from the rows that have numbers for all of them."""
         chosen = [[row.get(name) for name in names] for row in rows if row.get(names[0]) is not None]
         whole = [values for values in chosen if all(isinstance(value, int | float) for value in values)]
         return list(np.array(whole, dtype=float).reshape(-1, len(names)).T)
@@ -121,7 +123,7 @@ def learning(experiment: Experiment, run_dir: Path) -> Learning | None:
 
 
 def draw_learning(target: Target, experiment: Experiment, learned: Learning, title: str) -> None:
-    """The learning curve of the run."""
+    """Draw the learning curve of a run."""
     adaptation.learning_curve(
         target,
         learned.steps,
@@ -135,12 +137,12 @@ def draw_learning(target: Target, experiment: Experiment, learned: Learning, tit
 
 
 def title_of(experiment: Experiment) -> str:
-    """Family and algorithm, as the title of a figure."""
+    """`FAMILY, ALGORITHM`: the title of figures of one run."""
     return f"{family_name(experiment.env.id)}, {experiment.algorithm.name}"
 
 
 def section_of(experiment: Experiment) -> str:
-    """The W&B section of the repeated test: its split."""
+    """The first part of the test's metric names: its split, with underscores."""
     return experiment.evaluation.split.replace("-", "_")
 
 
@@ -152,10 +154,10 @@ def make_videos(
     count: int,
     folder: Path,
 ) -> list[tuple[int, Path]]:
-    """One video, before and after adaptation side by side, for each of `count` tasks spread over the test tasks.
+    """Film `count` tasks, spread evenly over the test tasks, before and after adaptation.
 
     Returns:
-        Index of the task and path of each video; fewer, with one warning, where one cannot be made.
+        Index of the task and path of each video; where one cannot be made, those before it, with a warning.
     """
     made: list[tuple[int, Path]] = []
     with warns_only("no videos"):
@@ -167,7 +169,7 @@ def make_videos(
 
 
 def spread(number: int, count: int) -> list[int]:
-    """`count` indices, evenly spread from the first to the last; all of them if there are fewer."""
+    """`count` indices evenly spread over 0 … number - 1; all indices where there are fewer."""
     return np.linspace(0, number - 1, min(count, number)).round().astype(int).tolist()
 
 
@@ -179,9 +181,14 @@ def record_video(
     file: Path,
     coarseness: int = 20,
 ) -> None:
-    """One task with the parameters before and after adaptation side by side, from the same start with the same noise.
+    """Film one task before and after adaptation, side by side, from the same initial state and with the same noise.
 
-    `coarseness` is that of `metarl.figures.video.write_mp4`.
+    Args:
+        path_of_params: parameters after 0, 1, … adaptation steps; the first and the last act.
+        file: the MP4 to write.
+        coarseness: see `metarl.figures.video.write_mp4`.
+
+    Errors: RenderingUnavailable where this machine cannot render or encode.
     """
     env = make_single_env(environment, render_mode="rgb_array")
     try:
@@ -204,7 +211,7 @@ def record_video(
 
 
 def acting(policy: GaussianMLP, params: Params) -> Callable[[NDArray[np.floating]], NDArray[np.floating]]:
-    """The stochastic policy of one task as a function from an observation (O,) to an action (A,)."""
+    """The stochastic policy with the parameters of one task, as a function from observation (O,) to action (A,)."""
     rng = stream(0, Purpose.VIDEO)
 
     def act(observation: NDArray[np.floating]) -> NDArray[np.floating]:

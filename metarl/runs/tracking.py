@@ -1,29 +1,31 @@
-"""Metrics on disk and in Weights & Biases (W&B), from one object that never stops a run.
+"""Write metrics to disk and to Weights & Biases (W&B). A failure of W&B never stops a run.
 
-Every row of numbers goes to `RUN_DIR/metrics.jsonl` and, unless switched off, to a W&B run under
-`RUN_DIR/wandb`. Without a W&B login the run is recorded offline: look at it with `wandb leet DIR`, upload it
-with `wandb sync DIR`.
+Every row of numbers goes to `RUN_DIR/metrics.jsonl` and, unless tracking is disabled, to a W&B run in `RUN_DIR/wandb`.
+Without a W&B login the run is recorded offline: `wandb leet DIR` shows it and `wandb sync DIR` uploads it.
 
-What runs log, by the sections that W&B makes of the part before the slash. SPLIT is that of the test: `validation`.
+The names of what runs log; W&B makes a section of the part before the slash. SPLIT is the split of the test during
+training, such as `validation`.
 
     train/return_before, train/return_after    mean return of an iteration's episodes before and after adaptation
     SPLIT/return_k_steps                       mean return on the test tasks after k = 0, 1, … adaptation steps
-    SPLIT/gain                                 return after the last step less that before adaptation
-    SPLIT/…_low, SPLIT/…_high                  of the gain and of the last return: 95% interval over tasks
+    SPLIT/gain                                 return after the last step minus return before adaptation
+    SPLIT/…_low, SPLIT/…_high                  95% interval over tasks, of the gain and of the last return
     SPLIT/returns                              table: the return on each test task after each step
     rollouts/tasks                             table: the filmed test tasks with returns, gain and video
-    rollouts/task-00, …                        one video each; `metarl render` adds others
-    figures/learning, figures/sinusoid         pictures at the end; baseline.py adds figures/baseline
+    rollouts/task-00, …                        videos of test tasks; `metarl render --wandb` adds others
+    figures/learning, figures/sinusoid         pictures at the end; `metarl baseline` adds figures/baseline
     update/…                                   metrics of the outer step, such as kl
-    time/…_s, time/environment_steps_per_s     seconds of the parts of an iteration, and of all of it; its speed
-    time/training_s                            seconds of all iterations before; tests are not counted
-    test/error_after_k_steps                   of few-shot regression: mean squared error after k steps
-    sb3/…                                      what Stable-Baselines3 logs; baseline.py adds sb3/from_scratch/… and
-                                               others, the mean over goals, at steps that go on from training's
+    time/…_s                                   [s] duration of an iteration and of its parts
+    time/environment_steps_per_s               speed of an iteration
+    time/training_s                            [s] duration of all iterations before, without tests
+    test/error_after_k_steps                   few-shot regression: mean squared error after k steps
+    sb3/…                                      what Stable-Baselines3 logs. `metarl baseline` adds sb3/from_scratch/…
+                                               and others: means over test tasks, at the environment steps of training
+                                               plus those on the task
 
-A table of runs sorts by the summary. There, without a slash, stand `return_before_adaptation`,
-`return_after_adaptation` and `gain` of the last test, `best_return_after_adaptation` of all tests, also of those before
-a run was resumed, and `iteration`, `environment_steps` and `time/training_s`, which every row has.
+The summary, by which W&B sorts its table of runs, has `return_before_adaptation`, `return_after_adaptation` and `gain`
+of the last test, `best_return_after_adaptation` of all tests (also those before a resume), and `iteration`,
+`environment_steps` and `time/training_s`, which every row has.
 """
 
 from __future__ import annotations
@@ -33,45 +35,40 @@ import errno
 import json
 import math
 import os
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, cast, get_args
+from typing import TYPE_CHECKING, Any, Self
 
-from metarl.errors import UserError, end_undisturbed, nearest
-from metarl.files import append_whole, parse_json, write_atomically
-from metarl.runs import parts
+from metarl.errors import end_undisturbed
+from metarl.files import append_whole
+from metarl.runs import parts, wandb_run
+from metarl.runs.metrics import TRAINING_S, read_metrics
 from metarl.runs.parts import RowId, row_id
+from metarl.runs.wandb_run import Axis, Mode, in_one_line, requested_mode, warn
 
 if TYPE_CHECKING:
     import wandb
 
-Mode = Literal["auto", "online", "offline", "disabled"]
-OLD_MODES = {"dryrun": "offline", "run": "online"}
-"""What W&B's own modes were called before, and still are in WANDB_MODE."""
-Axis = Literal["environment_steps", "iteration"]
 Cell = str | float | int | bool | None
-"""What a table holds besides videos, and a summary."""
+"""A value in a summary, or in a table beside videos."""
 
 METRICS_FILE = "metrics.jsonl"
-TRAINING_S = "time/training_s"
-INIT_TIMEOUT = 20.0  # [s] an unreachable server is given up after this long
-FINISH_TIMEOUT = 300.0  # [s] for uploading what is left; the rest stays on disk for `wandb sync`
 
 
 class Tracker:
     """Writes metrics to `metrics.jsonl` and to a W&B run; build it with `Tracker.open`.
 
-    A failure of W&B or of the disk is reported once, as a RuntimeWarning, and the run goes on: without W&B
-    after its first exception, while lines for `metrics.jsonl` are tried again each time. Only where the run directory
-    was removed, a row raises FileNotFoundError. Every row names its `iteration` and, where there is an environment, its
-    `environment_steps` (of all tasks together) and `time/training_s`, both since the start: the seconds are the sum of
-    every `time/iteration_s` in metrics.jsonl.
+    Every row has its `iteration` and, where there is an environment, its `environment_steps` (of all tasks) and its
+    `time/training_s`, both since the start of training. The seconds are the sum of `time/iteration_s` in metrics.jsonl.
 
-    As a context manager it closes at the end, and an exception marks the run as failed.
+    The first failure of W&B is a RuntimeWarning, and nothing more goes to W&B. The first failure to write
+    `metrics.jsonl` is a RuntimeWarning too; later rows are still tried. Where the run directory was removed, writing a
+    row raises FileNotFoundError.
+
+    As a context manager it closes itself at the end, and an exception marks the W&B run as failed.
     """
 
     def __init__(self, run_dir: Path, run: wandb.Run | None) -> None:
@@ -79,13 +76,13 @@ class Tracker:
         self._metrics_failed = False
         self._training_s = sum(map(_iteration_s, read_metrics(self._metrics_path)))
         self._run = run
-        # Kept apart from the run, so that it can still be printed after closing. `dir` is DIR/files.
-        self._wandb_dir = None if run is None else Path(run.dir).parent
+        self.wandb_dir = None if run is None else Path(run.dir).parent  # `run.dir` is its folder `files`
+        """W&B's directory of this run, for `wandb leet` and `wandb sync`; None where W&B did not start."""
         self._published: list[RowId] = []
         self._certain = True
-        """Whether these are just the published ones: an interrupt in the midst of one leaves that open."""
+        """False while a row is published, and after an interrupt in between: the row may or may not be in W&B."""
         self._held: Counter[RowId] = Counter()
-        """Rows that earlier parts hold and metrics.jsonl no longer does: those that a resumed run computes again."""
+        """Rows that an earlier part of the W&B run holds and that a resumed run computes again."""
         if run is not None and run.offline:
             self._replay()
 
@@ -104,20 +101,20 @@ class Tracker:
         job_type: str = "train",
         axis: Axis = "environment_steps",
     ) -> Self:
-        """Start tracking into `run_dir`, which is created if missing; nothing here ever prompts.
+        """Start tracking into `run_dir`, which is created if missing. It never asks for anything.
 
         Args:
-            config: The resolved configuration, as plain values (numbers, strings, lists, dicts).
-            mode: `auto` follows WANDB_MODE where it is set; otherwise it is online with a W&B login and
-                offline without. `online` without a login or network is recorded offline, with a warning.
-            run_id: Names the run for W&B. The same id again continues the run: at once when online, else when
-                its parts meet in `wandb sync`. A sweep agent's WANDB_RUN_ID takes precedence.
-            axis: What W&B draws everything against.
+            config: all settings as plain values (numbers, strings, lists, dicts).
+            mode: `auto` takes WANDB_MODE where it is set; otherwise it is online with a W&B login and offline without.
+                `online` without a login or a network is recorded offline, with a warning.
+            run_id: the id of the run in W&B. The same id again continues the run: at once if online, and in
+                `wandb sync` if offline. WANDB_RUN_ID, which the agent of a sweep sets, comes first.
+            axis: the x axis of all plots in W&B.
 
         Raises:
             UserError: `mode` or WANDB_MODE is not one of the modes.
         """
-        wanted = requested_mode(mode)
+        mode = requested_mode(mode)
         run_dir.mkdir(parents=True, exist_ok=True)
         arguments = {
             "dir": run_dir.absolute(),
@@ -129,17 +126,12 @@ class Tracker:
             "tags": tuple(dict.fromkeys(tags)),
             "job_type": job_type,
         }
-        return cls(run_dir, None if wanted == "disabled" else _start(wanted, arguments, axis))
-
-    @property
-    def wandb_dir(self) -> Path | None:
-        """W&B's directory for this run, for `wandb leet` and `wandb sync`; None where W&B never started."""
-        return self._wandb_dir
+        return cls(run_dir, wandb_run.start(mode, arguments, axis))
 
     def log(self, metrics: Mapping[str, float], *, iteration: int, environment_steps: int | None = None) -> None:
-        """Record scalars, e.g. `{"train/return": 212.5}`, of Python or NumPy, or one-element tensors.
+        """Record a row of scalars, such as `{"train/return": 212.5}`: numbers, NumPy scalars or one-element tensors.
 
-        JSON has no NaN or infinity, so `metrics.jsonl` holds null in their place.
+        NaN and infinity, which JSON lacks, are null in `metrics.jsonl`.
         """
         scalars = {key: float(value) for key, value in metrics.items()}
         at = self._at(iteration, environment_steps)
@@ -157,9 +149,11 @@ class Tracker:
         iteration: int,
         environment_steps: int | None = None,
     ) -> None:
-        """Record a table, its cells in the order of `columns`; in JSON `{"columns": …, "rows": …}`.
+        """Record a table; in JSON `{"columns": …, "rows": …}`.
 
-        The path of an MP4 shows the video, of which W&B takes its own copy; in JSON it is the path from the run.
+        Args:
+            rows: cells in the order of `columns`. The path of an MP4 becomes a video in W&B, which copies the file, and
+                a path relative to the run directory in JSON.
         """
         at = self._at(iteration, environment_steps)
         written = [[self._named(cell) if isinstance(cell, Path) else _plain(cell) for cell in row] for row in rows]
@@ -172,31 +166,26 @@ class Tracker:
 
         self._publish_row(row_id(row), shown)
 
-    def image(
+    def media(
         self,
         key: str,
-        png_path: Path,
+        file: Path,
         caption: str | None = None,
         *,
         iteration: int,
         environment_steps: int | None = None,
     ) -> None:
-        """Show a PNG in W&B, which takes its own copy of the file."""
+        """Show a PNG or an MP4 in W&B, which copies the file. `metrics.jsonl` has no row of it."""
         at = self._at(iteration, environment_steps)
-        self._show(key, lambda wandb: wandb.Image(str(png_path), caption=caption), at)
 
-    def video(
-        self,
-        key: str,
-        mp4_path: Path,
-        caption: str | None = None,
-        *,
-        iteration: int,
-        environment_steps: int | None = None,
-    ) -> None:
-        """Show an MP4 in W&B, which takes its own copy of the file, as encoded."""
-        at = self._at(iteration, environment_steps)
-        self._show(key, lambda wandb: _video(wandb, mp4_path, caption), at)
+        def publish(run: wandb.Run) -> None:
+            import wandb
+
+            is_video = file.suffix == ".mp4"
+            shown = _video(wandb, file, caption) if is_video else wandb.Image(str(file), caption=caption)
+            run.log({**at, key: shown})
+
+        self._publish(publish)
 
     def artifact(
         self,
@@ -206,10 +195,10 @@ class Tracker:
         aliases: Sequence[str] = ("latest",),
         metadata: Mapping[str, Cell] | None = None,
     ) -> None:
-        """Keep a version of a file, e.g. a checkpoint, as the W&B artifact `name` of type `kind`.
+        """Add a file, such as a checkpoint, as a new version of the W&B artifact `name` of type `kind`.
 
-        W&B takes its own copy at once, so the file may be overwritten before an offline run is uploaded; the copies
-        stay below RUN_DIR/wandb/data. An alias names one version, the last that it was given to.
+        W&B copies the file at once, into RUN_DIR/wandb/data, so it may be overwritten before an offline run is
+        uploaded. An alias belongs to the last version that it was given to.
         """
 
         def publish(run: wandb.Run) -> None:
@@ -223,14 +212,14 @@ class Tracker:
         self._publish(publish)
 
     def summary(self, mapping: Mapping[str, Cell]) -> None:
-        """Set the numbers by which W&B's run table compares runs, e.g. the final held-out return."""
+        """Set values in the summary of the W&B run, such as the return of the last test."""
         self._publish(lambda run: run.summary.update({key: _scalar(value) for key, value in mapping.items()}))
 
     def close(self, exit_code: int = 0) -> None:
-        """Finish the W&B run; a non-zero `exit_code` marks it as failed. Closing twice does nothing."""
+        """Finish the W&B run; an `exit_code` other than 0 marks it as failed. A second call does nothing."""
         self._publish(lambda run: run.finish(exit_code=exit_code))
-        if self._run is not None and self._wandb_dir is not None and self._certain:
-            parts.add(self._wandb_dir.parent, self._wandb_dir.name, self._published)
+        if self._run is not None and self.wandb_dir is not None and self._certain:
+            parts.add(self.wandb_dir.parent, self.wandb_dir.name, self._published)
         self._run = None
 
     def __enter__(self) -> Self:
@@ -244,14 +233,14 @@ class Tracker:
         self.close(exit_code=0 if kind is None else 1)
 
     def _at(self, iteration: int, environment_steps: int | None) -> dict[str, int | float]:
-        """Where a row belongs; without an environment there are no steps to name."""
+        """The position of a row: its iteration and, if there is an environment, its environment steps and seconds."""
         at: dict[str, int | float] = {"iteration": int(iteration)}
         if environment_steps is not None:
             at |= {"environment_steps": int(environment_steps), TRAINING_S: self._training_s}
         return at
 
     def _append(self, row: Mapping[str, object]) -> None:
-        """Add one line to `metrics.jsonl`, whole or not at all."""
+        """Add one line to `metrics.jsonl`: the whole line or, where that fails, nothing."""
         line = json.dumps(row, allow_nan=False) + "\n"
         try:
             append_whole(self._metrics_path, line.encode())
@@ -259,29 +248,19 @@ class Tracker:
             if not self._metrics_path.parent.is_dir():
                 raise gone(self._metrics_path.parent) from error
             if not self._metrics_failed:
-                _warn(f"cannot write {self._metrics_path} ({error}); lines are lost until that is possible")
+                warn(f"cannot write {self._metrics_path} ({error}); rows are lost until that is possible")
             self._metrics_failed = True
 
     def _named(self, file: Path) -> str:
-        """A file by its path from the run directory, where it lies below."""
+        """The path of a file, relative to the run directory if it is in there."""
         run_dir = self._metrics_path.parent
         return str(file.relative_to(run_dir) if file.is_relative_to(run_dir) else file)
 
-    def _show(self, key: str, make: Callable[[Any], object], at: Mapping[str, int | float]) -> None:
-        """Log what `make` builds from the wandb module; a run without W&B never imports it."""
-
-        def publish(run: wandb.Run) -> None:
-            import wandb
-
-            run.log({**at, key: make(wandb)})
-
-        self._publish(publish)
-
     def _replay(self) -> None:
-        """Publish the rows of metrics.jsonl that no earlier part holds, so that all parts hold each row once."""
-        assert self._wandb_dir is not None
+        """Publish the rows of metrics.jsonl that no earlier part of the W&B run holds: W&B has each row once."""
+        assert self.wandb_dir is not None
         rows = read_metrics(self._metrics_path)
-        self._held = parts.held(self._wandb_dir.parent, besides=self._wandb_dir.name)
+        self._held = parts.held(self.wandb_dir.parent, besides=self.wandb_dir.name)
         missing = []
         for row in rows:
             if self._held[row_id(row)]:
@@ -292,7 +271,7 @@ class Tracker:
             self._publish_row(row_id(row), partial(_replayed, row), again=True)
 
     def _publish_row(self, name: RowId, make: Callable[[Any], dict[str, Any]], *, again: bool = False) -> None:
-        """Log what `make` builds from the wandb module, unless an earlier part holds it."""
+        """Log the row that `make` builds with the wandb module, unless an earlier part of the W&B run holds it."""
         if self._held[name] and not again:
             self._held[name] -= 1
             return
@@ -308,31 +287,31 @@ class Tracker:
         self._certain = certain
 
     def _publish(self, action: Callable[[wandb.Run], object]) -> None:
-        """Do `action` with the W&B run, if there is one; its first exception ends W&B and nothing else."""
+        """Call `action` with the W&B run, if there is one. After its first exception there is none."""
         if self._run is None:
             return
         try:
             action(self._run)
-        except Exception as error:  # whatever W&B raises, training is worth more
+        except Exception as error:  # no error of W&B may end training
             broken, self._run = self._run, None
-            _warn(f"W&B stopped ({_describe(error)}); metrics go on in {self._metrics_path}")
-            with contextlib.suppress(Exception):  # what was logged is kept, and the run id is free again
+            warn(f"W&B stopped ({in_one_line(error)}); metrics are still written to {self._metrics_path}")
+            with contextlib.suppress(Exception):  # keeps what was logged, and frees the run's id
                 broken.finish(exit_code=1)
 
 
 def gone(run_dir: Path) -> FileNotFoundError:
-    """The error for a run directory that was there when the run began."""
+    """The error for a run directory that was removed while the run was trained."""
     reason = "this run directory was removed while it was written to: nothing more can be saved"
     return FileNotFoundError(errno.ENOENT, reason, str(run_dir))
 
 
 def _replayed(row: Mapping[str, Any], wandb: Any) -> dict[str, Any]:
-    """A row of metrics.jsonl as it was logged; videos in tables by their paths, as later tests replace the files."""
+    """A row of metrics.jsonl, to be logged again. Videos in tables stay paths: a later test may have replaced them."""
     return {key: shown for key, value in row.items() if (shown := _replayed_value(value, wandb)) is not None}
 
 
 def _replayed_value(value: Any, wandb: Any) -> Any:
-    """A number or a table; None for anything else, which no tracker has written."""
+    """A number or a table; None for anything else, which was not written by a tracker."""
     match value:
         case None:
             return math.nan
@@ -344,127 +323,8 @@ def _replayed_value(value: Any, wandb: Any) -> Any:
     return None
 
 
-def truncate_metrics(path: Path, iteration: int) -> int:
-    """Cut `metrics.jsonl` back to the rows with `row["iteration"] <= iteration`, before resuming from there.
-
-    A line that is not a whole JSON object (torn by a crash) is dropped. The file is replaced in one step; a
-    missing file is left missing.
-
-    Returns:
-        The number of rows kept.
-    """
-    if not path.exists():
-        return 0
-    kept = [line for line in path.read_bytes().splitlines() if _is_row_until(line, iteration)]
-    write_atomically(path, b"".join(line + b"\n" for line in kept))
-    return len(kept)
-
-
-def _is_row_until(line: bytes, iteration: int) -> bool:
-    row = _row(line)
-    return row is not None and row["iteration"] <= iteration
-
-
-def _row(line: bytes) -> dict[str, Any] | None:
-    """The row that a line holds; None for one that is torn: not JSON, or cut inside a character."""
-    try:
-        row = parse_json(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and isinstance(row.get("iteration"), int) else None
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole rows of `metrics.jsonl`; none where it cannot be read."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError:
-        return []
-    return [row for line in lines if (row := _row(line)) is not None]
-
-
-def requested_mode(mode: str) -> Mode:
-    """`mode`, or for `auto` WANDB_MODE where that is set. Errors: UserError where it is no mode."""
-    source, wanted = "mode", mode
-    if os.environ.get("WANDB_MODE") == "":  # W&B takes an empty one for a wrong one
-        del os.environ["WANDB_MODE"]
-    if mode == "auto" and os.environ.get("WANDB_MODE"):
-        source, wanted = "WANDB_MODE", os.environ["WANDB_MODE"]
-        wanted = OLD_MODES.get(wanted, wanted)
-    if wanted not in get_args(Mode):
-        raise UserError(f"{source} is {wanted!r}.{nearest(wanted, get_args(Mode))}")
-    return cast(Mode, wanted)
-
-
-def _logged_in() -> bool:
-    """Whether W&B has credentials (environment, netrc, its settings). Never asks; reports broken ones."""
-    try:
-        import wandb
-
-        return wandb.login(prompt=False, verify=False)
-    except Exception as error:
-        _warn(f"no usable W&B login ({_describe(error)})")
-        return False
-
-
-def _start(mode: Mode, arguments: Mapping[str, Any], axis: Axis) -> wandb.Run | None:
-    """Start a W&B run, online if wanted and possible, else offline; if not even that, warn and give None."""
-    # W&B copies tables and artifacts into the home directory, unless told: an offline run needs them until it
-    # is uploaded, and a home directory may be small or read-only.
-    os.environ.setdefault("WANDB_DATA_DIR", str(arguments["dir"] / "wandb" / "data"))
-    online = mode != "offline" and _logged_in()
-    if mode == "online" and not online:
-        _warn("there is no W&B login (`wandb login` makes one); the run is recorded offline")
-    if online:
-        try:
-            return _init("online", arguments, axis)
-        except Exception as error:
-            _warn(f"W&B did not start online ({_describe(error)}); the run is recorded offline")
-            _forget_failed_start()
-    try:
-        return _init("offline", arguments, axis)
-    except Exception as error:
-        _warn(f"W&B did not start ({_describe(error)}); metrics go on in {arguments['dir'] / METRICS_FILE}")
-        return None
-
-
-def _init(mode: Literal["online", "offline"], arguments: Mapping[str, Any], axis: Axis) -> wandb.Run:
-    """Start a W&B run of its own, whatever other runs this process has; any exception is W&B's."""
-    import wandb
-
-    settings = wandb.Settings(
-        console="off",
-        x_disable_stats=True,
-        init_timeout=INIT_TIMEOUT,
-        finish_timeout=FINISH_TIMEOUT,
-        reinit="create_new",
-        quiet=True,
-        silent=mode == "offline",  # online, W&B's few lines name the page to look at
-    )
-    # Offline, `resume` does nothing but draw a warning.
-    resume = "allow" if mode == "online" else None
-    run = wandb.init(mode=mode, resume=resume, settings=settings, **arguments)
-    run.define_metric("iteration")
-    run.define_metric("environment_steps")
-    run.define_metric(TRAINING_S)
-    # Methods differ in what an iteration costs, and W&B's own step counts calls: environment steps are the
-    # axis on which runs compare. Every row names its iteration and seconds too: any plot can be switched to them.
-    run.define_metric("*", step_metric=axis)
-    return run
-
-
-def _forget_failed_start() -> None:
-    """Restart W&B's service, which otherwise holds the run id of a failed start as "in use"."""
-    import wandb
-
-    try:
-        wandb.teardown()
-    except Exception as error:
-        _warn(f"W&B did not shut down ({_describe(error)})")
-
-
 def _iteration_s(row: Mapping[str, Any]) -> float:
-    """The seconds of the iteration that a row is about; 0 where it is about something else."""
+    """The duration [s] of the iteration in a row; 0 for rows of other things."""
     seconds = row.get("time/iteration_s")
     return seconds if isinstance(seconds, int | float) else 0.0
 
@@ -483,14 +343,6 @@ def _scalar(value: Any) -> Cell:
 
 
 def _plain(value: Any) -> Cell:
-    """`value` as strict JSON has it."""
+    """`value` for strict JSON: NaN and infinity become None."""
     scalar = _scalar(value)
     return _finite(scalar) if isinstance(scalar, float) else scalar
-
-
-def _describe(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, RuntimeWarning, stacklevel=3)

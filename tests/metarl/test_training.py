@@ -21,7 +21,8 @@ from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampl
 from metarl.inner.sgd import SGD
 from metarl.policy_gradient import normalizer
 from metarl.runs import checkpoints
-from metarl.runs.tracking import Tracker, truncate_metrics
+from metarl.runs.metrics import truncate_metrics
+from metarl.runs.tracking import Tracker
 from metarl.seeding import Purpose
 from metarl.training import prepare, train
 

@@ -1,4 +1,4 @@
-"""Which runs are compared: read, checked to be tested in the same way, and grouped by all settings but the seed."""
+"""The runs of a comparison: reading them, checking that they are comparable, and grouping their seeds."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from metarl.report.records import META, Record
 
 HELD_OUT, OUT_OF_RANGE = "held-out", "out-of-range"
 NOT_TRAINING = ("seed", "threads", "tracking", "evaluation")
-"""Settings that may differ between runs of the same training."""
+"""Settings in which the runs of one entry may differ."""
 OF_SPLIT = ("split", "number of test tasks", "test task")
-"""What two splits differ in."""
+"""Parts of the protocol that depend on the split."""
 NAMED = 4
-"""So many differences are named."""
+"""Greatest number of differences that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides what was trained, but the seed."""
+        """The settings that training depends on, without the seed."""
         own = config.to_dict(self.experiment) | {"iterations": self.record.training.iterations}
         return {key: value for key, value in own.items() if key not in NOT_TRAINING}
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """What has to be the same for two runs to be compared."""
+        """Name -> value of all that must be equal in two runs that are compared."""
         env, record = self.settings["env"], self.record
         return {
             "env.id": env["id"].rpartition(":")[2],
@@ -62,7 +62,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Entry:
-    """One or more runs that differ in nothing but their seed."""
+    """Runs that differ only in their seed."""
 
     label: str
     runs: tuple[Run, ...]
@@ -70,7 +70,7 @@ class Entry:
 
     @property
     def record(self) -> Record:
-        """That of the first run; the protocol in it is that of all."""
+        """The evaluation of the first run; all runs have the same protocol."""
         return self.runs[0].record
 
     @property
@@ -79,29 +79,29 @@ class Entry:
 
     @property
     def environment_steps(self) -> list[int]:
-        """Of each run's training."""
+        """Environment steps of training, of each run."""
         return [run.record.training.environment_steps for run in self.runs]
 
     @property
     def returns(self) -> NDArray[np.floating]:
-        """(seeds, tasks, K+1): of the stochastic policy, after 0..K adaptation steps."""
+        """(seeds, tasks, K+1): return of the stochastic policy after 0..K adaptation steps."""
         return np.stack([run.record.returns[META] for run in self.runs])
 
     @property
     def deterministic(self) -> NDArray[np.floating]:
-        """(seeds, tasks, K+1): of the policy that acts by its mean."""
+        """(seeds, tasks, K+1): return of the deterministic policy after 0..K adaptation steps."""
         return np.stack([run.record.deterministic[META] for run in self.runs])
 
 
 def load(run_dirs: Sequence[Path], split: str = HELD_OUT, labels: Sequence[str] | None = None) -> list[Entry]:
-    """The runs' evaluations on a split, those that differ in their seed alone as one entry.
+    """Read the evaluations of runs on a split, and group runs that differ only in their seed.
 
     Args:
         run_dirs: run directories with an evaluation on the split; at least one.
-        labels: of the entries, in the order of their first runs; None: the algorithm in short, or the folder where
-            that would be ambiguous.
+        labels: of the entries, in the order of their first runs; None: the algorithm, or the folder where two entries
+            have the same algorithm.
 
-    Errors: UserError where a run was not evaluated, or not in the same way as the first, or is given twice.
+    Errors: UserError where a run was not evaluated, was evaluated in another way than the first, or is given twice.
     """
     evaluated: list[Run] = []
     for run_dir in run_dirs:
@@ -119,7 +119,10 @@ def load(run_dirs: Sequence[Path], split: str = HELD_OUT, labels: Sequence[str] 
 
 
 def read_run(run_dir: Path, split: str, like: Record | None = None) -> Run:
-    """A run with its evaluation; where it has none, UserError says how to make one, in the way of another record."""
+    """A run with its evaluation on a split.
+
+    Errors: UserError where it has none, with the command that makes one with the options of the record `like`.
+    """
     experiment, file = runs.read_experiment(run_dir), records.file_of(run_dir, split)
     if not file.is_file():
         present = [path.name for path in run_dir.glob("evaluation-*.json")]
@@ -131,9 +134,9 @@ def read_run(run_dir: Path, split: str, like: Record | None = None) -> Run:
 
 
 def on_split(entries: Sequence[Entry], split: str) -> list[Entry]:
-    """The same entries on another split, evaluated in the same way after the same training.
+    """The same entries on another split.
 
-    Errors: UserError where a run was not evaluated there, or in another way.
+    Errors: UserError where a run was not evaluated there, was evaluated in another way, or was trained in between.
     """
     others = [
         Entry(entry.label, tuple(read_run(run.run_dir, split, like=run.record) for run in entry.runs))
@@ -148,13 +151,13 @@ def on_split(entries: Sequence[Entry], split: str) -> list[Entry]:
 
 
 def not_evaluated(entries: Sequence[Entry], split: str) -> list[Path]:
-    """The folders of the runs without an evaluation on a split."""
+    """The directories of runs without an evaluation on a split."""
     folders = [run.run_dir for entry in entries for run in entry.runs]
     return [folder for folder in folders if not records.file_of(folder, split).is_file()]
 
 
 def check_comparable(first: Run, other: Run, but: tuple[str, ...] = ()) -> None:
-    """Raise UserError, naming both values, unless the protocols are the same, apart from what begins as in `but`."""
+    """Raise UserError where the protocols of two runs differ, except in names that begin with one of `but`."""
     a, b = first.protocol, other.protocol
     wrong = [
         f"{name}: {a.get(name)!r} and {b.get(name)!r}"
@@ -167,14 +170,14 @@ def check_comparable(first: Run, other: Run, but: tuple[str, ...] = ()) -> None:
         way_out = "Compare runs of one family, with the same options and horizon."
     else:
         again = records.command(other.run_dir, other.record.split, first.record)
-        way_out = f"Evaluate the second in the way of the first:\n    {again} --replace"
+        way_out = f"Evaluate the second with the options of the first:\n    {again} --replace"
     more = [f"… and {len(wrong) - NAMED} more"] * (len(wrong) > NAMED)
     what = f"{first.run_dir} and {other.run_dir} were not tested in the same way:"
     raise UserError("\n  ".join([what, *wrong[:NAMED], *more, way_out]))
 
 
 def _check_same_training(here: Run, there: Run) -> None:
-    """Raise UserError where one run was evaluated on two splits, and trained in between."""
+    """Raise UserError where a run was trained between its evaluations on two splits."""
     a, b = here.record, there.record
     if a.training != b.training:
         again = [f"{records.command(here.run_dir, record.split, a)} --replace" for record in (a, b)]
@@ -185,7 +188,7 @@ def _check_same_training(here: Run, there: Run) -> None:
 
 
 def _by_seed(group: Sequence[Run]) -> tuple[Run, ...]:
-    """Runs in the order of their seeds. Errors: UserError where two have the same, and so are the same."""
+    """Runs in the order of their seeds. Errors: UserError where two have the same seed: they are the same run."""
     ordered = sorted(group, key=lambda run: run.record.training.seed)
     for run, following in itertools.pairwise(ordered):
         if run.record.training.seed == following.record.training.seed:

@@ -17,21 +17,21 @@ from metarl.statistics import Curve, estimate, performance_profile
 
 NUMBERS = "comparison.json"
 FIGURES = ("adaptation.png", "profile.png", "tasks.png", "splits.png")
-"""Not every comparison has all of them."""
+"""All figures; tasks.png and splits.png are not in every comparison."""
 THRESHOLDS = 201
-"""Points of a performance profile."""
+"""Number of points of a performance profile."""
 WIDTH = 24
-"""Characters of a label in a figure before it goes on in a new line."""
+"""Characters in a line of a label."""
 
 
 def draw(entries: Sequence[Entry], folder: Path, elsewhere: Sequence[Entry] | None = None) -> list[Path]:
-    """All figures of these entries, as PNG files; those of a comparison that lies there already are removed.
+    """Draw all figures as PNG files in `folder`, and remove other figures of an older comparison there.
 
     Args:
-        elsewhere: the same entries on another split; None: no figure of both.
+        elsewhere: the same entries on another split; None: without the figure of two splits.
 
     Returns:
-        Their paths, without those that could not be drawn, which is a warning.
+        The paths of the figures. One that cannot be drawn is left out, with a warning.
     """
     parameter, label = entries[0].record.parameter()
     pictures: dict[str, Callable[[Path], None]] = {
@@ -54,14 +54,14 @@ def draw(entries: Sequence[Entry], folder: Path, elsewhere: Sequence[Entry] | No
 
 
 def draw_adaptation(entries: Sequence[Entry], path: Path) -> None:
-    """Mean return after 0..K steps."""
+    """Draw mean return after 0..K steps."""
     curves = {_wrapped(entry): [estimate(x) for x in np.moveaxis(entry.returns, -1, 0)] for entry in entries}
     remark = f"band: 95% interval over {resampled(entries)}"
     adaptation.adaptation_curve(path, curves, title(entries), remark=remark)
 
 
 def draw_profile(entries: Sequence[Entry], path: Path) -> None:
-    """The share of runs and tasks above each return, after K steps."""
+    """Draw the share of runs and tasks above each return, after K steps."""
     after = {_wrapped(entry): entry.returns[..., -1] for entry in entries}
     finite = [x[np.isfinite(x)] for x in after.values() if np.isfinite(x).any()] or [np.array([0.0, 1.0])]
     low, high = float(min(map(np.min, finite))), float(max(map(np.max, finite)))
@@ -72,7 +72,7 @@ def draw_profile(entries: Sequence[Entry], path: Path) -> None:
 
 
 def draw_tasks(entries: Sequence[Entry], parameter: NDArray[np.floating], label: str, path: Path) -> None:
-    """Return after K steps against the one number that distinguishes the tasks, (M,)."""
+    """Draw return after K steps against the number that distinguishes the tasks, (M,)."""
     curves = {_wrapped(entry): _of_each_task(entry.returns[..., -1]) for entry in entries}
     several = any(len(entry.seeds) > 1 for entry in entries)
     remark = "mean of seeds, band: 95% interval over seeds" if several else "one seed each"
@@ -80,7 +80,7 @@ def draw_tasks(entries: Sequence[Entry], parameter: NDArray[np.floating], label:
 
 
 def draw_splits(entries: Sequence[Entry], elsewhere: Sequence[Entry], path: Path) -> None:
-    """Mean return after K steps on the entries' split and on another one."""
+    """Draw mean return after K steps on two splits."""
     both = zip(entries, elsewhere, strict=True)
     curves = {_wrapped(pair[0]): [estimate(entry.returns[..., -1]) for entry in pair] for pair in both}
     splits = entries[0].record.split, elsewhere[0].record.split
@@ -89,7 +89,7 @@ def draw_splits(entries: Sequence[Entry], elsewhere: Sequence[Entry], path: Path
 
 
 def _of_each_task(x: NDArray[np.floating]) -> Curve:
-    """The mean over seeds on each task and its interval over seeds, (tasks,), from (seeds, tasks)."""
+    """(tasks,) mean over seeds on each task, with its interval over seeds, of x (seeds, tasks)."""
     return [estimate(x[:, m : m + 1]) for m in range(x.shape[1])]
 
 

@@ -1,4 +1,4 @@
-"""What a comparison says: the table for the terminal, the numbers as JSON."""
+"""The table of a comparison for the terminal, and its numbers as JSON."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from metarl.statistics import Estimate, plain, probability_of_improvement
 
 FORMAT, VERSION = "metarl-comparison", 1
 WIDTH = 100
-"""Letters of a line in the terminal, where the labels allow."""
+"""Characters in a line of the table, if the labels are short enough."""
 
 
 def summary(entry: Entry, reference: Entry) -> list[dict[str, Any]]:
-    """`records.summaries` of the entry, and after each number of steps its probability of improvement over another."""
+    """`records.summaries` of an entry, with its probability of improvement over `reference` after each step."""
     rows = records.summaries(entry.returns, entry.deterministic)
     for k, row in enumerate(rows):
         pair = entry.returns[..., k], reference.returns[..., k]
@@ -31,9 +31,9 @@ def summary(entry: Entry, reference: Entry) -> list[dict[str, Any]]:
 
 
 def table(entries: Sequence[Entry]) -> Group:
-    """A row for each entry: return after 0..K steps, and then more about the return after the last one.
+    """A row for each entry: mean return after 0..K steps, then further statistics of the return after K steps.
 
-    Intervals stand beside their values, or below them where the lines would be longer than WIDTH.
+    Intervals are beside their values, or below them where lines would be longer than WIDTH.
     """
     beside = _table(entries, " ")
     fits = Console(width=10 * WIDTH).measure(beside).maximum <= WIDTH
@@ -41,11 +41,11 @@ def table(entries: Sequence[Entry]) -> Group:
 
 
 def _table(entries: Sequence[Entry], between: str) -> Group:
-    """The table with `between` each value and its interval."""
+    """The table, with the text `between` each value and its interval."""
     first, others = entries[0], len(entries) > 1
     path = _columns(f"{title(entries)}\nmean return, stochastic policy", "seeds", "environment\nsteps", *steps(first))
     better = [f"better than\n{first.label}"] * others
-    more = f"\nmore about the return {steps(first)[-1]}"
+    more = f"\nstatistics of the return {steps(first)[-1]}"
     end = _columns(more, "IQM", "worst decile", "gain", *better, "deterministic\nmean")
     for entry in entries:
         *_, last = rows = summary(entry, first)
@@ -58,10 +58,10 @@ def _table(entries: Sequence[Entry], between: str) -> Group:
             cells.append(_cell(improvement, between, decimals=2) if improvement else "")
         end.add_row(escape(entry.label), *cells, _cell(last["deterministic"]["mean"], between))
     caption = (
-        f"[95% interval over {resampled(entries)}], environment steps: of one run's training\n"
+        f"[95% interval over {resampled(entries)}], environment steps: of the training of one run\n"
         "IQM: interquartile mean, worst decile: mean of the lowest tenth\n"
-        "gain: over no step, paired by seed and task; better: probability that a run is, on the same task\n"
-        "deterministic: the policy acts by its mean"
+        "gain: over 0 steps, paired by seed and task; better: probability of a higher return on the same task\n"
+        "deterministic: the policy takes the mean action"
     )
     return Group(path, end, Text(caption))
 
@@ -72,7 +72,7 @@ def _cell(found: Estimate, between: str, decimals: int | None = None) -> str:
 
 
 def title(entries: Sequence[Entry]) -> str:
-    """Family, test tasks and episodes."""
+    """Family, number of test tasks, and episodes: the title of tables and figures."""
     record = entries[0].record
     return f"{family(entries)}, {len(record.tasks)} {record.split} tasks, {record.episodes} episodes a step"
 
@@ -88,7 +88,7 @@ def steps(entry: Entry) -> list[str]:
 
 
 def resampled(entries: Sequence[Entry]) -> str:
-    """What the intervals are over."""
+    """What the intervals are taken over, in words."""
     several = [len(entry.seeds) > 1 for entry in entries]
     if all(several):
         return "seeds"
@@ -96,7 +96,7 @@ def resampled(entries: Sequence[Entry]) -> str:
 
 
 def to_json(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Everything as plain data that strict JSON can hold; `summary` is of the stochastic policy, as in a record."""
+    """All numbers as plain data for strict JSON; `summary` has the form of that in an evaluation file."""
     record, first = entries[0].record, entries[0]
     common = ("environment", "split", "episodes", "horizon", "later_steps", "seed", "tasks", "units")
     return {
@@ -121,7 +121,7 @@ def to_json(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def in_words(n: float) -> str:
-    """A number of steps: 4.8 M."""
+    """A number of steps with three digits, such as `4.8 M`."""
     n = float(f"{n:.3g}")  # 999,600 are 1 M, not 1000 k
     unit, size = next(((unit, size) for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)) if n >= size), ("", 1))
     return f"{n / size:.3g} {unit}".rstrip()

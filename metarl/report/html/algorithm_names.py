@@ -1,4 +1,4 @@
-"""An algorithm and its main settings in the words of papers."""
+"""Names of algorithms and of their main settings, as papers have them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INNER_LOOPS = {
     "sb3_ppo": "Stable-Baselines3's PPO",
     "sb3_a2c": "Stable-Baselines3's A2C",
 }
-"""What is not listed here goes by the name it has in a config."""
+"""Others keep their name in configs."""
 MAIN_SETTINGS = {
     "max_kl": "KL at most",
     "step_size": "step size",
@@ -34,13 +34,13 @@ MAIN_SETTINGS = {
 
 
 def algorithm_name(experiment: Experiment) -> str:
-    """The algorithm as papers call it."""
+    """The algorithm's name in papers, such as MAML-TRPO."""
     name = ALGORITHMS.get(experiment.algorithm.name, experiment.algorithm.name)
     return f"first-order {name}" if getattr(experiment.algorithm, "first_order", False) else name
 
 
 def algorithm_settings(experiment: Experiment) -> str:
-    """The main settings of both loops in a few words."""
+    """The main settings of the inner loop and the outer step, in one line."""
     outer = config.to_dict(experiment)["algorithm"]
     inner = outer["inner"]
     steps = f"{format_noun(inner['steps'], 'inner step')} of {INNER_LOOPS.get(inner[NAME], inner[NAME])}"

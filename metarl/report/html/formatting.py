@@ -1,4 +1,4 @@
-"""Numbers and words as the page has them: signs of minus, intervals in brackets, a dash for what is undefined."""
+"""Format numbers and texts of the page: minus signs, intervals in brackets, a dash for undefined numbers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
-from metarl.statistics import Estimate, estimate
+from metarl.statistics import Estimate
 
 
 def split_estimate(found: Estimate) -> tuple[str, str]:
-    """The value of an estimate and its interval in brackets; of an undefined one a dash, and nothing."""
+    """The value of an estimate, and its interval in brackets; a dash and an empty text for an undefined one."""
     if np.isnan(found.value):
         return "–", ""
     value, _, interval = str(found).replace("-", "−").partition(" ")
@@ -25,24 +24,19 @@ def format_estimate(found: Estimate) -> str:
     return " ".join(filter(None, split_estimate(found)))
 
 
-def format_mean(x: NDArray[np.floating]) -> str:
-    """The mean of one number per task with its interval, as text."""
-    return format_estimate(estimate(x))
-
-
 def mark_estimate(found: Estimate) -> Markup:
-    """An estimate with its interval, which goes on a line of its own where there is no room beside the value."""
+    """An estimate with its interval as HTML; the interval moves to a new line where there is no room for it."""
     value, interval = split_estimate(found)
     return Markup('{} <span class="interval">{}</span>').format(value, interval) if interval else Markup(value)
 
 
 def format_number(value: float) -> str:
-    """A number with one decimal, or none from 100 on, as estimates have it."""
+    """A number with one decimal, or none from 100 on, as in estimates."""
     return split_estimate(Estimate(float(value), float(value), float(value)))[0]
 
 
 def format_count(count: float) -> str:
-    """A whole number with a comma between thousands."""
+    """A whole number with commas between thousands."""
     return f"{int(count):,}".replace("-", "−")
 
 
@@ -52,18 +46,18 @@ def format_noun(count: int, noun: str) -> str:
 
 
 def format_text(text: str) -> str:
-    """A sentence with signs of minus before its numbers."""
+    """A text with minus signs in place of hyphens before numbers."""
     return re.sub(r"(?<![\w.])-(?=\d)", "−", text)
 
 
 def format_setting(value: Any) -> str:
-    """A value as a config has it."""
+    """A value as it is written in a config."""
     words = {True: "true", False: "false", None: "null"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def format_cell(value: Any) -> str:
-    """A value of a table that another program wrote."""
+    """A cell of the table in baseline.json."""
     if value is None:
         return "not reached"
     if isinstance(value, int | float) and not isinstance(value, bool):

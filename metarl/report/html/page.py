@@ -1,4 +1,4 @@
-"""The whole page, from the templates in this folder."""
+"""Build the page from the templates in this folder."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def build(run: RunData, aim: str = "", tasks: Sequence[Any] | None = None, video
     """The report of a run as an HTML document.
 
     Args:
-        aim: what the robot has to do, in words.
-        tasks: those of its evaluation, which is shown only with them.
-        videos: of some of them.
+        aim: the aim of the tasks, in words.
+        tasks: the M tasks of `run.record`; None: the evaluation is not shown.
+        videos: of some of these tasks.
     """
     record, base = run.record, run.baselines
     parts: list[tuple[str, str, Callable[[], sections.Values]]] = [
@@ -66,10 +66,10 @@ def build(run: RunData, aim: str = "", tasks: Sequence[Any] | None = None, video
 
 
 def _fill(name: str, run: RunData, values: Callable[[], sections.Values]) -> Markup:
-    """One section; in the place of one that cannot be made stands the reason, so that the others can be read."""
+    """Fill the template of a section. Where that fails, the section is the reason, and there is a warning."""
     try:
         return Markup(TEMPLATES.get_template(f"{name}.html").render(run=run, record=run.record, **values()))
-    except Exception as error:  # whatever a file of the run holds
+    except Exception as error:  # a file of the run may hold anything
         reason = f"{type(error).__name__}: {error}"
         warnings.warn(f"no section {name!r} in the page: {reason}", stacklevel=2)
         return Markup('<p class="notice">This part cannot be shown ({}).</p>').format(reason)

@@ -1,4 +1,4 @@
-"""What a page shows of a run, read from the run directory."""
+"""The data of a page, read from the run directory."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from metarl.sampling.protocols import family_name
 
 @dataclass(frozen=True)
 class RunData:
-    """A run, and what was measured of it so far."""
+    """A run and its results so far."""
 
     folder: Path
     """The run directory, as the user named it."""
     experiment: Experiment
     config: str
-    """All settings, as the YAML that can be trained from."""
+    """All settings, as YAML."""
     state: State
     finished: datetime
-    """When the checkpoint was written."""
+    """Time at which the checkpoint was written."""
     versions: Mapping[str, str]
-    """What it was trained with; empty where the run does not say."""
+    """Versions that it was trained with; empty where run.json has none."""
     evaluations: Mapping[Path, Record]
-    """What lies in each evaluation file; that on the run's own split comes first, if there is one."""
+    """Evaluation file -> its content; the one on the split that the run reports comes first."""
     baselines: BaselineRecord | None
-    """Other learners on the same tasks, where they were trained."""
+    """Other learners on the same tasks; None where baseline.json is missing."""
 
     @property
     def name(self) -> str:
-        """The run by its folder's name."""
+        """The name of the run directory."""
         return self.folder.resolve().name
 
     @property
@@ -48,30 +48,30 @@ class RunData:
 
     @property
     def record(self) -> Record | None:
-        """The first evaluation of the latest checkpoint, which the page is about; None before there is one."""
+        """The first evaluation of the latest checkpoint, which the page shows; None where there is none."""
         return self.evaluations[self.file] if self.file else None
 
     @property
     def file(self) -> Path | None:
-        """Where `record` lies."""
+        """The file of `record`."""
         return next((file for file, record in self.evaluations.items() if record.checkpoint == "latest"), None)
 
     @property
     def others(self) -> dict[str, Record]:
-        """The further evaluations by their files' names, `out-of-range` for evaluation-out-of-range.json."""
+        """Name -> other evaluations, such as `out-of-range` for evaluation-out-of-range.json."""
         others = {file: record for file, record in self.evaluations.items() if file != self.file}
         return {file.stem.removeprefix("evaluation-"): record for file, record in others.items()}
 
     @property
     def outdated(self) -> bool:
-        """Whether training went on after the evaluation."""
+        """Whether the run was trained further after the evaluation."""
         return self.record is not None and self.record.training.iterations != self.state.iteration
 
 
 def read(folder: Path) -> RunData:
-    """What the folder of a run holds.
+    """Read the directory of a run.
 
-    Errors: UserError where there is no run, no checkpoint, or a file that cannot be read as what it should be.
+    Errors: UserError where there is no run or no checkpoint, or where one of its files is damaged.
     """
     experiment = runs.read_experiment(folder)
     state = runs.load(folder, experiment)
@@ -91,7 +91,7 @@ def read(folder: Path) -> RunData:
 
 
 def read_evaluation(file: Path) -> Record:
-    """An evaluation that can be compared with a random initialization. Errors: UserError where it is none."""
+    """Read an evaluation. Errors: UserError where it is damaged, or lacks a random initialization."""
     record = records.read(file)
     if RANDOM not in record.returns:
         again = records.command(record.run, record.split, record)

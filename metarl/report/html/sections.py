@@ -1,4 +1,4 @@
-"""What each section of the page shows: the values that its template, templates/SECTION.html, is filled with."""
+"""The values that fill the template of each section, templates/SECTION.html."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from metarl.runs.publish import draw_learning, learning
 from metarl.statistics import Estimate, estimate
 
 LINE = 80
-"""Letters of a command line that are shown in one line."""
+"""Characters of a command that are shown in one line."""
 Values = dict[str, Any]
 
 
 def summary(run: RunData) -> Values:
-    """Return before and after adaptation, the gain, and how far ahead of a random initialization that is."""
+    """Return before and after adaptation, gain, and difference to a random initialization."""
     record = run.record
     if record is None:
         return {"command": in_two_lines(records.command(run.folder, run.experiment.evaluation.reported))}
@@ -54,14 +54,14 @@ def summary(run: RunData) -> Values:
 
 
 def _trained_steps(run: RunData, record: Record) -> int:
-    """The adaptation steps that training takes, where the evaluation has further ones of another size; else 0."""
+    """Number of adaptation steps in training, if the evaluation has further steps of another size; else 0."""
     inner = run.experiment.algorithm.inner
     trained = max(inner.steps, 1)
     return 0 if record.steps <= trained or record.later_steps == 1 or not inner.scalable else trained
 
 
 def learning_curve(run: RunData) -> Values:
-    """Training before and after adaptation, and the repeated test."""
+    """Return on training tasks before and after adaptation, and in the tests during training."""
     learned, test = learning(run.experiment, run.folder), run.experiment.evaluation
     if learned is None:
         return {}
@@ -84,7 +84,7 @@ def learning_curve(run: RunData) -> Values:
 
 
 def adaptation(run: RunData, record: Record) -> Values:
-    """Return after each adaptation step, from the learned and from a random initialization, of both policies."""
+    """Return of both policies after each adaptation step, from the meta-learned and a random initialization."""
     stochastic = record.summary
     deterministic = {name: [row["deterministic"] for row in rows] for name, rows in stochastic.items()}
     policies = {"stochastic": stochastic, "deterministic": deterministic}
@@ -101,7 +101,7 @@ def _before_after_gain(record: Record) -> list[Estimate]:
 
 
 def _adaptation_curve(policy: str, summary: dict[str, list[dict[str, Any]]]) -> Markup:
-    """The drawing of one policy; `summary`: initialization -> a row after each step."""
+    """The figure of one policy. summary: initialization -> a row for each step."""
     curves = {name: [row["mean"] for row in rows] for name, rows in summary.items()}
     ends = [f"{name} from {format_estimate(c[0])} to {format_estimate(c[-1])}" for name, c in curves.items()]
     alt = f"Return of the {policy} policy against gradient steps: {'; '.join(ends)}."
@@ -123,13 +123,13 @@ def tasks(record: Record, tasks: Sequence[Any]) -> Values:
 
 
 def videos(record: Record, tasks: Sequence[Any], videos: Videos) -> Values:
-    """An easy, the median and the hardest task."""
+    """Videos of the easiest, the median and the hardest task."""
     shown = [(video, tasks[video.task].label, record.returns[META][video.task]) for video in videos.videos]
     return {"videos": shown, "missing": videos.missing}
 
 
 def baselines(record: BaselineRecord, trained: int) -> Values:
-    """Other learners on the same tasks; `trained`: environment steps of the run's training by now."""
+    """Other learners on the same tasks. trained: environment steps of the run's training."""
     drawing = None
     if record.curves:
         ends = [
@@ -149,12 +149,12 @@ def baselines(record: BaselineRecord, trained: int) -> Values:
 
 
 def settings(run: RunData) -> Values:
-    """What differs from the defaults."""
+    """The settings that differ from the defaults."""
     return {"differences": differences(run.experiment)}
 
 
 def differences(experiment: Experiment) -> dict[str, tuple[Any, Any]]:
-    """Key -> default and own value. The defaults are those of the algorithm and the inner loop that were chosen."""
+    """Key -> default and value in the run. The defaults are those of the run's algorithm and inner loop."""
     usual, own = (config.to_dict(each)["algorithm"] for each in (Experiment(), experiment))
     kinds, usual_kinds = ({NAME: each[NAME], "inner": {NAME: each["inner"][NAME]}} for each in (own, usual))
     defaults = config.from_dict({"algorithm": kinds}, Experiment)
@@ -162,7 +162,7 @@ def differences(experiment: Experiment) -> dict[str, tuple[Any, Any]]:
 
 
 def reproduce(run: RunData) -> Values:
-    """The commands that lead to this page, and the versions that it was made with."""
+    """The commands that lead to this page, and the versions of training and evaluation."""
     commit, again = run.versions.get("git", ""), f"{run.folder}-again"
     lines = [shlex.join(["git", "checkout", commit.removesuffix("+")])] if commit else []
     lines.append(console.command("train", run.folder / runs.CONFIG, "--run-dir", again))
@@ -185,7 +185,7 @@ def reproduce(run: RunData) -> Values:
 
 
 def in_two_lines(command: str) -> str:
-    """A command line that can be pasted into a shell; a long one goes on in a second line from its first flag."""
+    """A command line for the shell; a long one continues in a second line, from its first flag on."""
     parts = shlex.split(command)
     at = next((i for i, part in enumerate(parts) if part.startswith("--")), 0)
     if len(command) <= LINE or not at:

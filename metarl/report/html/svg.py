@@ -1,4 +1,4 @@
-"""Figures as parts of a page."""
+"""SVG figures as parts of a page."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ COLOURS = {
     style.ORANGE: "orange",
     style.SKY: "sky",
 }
-"""Colours of the figures, and the variables of style.css by which they follow the page from light to dark."""
+"""Colour of figures -> variable of style.css, which has a light and a dark value."""
 LEGIBLE = 0.85
-"""[px/pt] of a figure below which it scrolls instead of shrinking: letters of 9 pt are read at 8 px."""
+"""[px/pt] smallest scale of a figure, at which 9 pt are 8 px. On narrower pages it scrolls instead."""
 
 
 def embed(svg: str, name: str, alt: str) -> Markup:
-    """Matplotlib's SVG as a part of a page: ids of its own, colours of the page, as wide as there is room.
+    """Matplotlib's SVG as part of a page: with unique ids, the colours of the page, and its width.
 
     Args:
         svg: from `metarl.figures.style.svg`.
-        name: starts its ids; no two figures of a page have the same.
-        alt: what is seen in it, for those who do not see it.
+        name: first part of its ids, different for each figure of a page.
+        alt: the figure in words, for screen readers.
     """
     start, _, content = svg[svg.index("<svg") :].partition(">")
     (box,) = re.findall(r'viewBox="[^"]*"', start)

@@ -1,4 +1,4 @@
-"""The test tasks of an evaluation, as its environment can be given them."""
+"""The test tasks of an evaluation, as objects of its environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from metarl.sampling.protocols import TaskVectorEnv
 
 
 def tasks_of(record: Record, env: TaskVectorEnv) -> Sequence[Any]:
-    """The M tasks that were evaluated on. Errors: UserError where the family has other ones today."""
+    """The M tasks of an evaluation. Errors: UserError where the family's test tasks have changed since."""
     tasks = fixed_tasks(env, record.split, len(record.tasks))
     now = map(env.task_space.to_dict, tasks)
     if not all(_same(task, then) for task, then in zip(now, record.tasks, strict=True)):
@@ -28,12 +28,12 @@ def tasks_of(record: Record, env: TaskVectorEnv) -> Sequence[Any]:
 
 
 def _same(task: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two tasks as plain data are one, but for rounding."""
+    """Whether two tasks as plain data are equal, up to rounding."""
     return task.keys() == other.keys() and all(_close(task[name], other[name]) for name in task)
 
 
 def _close(value: Any, other: Any) -> bool:
     try:
         return np.allclose(value, other)
-    except (TypeError, ValueError):  # text, or of other shapes
+    except (TypeError, ValueError):  # text, or arrays of other shapes
         return value == other

@@ -1,4 +1,4 @@
-"""Videos of an easy, the median and the hardest test task, before and after adaptation."""
+"""Videos of the easiest, the median and the hardest test task, before and after adaptation."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from metarl.report.records import META, Record
 from metarl.runs.publish import VIDEOS, record_video
 
 COARSENESS = 26
-"""Of the encoding: half the size of the run's own videos, for a page that shows them smaller."""
+"""Of the encoding (see `write_mp4`): half the size of the videos of training, because the page shows them smaller."""
 BUDGET = 6_500_000
-"""Bytes of all videos of a page; in base64 they are a third more."""
+"""[byte] of all videos of a page. In base64 they need a third more."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Video:
     level: str
     """easiest, median or hardest."""
     task: int
-    """Which of the test tasks."""
+    """Index of the test task."""
     mp4: bytes
     poster: bytes
-    """Its last frame, JPEG."""
+    """The last frame, as JPEG."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -49,7 +49,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Videos:
-    """The videos that could be made, and why the others could not."""
+    """The videos, and the reason why some are missing."""
 
     videos: tuple[Video, ...] = ()
     missing: str = ""
@@ -57,14 +57,16 @@ class Videos:
 
 
 def data_url(content: bytes, kind: str) -> str:
-    """`content` itself in place of an address."""
+    """A data URL that contains `content`."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def chosen(returns: NDArray[np.floating]) -> dict[str, int]:
-    """Level -> task, by the return (M,) after adaptation: the highest, the middle and the lowest one.
+    """Level -> index of the task with the highest, the median and the lowest return.
 
-    Tasks without a return are left out, and no task is chosen twice.
+    Args:
+        returns: (M,) after adaptation; NaN where all episodes diverged. Such tasks are not chosen, and none is chosen
+            twice.
     """
     order = [int(m) for m in np.argsort(-returns) if np.isfinite(returns[m])]
     last = len(order) - 1
@@ -75,10 +77,10 @@ def chosen(returns: NDArray[np.floating]) -> dict[str, int]:
 
 
 def make(run: RunData, record: Record, tasks: Sequence[Any]) -> Videos:
-    """The three videos, from the run's folder where they lie there since the evaluation, else made now.
+    """The three videos, from the run directory if they are newer than the evaluation, else made now.
 
-    For a video, the policy adapts to all test tasks again, with the evaluation's own seed: what acts after adaptation
-    is what was measured.
+    For a new video, the policy adapts to all test tasks again with the seed of the evaluation. So the filmed policy is
+    the one that was measured.
     """
     levels = chosen(record.returns[META][:, -1])
     files = {level: file_of(run.folder, record.split, level) for level in levels}
@@ -88,19 +90,19 @@ def make(run: RunData, record: Record, tasks: Sequence[Any]) -> Videos:
                 return Videos(missing="The policy was trained further since the evaluation: evaluate it again.")
             _record(run, record, tasks, {files[level]: m for level, m in levels.items()})
         found = [Video(level, m, files[level].read_bytes(), last_frame(files[level])) for level, m in levels.items()]
-    except Exception as error:  # a page without videos is better than none
+    except Exception as error:  # without videos, the page is still written
         known = isinstance(error, RenderingUnavailable | UserError)
         return Videos(missing=f"No videos: {error if known else f'{type(error).__name__}: {error}'}")
     return within(BUDGET, found, files)
 
 
 def file_of(folder: Path, split: str, level: str) -> Path:
-    """Where a video lies."""
+    """The file of a video."""
     return folder / VIDEOS / f"report-{split}-{level}.mp4"
 
 
 def within(budget: int, videos: list[Video], files: Mapping[str, Path]) -> Videos:
-    """As many videos as fit the budget [bytes], in their order; the rest is named."""
+    """The first videos that together fit into `budget` [byte]; `missing` names the others."""
     total = np.cumsum([len(video.mp4) for video in videos])
     kept = tuple(video for video, size in zip(videos, total, strict=True) if size <= budget)
     left = [str(files[video.level]) for video in videos[len(kept) :]]
@@ -108,7 +110,7 @@ def within(budget: int, videos: list[Video], files: Mapping[str, Path]) -> Video
 
 
 def adapt_again(run: RunData, record: Record, tasks: Sequence[Any]) -> tuple[GaussianMLP, AdaptationReturns]:
-    """The evaluation of the trained policy once more, for its parameters after each step."""
+    """Repeat the evaluation of the trained policy, for its parameters after each step."""
     experiment = run.experiment
     env = make_vector_env(experiment.env, len(tasks) * record.episodes, experiment.threads)
     policy = make_policy(experiment, env)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from metarl import runs
+from metarl.algorithms import in_short
 from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.promp import ProMP
@@ -134,7 +135,7 @@ def test_a_run_that_was_evaluated_earlier_in_its_training_is_another_entry(evalu
     ],
 )
 def test_an_algorithm_in_short(algorithm, label):
-    assert comparison.in_short(replace(MAML, algorithm=algorithm)) == label
+    assert in_short(algorithm) == label
 
 
 def test_an_ambiguous_label_is_the_folder_and_an_ambiguous_folder_the_path(evaluated):
@@ -286,9 +287,9 @@ def test_the_table_has_a_row_for_each_entry_in_both_parts(three_and_two):
 def test_reptile_is_better_in_four_of_six_pairs(three_and_two):
     """Runs are at 0, 100, 200 and at 50, 150, whatever the task."""
     maml, reptile = comparison.load(three_and_two)
-    for row in comparison.summary(reptile, maml):
+    for row in tables.summary(reptile, maml):
         assert row["probability_of_improvement"].value == pytest.approx((1 + 2) / 6)
-    assert comparison.summary(maml, maml)[0]["probability_of_improvement"] is None
+    assert tables.summary(maml, maml)[0]["probability_of_improvement"] is None
 
 
 @pytest.mark.parametrize(
@@ -349,7 +350,7 @@ def test_a_comparison_is_strict_json(three_and_two):
     assert reptile["settings"]["algorithm"]["name"] == "reptile"
     assert [row["mean"]["value"] for row in maml["summary"]] == [120, 121, 122]
     assert [row["deterministic"]["mean"]["value"] for row in reptile["summary"]] == [120.5, 121.5, 122.5]
-    assert reptile["summary"] == plain(comparison.summary(entries[1], entries[0]))
+    assert reptile["summary"] == plain(tables.summary(entries[1], entries[0]))
 
 
 # -------------------------------------------------------------------------------------------------- pictures

@@ -30,7 +30,7 @@ from metarl.report.html.tasks import tasks_of
 from metarl.report.html.videos import Video, Videos
 from metarl.report.records import META, RANDOM, Record, Training, file_of
 from metarl.runs.directory import State
-from metarl.statistics import Estimate, plain
+from metarl.statistics import Estimate, estimate, plain
 
 ROOT = Path(__file__).parents[3]
 NASTY = "<script>alert(1)</script>"
@@ -207,7 +207,7 @@ def test_the_page_says_what_was_measured(folder, space):
     gain = RETURNS[META][:4, 1] - RETURNS[META][:4, 0]
     ahead = RETURNS[META][:4, 1] - RETURNS[RANDOM][:4, 1]
     for x in (gain, ahead, RETURNS[META][:4, 0], RETURNS[RANDOM][:, 1]):
-        assert formatting.format_mean(x) in re.sub(r"\s*\[", " [", page.text)
+        assert formatting.format_estimate(estimate(x)) in re.sub(r"\s*\[", " [", page.text)
     assert "go there" in page.text
     assert "5,600 environment steps in 7 iterations, with seed 0" in " ".join(page.text.split())
     assert "3 of 5 are better after it" in page.text
@@ -262,9 +262,9 @@ def test_the_best_checkpoint_is_not_what_the_page_is_about(folder, space):
     write_evaluation(folder, space, checkpoint="best", iterations=3, returns=BETTER)
     page = reader(read(folder), space)
     assert "held-out-best" in page.text
-    assert page.text.count("looks better than it is") == 1
+    assert page.text.count("their tasks is biased upwards") == 1
     assert "The evaluation is of iteration" not in page.text
-    assert formatting.format_mean(RETURNS[META][:, 1]) in page.text
+    assert formatting.format_estimate(estimate(RETURNS[META][:, 1])) in page.text
     file_of(folder, "held-out").unlink()
     assert read(folder).record is None
 
@@ -306,9 +306,10 @@ def test_both_policies_are_shown_side_by_side(folder, space):
     for policy, returns in (("stochastic", RETURNS), ("deterministic", DETERMINISTIC)):
         (drawn,) = [svg["aria-label"] for svg in page.all("svg") if f"the {policy} policy" in svg["aria-label"]]
         for name, x in returns.items():
-            assert f"{name} from {formatting.format_mean(x[:, 0])} to {formatting.format_mean(x[:, 1])}" in drawn
+            first, last = (formatting.format_estimate(estimate(x[:, k])) for k in (0, 1))
+            assert f"{name} from {first} to {last}" in drawn
         for x in (returns[META][:, 1], returns[RANDOM][:, 1] - returns[RANDOM][:, 0]):
-            assert formatting.format_mean(x) in page.text
+            assert formatting.format_estimate(estimate(x)) in page.text
     assert DETERMINISTIC[META][:4, 1].mean() == -8.5
     assert "−8.5 [" in page.text
 
@@ -335,7 +336,7 @@ def test_the_evaluation_of_the_run_s_own_split_comes_first(folder, space):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 1}, "is of version 1, and this program reads version 2"),
+        ({"version": 1}, "is of version 1, without returns of the deterministic policy"),
         ({"format": "other"}, "its format is 'other'"),
         ({"tasks": None}, "tasks: "),
         ({"returns": {META: [[1.0]], RANDOM: [[1.0]]}}, "has shape (1, 1)"),

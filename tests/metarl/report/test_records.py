@@ -109,8 +109,8 @@ def changed(data, **changes):
         ({"episodes": "many"}, "\n  episodes: "),
         ({"training": {"seed": 1}}, "\n  training.iterations: .*\n  training.environment_steps: "),
         ({"tasks": [{"place": 1.0}] * 3}, r"returns of 'meta-learned' has shape \(4, 3\), not .* = \(3, 3\)"),
-        ({"tasks": [*[{"place": 1.0}] * 3, {"speed": 1.0}]}, "their fields differ"),
-        ({"returns": {META: TRAINED.tolist()}}, "both are to be of 'meta-learned' and of the same others"),
+        ({"tasks": [*[{"place": 1.0}] * 3, {"speed": 1.0}]}, "the tasks differ in their fields"),
+        ({"returns": {META: TRAINED.tolist()}}, "both need 'meta-learned', and the same others"),
         ({"returns": {RANDOM: TRAINED.tolist()}}, "returns of random init"),
         (
             {"deterministic": {META: TRAINED[:, :2].tolist(), RANDOM: TRAINED.tolist()}},

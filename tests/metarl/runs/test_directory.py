@@ -59,7 +59,7 @@ def test_any_checkpoint_in_its_place_is_worse_than_the_next_test(tmp_path):
 
 def test_a_run_on_sinusoids_is_told_from_one_with_robots(tmp_path):
     runs.create(tmp_path / "run", FewShot(algorithm=Reptile()))
-    with pytest.raises(UserError, match=r"run holds a run without a robot and a policy, .* one of metarl sinusoid"):
+    with pytest.raises(UserError, match=r"run holds a run without an environment, .* one of metarl sinusoid"):
         runs.read_experiment(tmp_path / "run")
     (tmp_path / "run" / runs.CONFIG).write_text("evn: {}\npoints: 3\n")
     with pytest.raises(UserError, match="Did you mean 'env'"):
@@ -96,7 +96,7 @@ def test_the_agent_of_a_sweep_has_named_its_run(tmp_path, monkeypatch):
 def test_a_damaged_checkpoint_points_to_a_best_one_that_is_whole_and_to_no_other(tmp_path):
     runs.keep_best(tmp_path, Experiment(), state(3), 1.0)
     (tmp_path / runs.CHECKPOINT).write_bytes(b"torn")
-    with pytest.raises(UserError, match="What was best in a test is whole in .*best.pt"):
+    with pytest.raises(UserError, match="The best checkpoint, .*best.pt, can be read"):
         runs.load(tmp_path, Experiment())
     (tmp_path / runs.BEST).write_bytes((tmp_path / runs.BEST).read_bytes()[:-9])
     with pytest.raises(UserError, match="checkpoint.pt cannot be read") as caught:
@@ -139,5 +139,8 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, code):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)  # there is no such file system to be had in a test
-    with pytest.warns(UserWarning, match="has no locks .*: see to it that no second process"), runs.locked(tmp_path):
+    with (
+        pytest.warns(UserWarning, match="has no locks .*: do not train or measure this run in a second process"),
+        runs.locked(tmp_path),
+    ):
         pass

@@ -38,13 +38,13 @@ def test_the_variables_of_wandb_count_where_the_config_says_nothing(monkeypatch)
 @pytest.mark.parametrize(
     ("tracking", "message"),
     [
-        ({"project": "a/b"}, r"tracking.project = 'a/b': W&B takes no / in the name of a project"),
-        ({"project": "a?b:c"}, r"tracking.project = 'a\?b:c': W&B takes no : \? in"),
-        ({"project": "  "}, "tracking.project = '  ': a project of W&B has a name"),
-        ({"project": "p" * 129}, "tracking.project: 'p+… has 129 letters, and W&B takes 1 to 128"),
-        ({"group": "g" * 129}, "tracking.group: 'g+… has 129 letters, and W&B takes 1 to 128"),
-        ({"tags": ("a", "t" * 65)}, "tracking.tags: 't+' has 65 letters, and W&B takes 1 to 64"),
-        ({"tags": ("",)}, "tracking.tags: '' has 0 letters, and W&B takes 1 to 64"),
+        ({"project": "a/b"}, r"tracking.project = 'a/b': W&B refuses / in the name of a project"),
+        ({"project": "a?b:c"}, r"tracking.project = 'a\?b:c': W&B refuses : \? in"),
+        ({"project": "  "}, "tracking.project = '  ': W&B needs the name of a project"),
+        ({"project": "p" * 129}, "tracking.project: 'p+… has 129 characters; W&B accepts 1 to 128"),
+        ({"group": "g" * 129}, "tracking.group: 'g+… has 129 characters; W&B accepts 1 to 128"),
+        ({"tags": ("a", "t" * 65)}, "tracking.tags: 't+' has 65 characters; W&B accepts 1 to 64"),
+        ({"tags": ("",)}, "tracking.tags: '' has 0 characters; W&B accepts 1 to 64"),
         ({"mode": "auto"}, "WANDB_MODE is 'ofline'"),
     ],
 )
@@ -58,11 +58,11 @@ def test_what_wandb_would_not_take_is_refused(monkeypatch, tracking, message):
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
-        ("WANDB_PROJECT", "a/b", "WANDB_PROJECT = 'a/b': W&B takes no /"),
-        ("WANDB_PROJECT", "p" * 129, "WANDB_PROJECT: .* has 129 letters"),
-        ("WANDB_RUN_GROUP", "g" * 129, "WANDB_RUN_GROUP: .* has 129 letters"),
-        ("WANDB_NAME", "n" * 129, "WANDB_NAME: .* has 129 letters"),
-        ("WANDB_TAGS", "t" * 65, "WANDB_TAGS: .* has 65 letters"),
+        ("WANDB_PROJECT", "a/b", "WANDB_PROJECT = 'a/b': W&B refuses /"),
+        ("WANDB_PROJECT", "p" * 129, "WANDB_PROJECT: .* has 129 characters"),
+        ("WANDB_RUN_GROUP", "g" * 129, "WANDB_RUN_GROUP: .* has 129 characters"),
+        ("WANDB_NAME", "n" * 129, "WANDB_NAME: .* has 129 characters"),
+        ("WANDB_TAGS", "t" * 65, "WANDB_TAGS: .* has 65 characters"),
     ],
 )
 def test_what_wandb_would_not_take_is_refused_in_its_variables(monkeypatch, variable, value, message):

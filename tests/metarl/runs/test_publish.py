@@ -17,7 +17,8 @@ from metarl.experiment import Environment, Evaluation, Experiment
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs import publish
 from metarl.runs.directory import State
-from metarl.runs.tracking import Tracker, read_metrics
+from metarl.runs.metrics import read_metrics
+from metarl.runs.tracking import Tracker
 from metarl.seeding import Purpose, stream
 from metarl.statistics import Estimate
 
@@ -205,7 +206,7 @@ def test_the_learning_curve_is_that_of_the_metrics(published, tmp_path):
     at, curve = draw.call_args.kwargs["tested"]
     assert (at.tolist(), curve) == ([0], [Estimate(3.0, 2.5, 4.5)])
     assert draw.call_args.kwargs["clock"].shape == (2, 0)  # the rows are of before seconds were logged
-    assert tracker.image.call_args.args[:2] == ("figures/learning", path)
+    assert tracker.media.call_args.args[:2] == ("figures/learning", path)
 
 
 def test_the_learning_curve_has_the_seconds_of_training_and_test(published):
@@ -223,4 +224,4 @@ def test_the_learning_curve_has_the_seconds_of_training_and_test(published):
 def test_no_learning_curve_before_there_is_training(published):
     tracker, draw = published([{"iteration": 0, "environment_steps": 0, "out_of_range/return_2_steps": 3.0}])
     draw.assert_not_called()
-    tracker.image.assert_not_called()
+    tracker.media.assert_not_called()
