@@ -8,6 +8,7 @@ import pytest
 from metarl import config
 from metarl.builders import fixed_tasks, make_policy, make_vector_env, training_tasks
 from metarl.commands import configs as listing
+from metarl.commands import results
 from metarl.experiment import Experiment
 from metarl.few_shot.training import FewShot
 
@@ -51,3 +52,19 @@ def test_each_config_has_a_line_of_its_own_in_the_listing(capsys):
     descriptions = [line.split(maxsplit=1)[1] for line in lines]
     assert all(len(line) <= 100 for line in lines)
     assert {*map(descriptions.count, descriptions)} <= {1}
+
+
+FAMILIES = ("half_cheetah_vel", "half_cheetah_dir", "half_cheetah_params", "point_nav", "reacher_goal")
+"""Folders whose configs are to be compared."""
+
+
+@pytest.mark.parametrize("folder", FAMILIES)
+def test_the_configs_of_a_family_cost_the_same_number_of_environment_steps(folder):
+    """Within one iteration, and those with annealing end with it."""
+    cost = {}
+    for path in configs(folder):
+        experiment = config.load(path, Experiment)
+        cost[path.stem] = experiment.iterations * results.steps_per_iteration(experiment)
+        anneal = getattr(experiment.algorithm, "anneal_iterations", 0)
+        assert anneal in (0, experiment.iterations), path.stem
+    assert max(cost.values()) < 1.03 * min(cost.values()), cost

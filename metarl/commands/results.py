@@ -44,8 +44,8 @@ class Options:
     """Configs in each of them (default: maml_trpo fomaml meta_sgd maml_ppo promp maml_sgd reptile pretrained)."""
     seeds: int = Field(3, ge=1)
     """Number of seeds: 0, 1, …"""
-    budget: int = Field(4_800_000, ge=1)
-    """Environment steps of each run"""
+    budget: int | None = Field(None, ge=1)
+    """Environment steps of each run, with the annealing stretched to them (default: as each config says)."""
     out: Path = Path("runs/results")
     """Folder for the runs"""
     workers: int | None = Field(None, ge=1)
@@ -87,7 +87,7 @@ def check(arguments: Options) -> None:
         for algorithm in arguments.algorithms:
             if algorithm not in known:
                 raise UserError(f"there is no configs/{family}/{algorithm}.yaml.{nearest(algorithm, known)}")
-            if arguments.budget < (least := steps_per_iteration(experiment_of(family, algorithm))):
+            if arguments.budget and arguments.budget < (least := steps_per_iteration(experiment_of(family, algorithm))):
                 raise UserError(
                     f"--budget {arguments.budget}: one iteration of {family}/{algorithm} takes {least} steps"
                 )
@@ -106,8 +106,11 @@ def split_of(family: str, algorithm: str) -> str:
 def job(arguments: Options, family: str, algorithm: str, seed: int) -> Job:
     """The job that trains one run for the budget and evaluates it."""
     experiment, folder = experiment_of(family, algorithm), arguments.out / family
-    iterations = round(arguments.budget / steps_per_iteration(experiment))
-    settings = {"seed": seed, "iterations": iterations, "threads": 1, "evaluation.videos": 0}
+    settings = {"seed": seed, "threads": 1, "evaluation.videos": 0}
+    if arguments.budget:
+        settings["iterations"] = iterations = round(arguments.budget / steps_per_iteration(experiment))
+        if anneal := getattr(experiment.algorithm, "anneal_iterations", 0):
+            settings["algorithm.anneal_iterations"] = max(round(anneal * iterations / experiment.iterations), 1)
     flags = [f"--{name}={value}" for name, value in settings.items()]
     train = ("scripts/train.py", f"configs/{family}/{algorithm}.yaml", *flags)
     return Job(folder / f"{algorithm}-seed{seed}", train, then=(("scripts/evaluate.py", f"--steps={STEPS}"),))
