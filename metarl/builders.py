@@ -129,15 +129,7 @@ def make_policy(experiment: Experiment, env: TaskVectorEnv) -> GaussianMLP:
 
 def policy_of_sizes(settings: Policy, observation_size: int, action_size: int) -> GaussianMLP:
     """The policy of these settings, for observations (O,) and actions (A,) of these sizes."""
-    return GaussianMLP(
-        observation_size=observation_size,
-        action_size=action_size,
-        hidden_sizes=settings.hidden_sizes,
-        action_scale=settings.action_scale,
-        initial_std=settings.initial_std,
-        min_std=settings.min_std,
-        normalize_observations=settings.normalize_observations,
-    )
+    return GaussianMLP(observation_size, action_size, **vars(settings))
 
 
 _BESIDE: WeakKeyDictionary[TaskVectorEnv, TaskVectorEnv] = WeakKeyDictionary()
