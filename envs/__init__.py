@@ -53,32 +53,35 @@ def _choose_offscreen_rendering() -> str:
 
 
 def _register(name: str, family: str, max_episode_steps: int) -> None:
+    """By names below this package's own, which may be `metarl.envs`; whichever of the two is imported first counts."""
+    if f"metarl/{name}-v0" in gymnasium.registry:
+        return
     gymnasium.register(
         id=f"metarl/{name}-v0",
-        entry_point="envs.single:RobotEnv",
-        vector_entry_point="envs.vector:RobotVectorEnv",
-        kwargs={"family": family},
+        entry_point=f"{__name__}.single:RobotEnv",
+        vector_entry_point=f"{__name__}.vector:RobotVectorEnv",
+        kwargs={"family": f"{__name__}.{family}"},
         max_episode_steps=max_episode_steps,
     )
 
 
 PROBLEM = _choose_offscreen_rendering()
 """Why rendering was disabled; empty if it was not."""
-_register("PointNav", "envs.point:navigation", max_episode_steps=100)
-_register("PointNavSparse", "envs.point:sparse_navigation", max_episode_steps=100)
-_register("HalfCheetahVel", "envs.half_cheetah:velocity", max_episode_steps=200)
-_register("HalfCheetahDir", "envs.half_cheetah:direction", max_episode_steps=200)
-_register("HalfCheetahParams", "envs.half_cheetah:params", max_episode_steps=200)
-_register("HalfCheetahLimbs", "envs.half_cheetah:limbs", max_episode_steps=200)
-_register("HalfCheetahDelay", "envs.half_cheetah:delay", max_episode_steps=200)
-_register("HalfCheetahNoise", "envs.half_cheetah:noise", max_episode_steps=200)
-_register("Walker2dVel", "envs.walker2d:velocity", max_episode_steps=200)
-_register("Walker2dParams", "envs.walker2d:params", max_episode_steps=200)
-_register("HopperParams", "envs.hopper:params", max_episode_steps=200)
-_register("AntDir", "envs.ant:direction", max_episode_steps=200)
-_register("AntVel", "envs.ant:velocity", max_episode_steps=200)
-_register("AntGoal", "envs.ant:goal", max_episode_steps=200)
-_register("HumanoidDir", "envs.humanoid:direction", max_episode_steps=200)
-_register("SwimmerVel", "envs.swimmer:velocity", max_episode_steps=200)
-_register("ReacherGoal", "envs.reacher:goal", max_episode_steps=50)
-_register("PusherGoal", "envs.pusher:goal", max_episode_steps=100)
+_register("PointNav", "point:navigation", max_episode_steps=100)
+_register("PointNavSparse", "point:sparse_navigation", max_episode_steps=100)
+_register("HalfCheetahVel", "half_cheetah:velocity", max_episode_steps=200)
+_register("HalfCheetahDir", "half_cheetah:direction", max_episode_steps=200)
+_register("HalfCheetahParams", "half_cheetah:params", max_episode_steps=200)
+_register("HalfCheetahLimbs", "half_cheetah:limbs", max_episode_steps=200)
+_register("HalfCheetahDelay", "half_cheetah:delay", max_episode_steps=200)
+_register("HalfCheetahNoise", "half_cheetah:noise", max_episode_steps=200)
+_register("Walker2dVel", "walker2d:velocity", max_episode_steps=200)
+_register("Walker2dParams", "walker2d:params", max_episode_steps=200)
+_register("HopperParams", "hopper:params", max_episode_steps=200)
+_register("AntDir", "ant:direction", max_episode_steps=200)
+_register("AntVel", "ant:velocity", max_episode_steps=200)
+_register("AntGoal", "ant:goal", max_episode_steps=200)
+_register("HumanoidDir", "humanoid:direction", max_episode_steps=200)
+_register("SwimmerVel", "swimmer:velocity", max_episode_steps=200)
+_register("ReacherGoal", "reacher:goal", max_episode_steps=50)
+_register("PusherGoal", "pusher:goal", max_episode_steps=100)

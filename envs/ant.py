@@ -47,11 +47,11 @@ from functools import partial
 
 import numpy as np
 
-from envs.family import GHOST, RED, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
-from envs.goals_2d import DirectionTask, DiskGoalTask, direction_space, disk_space
-from envs.robots import Camera, Robot, UniformNormalNoise
-from envs.tasks import Task
-from envs.velocity import VelocityTask, velocity_space
+from .family import GHOST, RED, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
+from .goals_2d import DirectionTask, DiskGoalTask, direction_space, disk_space
+from .robots import Camera, Robot, UniformNormalNoise
+from .tasks import Task
+from .velocity import VelocityTask, velocity_space
 
 HEALTHY_HEIGHT = (0.2, 1.0)  # [m]
 REACH = 4 / 3  # outer radius of the ring of out-of-range goals, as a multiple of the disk's radius

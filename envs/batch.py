@@ -11,9 +11,9 @@ import gymnasium
 import numpy as np
 from gymnasium.utils import seeding
 
-from envs.errors import ActionError, ArgumentError, NotResetError, TaskError, unknown
-from envs.family import Family, GymnasiumFamily
-from envs.tasks import Task, TaskSpace
+from .errors import ActionError, ArgumentError, NotResetError, TaskError, unknown
+from .family import Family, GymnasiumFamily
+from .tasks import Task, TaskSpace
 
 Groups: TypeAlias = list[tuple[np.random.Generator, slice]]
 

@@ -32,9 +32,9 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from envs.errors import FamilyError, TaskError, unknown
-from envs.limbs import Limbs
-from envs.tasks import Boxes, Task, TaskSpace, held_out_space
+from .errors import FamilyError, TaskError, unknown
+from .limbs import Limbs
+from .tasks import Boxes, Task, TaskSpace, held_out_space
 
 LIMIT = 3.0  # exponents of training tasks lie in [-LIMIT, LIMIT]
 REACH = 5 / 4  # the largest exponent out of range, in limits

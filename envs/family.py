@@ -14,11 +14,11 @@ from typing import Any, TypeAlias, TypeVar
 import gymnasium
 import numpy as np
 
-from envs.dynamics import Scaling
-from envs.errors import FamilyError, unknown
-from envs.parameters import check
-from envs.robots import Robot
-from envs.tasks import Task, TaskSpace
+from .dynamics import Scaling
+from .errors import FamilyError, unknown
+from .parameters import check
+from .robots import Robot
+from .tasks import Task, TaskSpace
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 

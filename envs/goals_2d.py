@@ -19,8 +19,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from envs.errors import FamilyError, TaskError
-from envs.tasks import (
+from .errors import FamilyError, TaskError
+from .tasks import (
     HELD_OUT,
     IID,
     OUT_OF_RANGE,

@@ -24,10 +24,10 @@ import numpy as np
 from gymnasium.spaces import Box, flatdim, flatten
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from envs.batch import BatchOfOne, Groups, TaskBatch
-from envs.errors import BrokenEnvError, FamilyError, RenderingError
-from envs.family import GymnasiumFamily, resolve
-from envs.tasks import Task
+from .batch import BatchOfOne, Groups, TaskBatch
+from .errors import BrokenEnvError, FamilyError, RenderingError
+from .family import GymnasiumFamily, resolve
+from .tasks import Task
 
 SEEDS = 2**31
 """Seeds of environments are below this, which is the limit of older random generators."""

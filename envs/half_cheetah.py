@@ -55,11 +55,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from envs.dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
-from envs.family import GHOST, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
-from envs.robots import Camera, Robot, UniformNormalNoise
-from envs.sagittal import measure, text_beside
-from envs.tasks import (
+from .dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
+from .family import GHOST, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
+from .robots import Camera, Robot, UniformNormalNoise
+from .sagittal import measure, text_beside
+from .tasks import (
     HELD_OUT,
     IID,
     OUT_OF_RANGE,
@@ -70,7 +70,7 @@ from envs.tasks import (
     TaskSpace,
     quantity,
 )
-from envs.velocity import VelocityTask, interval_space, velocity_space
+from .velocity import VelocityTask, interval_space, velocity_space
 
 CONTROL_COST = 0.05
 MAX_DELAY = 4.0  # [steps] of training actions

@@ -44,10 +44,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs import upright
-from envs.dynamics import DynamicsTask, multiplier
-from envs.family import Family, State
-from envs.robots import Robot
+from . import upright
+from .dynamics import DynamicsTask, multiplier
+from .family import Family, State
+from .robots import Robot
 
 HEALTHY_HEIGHT = 0.7  # [m] at least
 HEALTHY_PITCH = 0.2  # [rad] at most, in absolute value

@@ -41,10 +41,10 @@ from functools import partial
 
 import numpy as np
 
-from envs.family import Arrays, Family, Marker, State, arrow_above, control_reward
-from envs.goals_2d import DirectionTask, direction_space
-from envs.robots import Camera, Robot, UniformNoise
-from envs.tasks import Task
+from .family import Arrays, Family, Marker, State, arrow_above, control_reward
+from .goals_2d import DirectionTask, direction_space
+from .robots import Camera, Robot, UniformNoise
+from .tasks import Task
 
 HEALTHY_HEIGHT = (1.0, 2.0)  # [m]
 WHOLE_BODY = 0  # index of the world, whose subtree is the whole robot

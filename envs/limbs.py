@@ -12,8 +12,8 @@ from collections.abc import Iterable
 import mujoco
 import numpy as np
 
-from envs.errors import FamilyError
-from envs.robots import compiled
+from .errors import FamilyError
+from .robots import compiled
 
 _LONG = (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER)
 _ROUND = (*_LONG, mujoco.mjtGeom.mjGEOM_SPHERE)

@@ -35,11 +35,11 @@ from functools import partial
 
 import numpy as np
 
-from envs.errors import FamilyError
-from envs.family import RED, Arrays, Family, Sphere, State
-from envs.goals_2d import CircleTask, arcs, arcs_around, chord_angle, held_out_cells, validation_cells
-from envs.robots import Camera, Robot
-from envs.tasks import (
+from .errors import FamilyError
+from .family import RED, Arrays, Family, Sphere, State
+from .goals_2d import CircleTask, arcs, arcs_around, chord_angle, held_out_cells, validation_cells
+from .robots import Camera, Robot
+from .tasks import (
     HELD_OUT,
     IID,
     OUT_OF_RANGE,

@@ -40,11 +40,11 @@ from functools import partial
 
 import numpy as np
 
-from envs.errors import FamilyError
-from envs.family import Arrays, Family, Marker, State, control_reward, span
-from envs.goals_2d import held_out_cells, validation_cells
-from envs.robots import Camera, Robot, body_ids
-from envs.tasks import Boxes, Task, TaskSpace, held_out_space, quantity
+from .errors import FamilyError
+from .family import Arrays, Family, Marker, State, control_reward, span
+from .goals_2d import held_out_cells, validation_cells
+from .robots import Camera, Robot, body_ids
+from .tasks import Boxes, Task, TaskSpace, held_out_space, quantity
 
 JOINTS = 7  # of the arm; qpos goes on with the slides of the puck (y, x) and of the model's goal (y, x)
 ORIGIN = np.array([0.45, -0.05])  # [m] place of puck and goal with their slides at 0

@@ -38,11 +38,11 @@ from functools import partial
 
 import numpy as np
 
-from envs.errors import FamilyError
-from envs.family import RED, Arrays, Family, Marker, Sphere, State, control_reward
-from envs.goals_2d import DiskGoalTask, disk_space
-from envs.robots import Camera, Robot, body_ids
-from envs.tasks import Task
+from .errors import FamilyError
+from .family import RED, Arrays, Family, Marker, Sphere, State, control_reward
+from .goals_2d import DiskGoalTask, disk_space
+from .robots import Camera, Robot, body_ids
+from .tasks import Task
 
 RADIUS = 0.2  # [m] largest distance of a goal from the shoulder
 JOINTS = 2  # of the arm; the other joints of the model are those of its target

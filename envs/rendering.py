@@ -11,10 +11,10 @@ from dataclasses import replace
 import mujoco
 import numpy as np
 
-from envs import PROBLEM
-from envs.errors import RenderingError
-from envs.family import Arrow, Marker, Text
-from envs.robots import Camera
+from . import PROBLEM
+from .errors import RenderingError
+from .family import Arrow, Marker, Text
+from .robots import Camera
 
 DEVICE = "MUJOCO_EGL_DEVICE_ID"
 SIZE = 480  # [px] height and width; H.264 needs even numbers

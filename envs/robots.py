@@ -10,7 +10,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from envs.errors import FamilyError, unknown
+from .errors import FamilyError, unknown
 
 _GYMNASIUM_MODELS = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from envs.family import State, Text
+from .family import State, Text
 
 _LINE = 0.16  # [m] between lines of text
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from envs.batch import Groups, child
-from envs.errors import FamilyError
-from envs.family import Arrays
+from .batch import Groups, child
+from .errors import FamilyError
+from .family import Arrays
 
 
 class DelayedActions:

@@ -8,11 +8,11 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from envs.batch import BatchOfOne
-from envs.family import Family, Marker
-from envs.rendering import Picture
-from envs.tasks import Task
-from envs.vector import RobotVectorEnv
+from .batch import BatchOfOne
+from .family import Family, Marker
+from .rendering import Picture
+from .tasks import Task
+from .vector import RobotVectorEnv
 
 
 class RobotEnv(BatchOfOne):

@@ -33,11 +33,11 @@ from functools import partial
 
 import numpy as np
 
-from envs.family import GHOST, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
-from envs.robots import Camera, Robot, UniformNoise
-from envs.sagittal import measure
-from envs.tasks import Task
-from envs.velocity import VelocityTask, velocity_space
+from .family import GHOST, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
+from .robots import Camera, Robot, UniformNoise
+from .sagittal import measure
+from .tasks import Task
+from .velocity import VelocityTask, velocity_space
 
 
 def robot() -> Robot:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from envs.errors import TaskError, unknown
+from .errors import TaskError, unknown
 
 TRAIN, VALIDATION, HELD_OUT = "train", "validation", "held-out"
 OUT_OF_RANGE, IID = "out-of-range", "iid"

@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 
-from envs.dynamics import DynamicsTask, Scaling, multiplier_space
-from envs.family import Arrays, Family, Marker, State, control_reward
-from envs.robots import Camera, Robot, UniformNoise
-from envs.sagittal import measure as measure_x
-from envs.sagittal import observe_clipped, text_beside
-from envs.tasks import Task
+from .dynamics import DynamicsTask, Scaling, multiplier_space
+from .family import Arrays, Family, Marker, State, control_reward
+from .robots import Camera, Robot, UniformNoise
+from .sagittal import measure as measure_x
+from .sagittal import observe_clipped, text_beside
+from .tasks import Task
 
 CONTROL_COST = 0.001
 ALIVE = 1.0  # [m/s] reward of a healthy step with hidden dynamics, as in v5

@@ -8,11 +8,11 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from envs.batch import Groups, TaskBatch
-from envs.dynamics import Dynamics
-from envs.family import Family, State, resolve
-from envs.robots import StartNoise, action_size, command_range
-from envs.signals import DelayedActions, SensorNoise
+from .batch import Groups, TaskBatch
+from .dynamics import Dynamics
+from .family import Family, State, resolve
+from .robots import StartNoise, action_size, command_range
+from .signals import DelayedActions, SensorNoise
 
 _DIVERGENCE = [
     int(warning)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from envs.errors import FamilyError
-from envs.tasks import Boxes, Task, TaskSpace, held_out_space, quantity
+from .errors import FamilyError
+from .tasks import Boxes, Task, TaskSpace, held_out_space, quantity
 
 HELD_OUT_CENTRES = np.array([[1.0], [3.0], [5.0], [7.0]]) / 8  # as fractions of the range, like all numbers below
 HELD_OUT_WIDTH = 1 / 16

@@ -11,9 +11,9 @@ from typing import Self
 
 import mujoco
 
-from envs.errors import RenderingError
-from envs.rendering import add, point
-from envs.single import RobotEnv
+from .errors import RenderingError
+from .rendering import add, point
+from .single import RobotEnv
 
 PATIENCE = 5.0  # [s] for the window to close
 _LINUX_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")

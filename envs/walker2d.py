@@ -47,13 +47,13 @@ from functools import partial
 
 import numpy as np
 
-from envs import upright
-from envs.dynamics import DynamicsTask, multiplier
-from envs.family import Arrays, Family, Marker, State, arrow_above, control_reward, span
-from envs.robots import Robot
-from envs.sagittal import observe_clipped
-from envs.tasks import Task, TaskSpace
-from envs.velocity import VelocityTask, velocity_space
+from . import upright
+from .dynamics import DynamicsTask, multiplier
+from .family import Arrays, Family, Marker, State, arrow_above, control_reward, span
+from .robots import Robot
+from .sagittal import observe_clipped
+from .tasks import Task, TaskSpace
+from .velocity import VelocityTask, velocity_space
 
 MARGIN = 0.5  # [m/s] least reward of a step of standing still, with a hidden velocity
 HEALTHY_HEIGHT = (0.8, 2.0)  # [m]

@@ -22,6 +22,7 @@ LAYERS = [
     "statistics",
     "figures",
     "config",
+    "envs",
     "policy_gradient",
     "sampling",
     "sb3",

@@ -52,7 +52,10 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def run(name: str, args: Sequence[str] | None = None) -> None:
-    """Call one command with its arguments (default: those of the process). An interrupt ends it without a traceback."""
+    """Call one command with its arguments (default: those of the process). An interrupt ends it without a traceback.
+
+    So does an import that fails because another package is called `envs`.
+    """
     try:
         _refuse_unknown(name)
         importlib.import_module(f"metarl.commands.{name}").main(args)
@@ -60,6 +63,13 @@ def run(name: str, args: Sequence[str] | None = None) -> None:
         from metarl.errors import leave_interrupted
 
         leave_interrupted(error)
+    except ImportError as error:
+        from metarl.sampling.registry import clash
+
+        if not (what_to_do := clash(error)):
+            raise
+        print(f"error: {error}. {what_to_do}", file=sys.stderr)
+        sys.exit(2)
 
 
 def overview() -> str:

@@ -11,14 +11,12 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import tyro
 from pydantic import Field
 
-from envs.single import RobotEnv
-from envs.viewer import Viewer
 from metarl import config, runs
 from metarl.builders import check_can_be_filmed, fixed_tasks, make_single_env, make_vector_env
 from metarl.config.settings import settings
@@ -135,8 +133,11 @@ def watch(policy: MetaPolicy, task: Any) -> None:
     environment = policy.experiment.env
     env = make_single_env(environment)
     robot = env.unwrapped
-    if not isinstance(robot, RobotEnv):
+    if not hasattr(robot, "scene"):
         raise UserError(f"env.id = {environment.id!r}: the viewer shows robots of envs.single.RobotEnv, not {robot}")
+    from envs.viewer import Viewer
+
+    robot = cast(Any, robot)
     robot.set_task(task)
     observation, _ = env.reset(seed=0)
     with Viewer(robot) as viewer:

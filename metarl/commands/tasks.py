@@ -26,13 +26,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from pydantic import Field
 
-from envs.vector import RobotVectorEnv
 from metarl import config
 from metarl.builders import make_vector_env
 from metarl.config.settings import settings
 from metarl.errors import UserError, exits_cleanly, nearest
 from metarl.experiment import Environment
-from metarl.sampling.registry import find, full_id, import_module_of
+from metarl.sampling.registry import families, find, full_id, import_module_of
 
 STEPS = 10  # random steps before a task is drawn
 COLUMNS = 3
@@ -63,8 +62,7 @@ def main(args: Sequence[str] | None = None) -> None:
         import_module_of(family)
         show(find(family), arguments.render, arguments.count)
     else:
-        families = [spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"]
-        print("\n\n".join(summary(spec) for spec in families))
+        print("\n\n".join(summary(spec) for spec in families()))
 
 
 def check_picture(path: Path, family: str) -> None:
@@ -106,7 +104,7 @@ def summary(spec: EnvSpec) -> str:
         spec.id,
         f"observation {observation}, action {action}, horizon {spec.max_episode_steps}",
         f"parameters: {', '.join([*parameters, 'goal_visible = False'])}",
-        *cast(RobotVectorEnv, env).task_space.describe().splitlines(),
+        *cast(Any, env.task_space).describe().splitlines(),
     ]
     return "\n  ".join(lines)
 

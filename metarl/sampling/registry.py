@@ -6,11 +6,12 @@ environments, its module is imported only if the user allows it, and options are
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import re
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -20,8 +21,8 @@ from metarl.errors import UserError, nearest, shortened
 
 ALLOWED = "METARL_ALLOW_IMPORT"
 """Environment variable with the modules, separated by commas, that the id of a run may import."""
-OURS = "envs"
-"""The module of the families in this package."""
+OURS, ALIAS = "envs", "metarl.envs"
+"""The module of the families in this package, and its name where Python finds another package `envs`."""
 
 _ID = re.compile(r"(?:(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):)?(?P<name>[^\s:]+)")
 _SETTINGS = {  # arguments of an environment that are no options, and the settings for them
@@ -46,12 +47,17 @@ def full_id(env_id: str) -> str:
     """
     if ":" in env_id or (env_id in gymnasium.registry and not env_id.startswith("metarl/")):
         return env_id
-    importlib.import_module(OURS)
-    families = {spec.name: spec.id for spec in gymnasium.registry.values() if spec.namespace == "metarl"}
+    ids = {spec.name: spec.id for spec in families()}
     name = re.sub(r"-v\d+$", "", env_id.removeprefix("metarl/"))
-    if name not in families:
-        raise UserError(f"env.id = {shortened(env_id)!r}: there is no such family.{nearest(name, families)}")
-    return f"{OURS}:{families[name]}"
+    if name not in ids:
+        raise UserError(f"env.id = {shortened(env_id)!r}: there is no such family.{nearest(name, ids)}")
+    return f"{OURS}:{ids[name]}"
+
+
+def families() -> list[EnvSpec]:
+    """The registrations of this package's families."""
+    _import_ours()
+    return [spec for spec in gymnasium.registry.values() if spec.namespace == "metarl"]
 
 
 def find(env_id: str) -> EnvSpec:
@@ -63,14 +69,14 @@ def find(env_id: str) -> EnvSpec:
     is registered under that name.
     """
     module, name = _parts(env_id)
-    if module and not _may_import(module):
+    if module and not _is_ours(module, name) and not _may_import(module):
         raise UserError(
             f"env.id = {env_id!r}: the module {module} is not imported, because the settings of a run may come from "
             f"somebody else, and importing it runs its code. If you trust it, set {ALLOWED}={module}, or in Python "
             f"import {module} first. `train CONFIG` imports what its config or --env.id names."
         )
     if module:
-        _import(module, env_id)
+        _import(module, name, env_id)
     return gymnasium.spec(name)
 
 
@@ -79,9 +85,9 @@ def import_module_of(env_id: str) -> None:
 
     Errors: UserError if the id is malformed or its module cannot be imported.
     """
-    module, _ = _parts(env_id)
+    module, name = _parts(env_id)
     if module:
-        _import(module, env_id)
+        _import(module, name, env_id)
 
 
 def check_options(options: Mapping[str, Any], spec: EnvSpec | None = None) -> None:
@@ -112,10 +118,40 @@ def _may_import(module: str) -> bool:
     return module in sys.modules or not ({module} | above).isdisjoint({OURS} | told)
 
 
-def _import(module: str, env_id: str) -> None:
+def _is_ours(module: str, name: str) -> bool:
+    return module in (OURS, ALIAS) and name.startswith("metarl/")
+
+
+def _import(module: str, name: str, env_id: str) -> None:
+    if _is_ours(module, name):
+        _import_ours()
+        return
     try:
         importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"env.id = {env_id!r}: {error}. A module of your own must be importable: put its folder on PYTHONPATH."
+            f"env.id = {env_id!r}: {error}. "
+            + (clash(error) or "A module of your own must be importable: put its folder on PYTHONPATH.")
         ) from error
+
+
+def _import_ours() -> None:
+    importlib.import_module(OURS if _other_envs() is None else ALIAS)
+
+
+def clash(error: ImportError) -> str:
+    """What to do about an import of `envs` that failed because another package has this name; empty if none has."""
+    if (error.name or "").partition(".")[0] != OURS or (other := _other_envs()) is None:
+        return ""
+    return (
+        f"The package {OURS} that Python finds is {other}, and hides this suite's. Rename it, or import the suite's as "
+        f"{ALIAS}: `from {ALIAS}.family import Family`, gymnasium.make('{ALIAS}:metarl/HalfCheetahVel-v0')"
+    )
+
+
+def _other_envs() -> str | None:
+    """Where the package `envs` lies that Python finds, if it is not this suite's."""
+    spec = importlib.util.find_spec(OURS)
+    folders = [] if spec is None else [Path(folder) for folder in spec.submodule_search_locations or ()]
+    suites = Path(__file__).parents[2] / OURS
+    return None if suites in folders or spec is None else str(spec.origin or folders[0])
