@@ -29,7 +29,7 @@ types: $(READY)
 	$(BIN)/ty check --python .venv
 
 docs: $(READY)  ## the API reference, in build/docs; a warning is an error
-	$(BIN)/python -W error::UserWarning -m pdoc --docformat google --output-directory build/docs metarl envs
+	$(BIN)/python -W error::UserWarning -m pdoc --docformat google --output-directory build/docs metarl '!metarl.envs' envs
 
 setup: $(READY)
 
