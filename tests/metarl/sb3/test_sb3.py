@@ -455,8 +455,10 @@ assert not [name for name in sys.modules if name.startswith(("metarl.", "envs.",
 """
 
 
-def test_a_file_acts_in_a_process_that_knows_stable_baselines_alone():
-    policy = GaussianMLP(observation_size=17, action_size=6, hidden_sizes=(32, 16), action_scale=0.4)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_file_acts_in_a_process_that_knows_stable_baselines_alone(normalize):
+    sizes = {"observation_size": 17, "action_size": 6, "hidden_sizes": (32, 16)}
+    policy = GaussianMLP(**sizes, action_scale=0.4, normalize_observations=normalize)
     params = parameters(policy)
     export("policy.zip", policy, params)
     seen = observations(17).double()
@@ -474,7 +476,7 @@ def test_a_file_acts_in_a_process_that_knows_stable_baselines_alone():
         "float32)",
     ]
     acted = np.load("acted.npz")
-    expected = (policy.action_scale * policy.mean(params, seen.float()[None])[0]).clamp(-1, 1).numpy()
+    expected = policy.command(params, seen.float()[None])[0].numpy()
     assert (np.abs(expected) == 1).any()
     np.testing.assert_allclose(acted["actions"], expected, atol=1e-6)
     np.testing.assert_allclose(acted["std"], policy.action_scale * policy.log_std(params).exp().numpy(), rtol=1e-6)
