@@ -1,6 +1,7 @@
 """Imports only point down."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +84,12 @@ def test_no_folder_imports_what_it_should_not_know(folder):
     checked = [path for path in sources(folder) if not path.is_relative_to(MEET)]
     found = {(path.name, name) for path in checked for name in imports(path)}
     assert {(file, name) for file, name in found if name.split(".")[0] in FORBIDDEN[folder]} == set()
+
+
+def test_envs_imports_its_own_modules_relatively():
+    """So that it works by its other name, `metarl.envs`."""
+    absolute = re.compile(r"^\s*(?:from|import) envs\b", re.MULTILINE)
+    assert [path.name for path in sources("envs") if absolute.search(path.read_text(encoding="utf-8"))] == []
 
 
 def test_every_file_and_folder_has_its_place():
