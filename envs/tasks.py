@@ -99,7 +99,9 @@ def _is_finite(value: Any) -> bool:
 
 
 def _in_words(value: float | tuple[float, ...]) -> str:
-    return f"({', '.join(map(_in_words, value))})" if isinstance(value, tuple) else f"{value:.2f}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_in_words, value))})"
+    return f"{value:.2f}" if abs(value) < 1e6 else f"{value:.2e}"
 
 
 # ------------------------------------------------------------------------------------------------ regions

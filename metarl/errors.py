@@ -114,6 +114,8 @@ def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:
             if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             _leave(_refusal(error), status=1)
+        except MemoryError as error:
+            _leave(f"there is not enough memory: {error}. Choose smaller sizes.", status=1)
         except KeyboardInterrupt as error:
             leave_interrupted(error)
         except Exception as error:

@@ -31,11 +31,11 @@ class Policy:
 
     hidden_sizes: tuple[Annotated[int, Field(ge=1)], ...] = (64, 64)
     """Units of each tanh layer; empty for a linear policy."""
-    action_scale: float = Field(0.1, gt=0, le=1e6)
+    action_scale: float = Field(0.1, gt=0, le=LARGEST)
     """Environment action per unit of policy output: with 0.1, exploration starts at a tenth of the action range."""
-    initial_std: float = Field(1.0, gt=0)
+    initial_std: float = Field(1.0, gt=0, le=LARGEST)
     """Standard deviation of the policy output at the start."""
-    min_std: float = Field(1e-3, ge=0)
+    min_std: float = Field(1e-3, ge=0, le=LARGEST)
     """Smooth lower bound of the standard deviation of the policy output; 0: none."""
     normalize_observations: bool = True
     """Normalize observations by their mean and standard deviation over all of training so far."""
@@ -134,6 +134,11 @@ class Experiment:
             raise ValueError(
                 f"sampling.split = {self.sampling.split!r} with evaluation.split = {test!r}: training would see the "
                 f"test tasks. Choose sampling.split train, or evaluation.split {self.sampling.split}"
+            )
+        if self.env.horizon == 1 and self.sampling.gae_lambda < 1:
+            raise ValueError(
+                f"sampling.gae_lambda = {self.sampling.gae_lambda} weights later steps, but episodes of one step have "
+                "no later ones (env.horizon = 1): set it to 1"
             )
         if self.start_from_statistics and not self.start_from:
             raise ValueError("start_from_statistics without start_from: name the model that was trained with them")

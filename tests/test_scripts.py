@@ -385,6 +385,8 @@ def test_a_mistake_leaves_no_run_behind(script, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "garbage")
     assert script("train.py", tiny, "--run-dir", run, "--tracking.mode", "auto") == 2
     assert not run.exists()
+    assert script("train.py", tiny, "--run-dir", run, "--resume") == 2
+    assert not run.exists()
 
 
 def test_a_refused_resume_changes_nothing(script, tiny, tmp_path, monkeypatch, capsys):
@@ -436,10 +438,17 @@ def test_two_processes_do_not_train_one_run(script, tiny, tmp_path, capsys):
         (["--algorithm.learning_rate", "1"], "Here it is --algorithm.max-kl."),
         (["--lr", "1"], "Here it is --algorithm.inner.step-size or --algorithm.max-kl."),
         (["--device", "cuda"], "Everything runs on the CPU"),
+        (["--inner-lr", "1"], "The step size of the inner loop is --algorithm.inner.step-size"),
+        (["--algorithm.outer_lr", "1"], "of maml_trpo, --algorithm.max-kl"),
+        (["--hidden", "64"], "Here it is --policy.hidden-sizes."),
         (["--num-envs", "8"], "--sampling.tasks times --sampling.episodes robots"),
         (["--total-timesteps", "1000"], "The length of training is --iterations"),
         (["--env.id", "HalfCheetahVle"], "Did you mean 'HalfCheetahVel'?"),
         (["--env.id", "metarl/HalfCheetahVle-v0"], "Did you mean 'HalfCheetahVel'?"),
+        (["--env.id", "metarl/HalfCheetahVel-v7"], "Did you mean 'HalfCheetahVel'?"),
+        (["--iterations", "99999999999999999999"], "iterations = 99999999999999999999: should be an integer"),
+        (["--policy.initial_std", "1e300"], "policy.initial_std = 1e+300: should be less than"),
+        (["--env.horizon", "1", "--sampling.gae_lambda", "0.9"], "have no later ones (env.horizon = 1)"),
         (["--seed", "１"], "'１' is no whole number"),
         (["--seed", "1_0"], "'1_0' is no whole number"),
         (["--threads", "1000000000"], "threads = 1000000000"),
@@ -545,6 +554,7 @@ def test_listing_the_families(script, tmp_path, capsys):
         (["--render", "x.png"], "name it first"),
         (["HalfCheetahVel", "--render", "x.pgn"], "Did you mean '.png'?"),
         (["HalfCheetahVel", "--render", "x"], "There are: .eps, "),
+        (["HalfCheetahVel", "--render", "x.png", "--count", "1000000000"], "count = 1000000000: should be less than"),
     ],
 )
 def test_tasks_that_cannot_be_drawn_end_in_one_message(script, tmp_path, capsys, monkeypatch, arguments, message):
@@ -688,6 +698,9 @@ def test_a_task_is_filmed_before_and_after_adaptation(script, trained, tmp_path,
     assert script("render.py", trained, "--task", "goal=0.3,-0.2", "--steps", 0, "--out", tmp_path / "mine.mp4") == 0
     same = np.stack(imageio.mimread(tmp_path / "mine.mp4", memtest=False)).astype(int)
     assert np.abs(same[-1, 100:, :480] - same[-1, 100:, -480:]).mean() < 1
+    (trained / "checkpoint.pt").unlink()
+    best = ("--task", "goal=0.3,-0.2", "--checkpoint", "best", "--steps", 0, "--out", tmp_path / "best.mp4")
+    assert script("render.py", trained, *best) == 0
 
 
 def test_without_a_task_a_few_of_the_test_are_filmed(script, tiny, tmp_path):
@@ -740,6 +753,9 @@ def test_videos_are_added_to_the_run_in_wandb(script, tiny, tmp_path, recorded, 
         (["--task", "gaol=0.3,0"], "Did you mean 'goal'(.*\n)+held-out: (.*\n)+.*goal=X,X \\[m\\]"),
         (["--task", "goal=3,0"], "lies in no split"),
         (["--out", "x.mp4"], "choose it with --task"),
+        (["--task", "goal=1e300,0"], r"\(goal = \(1.00e\+300, 0.00\) m\) lies in no split"),
+        (["--steps", "1000000000"], "steps = 1000000000: should be less than or equal to 1000"),
+        (["--checkpoint", "bset"], "invalid choice 'bset'"),
         (["--out", "x.avi"], "name it x.mp4"),
         (["--viewer", "--wandb"], "--viewer makes none"),
         (["--task", "goal=0.3,0", "--wandb"], "tracking is disabled"),
@@ -856,6 +872,9 @@ def test_the_lesson_on_sinusoids(script, tmp_path, capsys, algorithm):
         (["--algorithm", "mamal"], "Did you mean 'maml'?"),
         (["--algorithm.inner.step_size", "-1"], "algorithm.inner.step_size = -1"),
         (["--algorithm.innr.step_size", "1"], "--algorithm.inner.step-size"),
+        (["--tasks", "1000000000000"], "tasks = 1,000,000,000,000 with points = 10"),
+        (["--points", "1000000000000"], "choose fewer tasks, fewer points or smaller layers"),
+        (["--hidden_sizes", "500000", "500000"], "hidden_sizes = [500000, 500000] take at least"),
     ],
 )
 def test_a_wrong_setting_of_the_lesson_ends_in_one_message(script, tmp_path, capsys, flags, message):

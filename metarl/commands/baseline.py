@@ -51,7 +51,7 @@ class Options:
     """held-out, validation, out-of-range, train or iid (default: held-out, if the family has it)"""
     tasks: int | None = Field(None, ge=1)
     """Number of test tasks (default: 20, or all if there are fewer)."""
-    steps: int = Field(3, ge=1)
+    steps: int = Field(3, ge=1, le=1_000)
     """Adaptation steps K"""
     rollouts: int = Field(50, ge=1)
     """Rollouts of PPO on each task"""

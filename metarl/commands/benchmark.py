@@ -61,7 +61,7 @@ class Options:
 
     what: tyro.conf.Positional[Literal["sampling", "iteration", "algorithms", "envs", "dynamics", "sb3"]]
     """What to measure."""
-    threads: int = Field(0, ge=0)
+    threads: int = Field(0, ge=0, le=4096)
     """Number of threads; 0: one for each core"""
     repeats: int = Field(9, ge=1)
     """Number of repetitions"""

@@ -38,7 +38,7 @@ JOINT, BEFORE, AFTER = "one policy for all tasks", "meta-learned, before adaptat
 class Options:
     """The command line."""
 
-    seeds: int = Field(2, ge=1)
+    seeds: int = Field(2, ge=1, le=1_000)
     """Number of seeds: 0, 1, …"""
     iterations: int | None = Field(None, ge=1)
     """Iterations of the policies that adapt (default: those of the configs)."""

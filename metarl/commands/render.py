@@ -1,6 +1,6 @@
 """Film a trained policy before and after adaptation, side by side, or show it in MuJoCo's viewer.
 
-    metarl render RUN_DIR --task velocity=1.7 [--steps 2] [--out FILE.mp4] [--wandb]
+    metarl render RUN_DIR --task velocity=1.7 [--steps 2] [--checkpoint best] [--out FILE.mp4] [--wandb]
     metarl render RUN_DIR --task velocity=1.7 --viewer
     metarl render RUN_DIR                                 # a few of the run's test tasks
 
@@ -24,6 +24,7 @@ from metarl.errors import UserError, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.figures.video import RenderingUnavailable
 from metarl.meta_policy import MetaPolicy, load
+from metarl.report.records import Checkpoint
 from metarl.runs.publish import VIDEOS, record_video, spread
 from metarl.runs.wandb_run import requested_mode
 from metarl.sampling.protocols import TaskSpace, TaskVectorEnv
@@ -42,9 +43,11 @@ class Options:
 
     run_dir: Annotated[tyro.conf.Positional[Path], {"metavar": "RUN_DIR"}]
     """A run directory that metarl train wrote."""
+    checkpoint: Checkpoint = "latest"
+    """latest, or best: the one with the highest return after adaptation in the test repeated during training"""
     task: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], {"metavar": "FIELD=VALUE"}] = ()
     """The task, such as velocity=1.7 or goal=0.3,-0.2; repeated for each field (default: three test tasks)."""
-    steps: int | None = Field(None, ge=0)
+    steps: int | None = Field(None, ge=0, le=1_000)
     """Adaptation steps (default: those of the test during training)."""
     episodes: int | None = Field(None, ge=1)
     """Episodes per adaptation step (default: the run's setting, usually 20)."""
@@ -63,7 +66,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Adapt the policy, then film it or show it."""
     arguments = config.options(Options, args, command="render", description=__doc__)
     check(arguments)
-    policy = load(arguments.run_dir)
+    policy = load(arguments.run_dir, arguments.checkpoint)
     experiment = policy.experiment
     if arguments.wandb and requested_mode(experiment.tracking.mode) == "disabled":
         raise UserError("--wandb: tracking is disabled, by WANDB_MODE or by tracking.mode in the run's config.yaml")

@@ -42,7 +42,7 @@ class Options:
     """Folders of configs (default: point_nav half_cheetah_dir half_cheetah_vel)."""
     algorithms: tuple[str, ...] = Field(ALGORITHMS, min_length=1)
     """Configs in each of them (default: maml_trpo fomaml meta_sgd maml_ppo promp maml_sgd reptile pretrained)."""
-    seeds: int = Field(3, ge=1)
+    seeds: int = Field(3, ge=1, le=1_000)
     """Number of seeds: 0, 1, …"""
     budget: int | None = Field(None, ge=1)
     """Environment steps of each run, with the annealing stretched to them (default: as each config says)."""

@@ -24,7 +24,7 @@ from metarl.config import shipped
 from metarl.config.settings import settings
 from metarl.errors import UserError, exits_cleanly, nearest
 from metarl.few_shot.regression import RegressionMLP
-from metarl.few_shot.training import FewShot, HeldOut, train
+from metarl.few_shot.training import FewShot, HeldOut, check_memory, train
 from metarl.figures import regression as figures
 from metarl.inner.sgd import SGD
 from metarl.runs.console import shown
@@ -56,6 +56,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Train both networks, test them, print the table, draw the figure."""
     arguments, flags = config.known_options(Options, args)
     experiment = settings_of(arguments, flags)
+    check_memory(experiment)
     runs.check_tracking(experiment.tracking)
     set_threads(1)  # the networks are small
     run_dir = arguments.run_dir or runs.new_dir(f"sinusoid-{arguments.algorithm}-seed{experiment.seed}")

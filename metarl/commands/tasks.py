@@ -47,7 +47,7 @@ class Options:
     """Such as HalfCheetahVel."""
     render: Path | None = None
     """Picture file, such as tasks.png, to draw tasks of the family in."""
-    count: int = Field(6, ge=1)
+    count: int = Field(6, ge=1, le=1_000)
     """Number of tasks in the picture, at most"""
 
 

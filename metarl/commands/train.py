@@ -34,8 +34,14 @@ from metarl.sampling.registry import full_id, import_module_of
 from metarl.training import Setup, prepare, train
 
 STEP_SIZES = "step_size learning_rate max_kl"
+INNER_STEP_SIZE = "The step size of the inner loop is --algorithm.inner.step-size, or learning-rate where it has one."
+OUTER_STEP_SIZE = "The step size of the outer loop is --algorithm.step-size; of maml_trpo, --algorithm.max-kl."
 ELSEWHERE = {
-    **dict.fromkeys(("lr", "learning_rate", "alpha", "beta", "inner_lr", "outer_lr", "meta_lr"), STEP_SIZES),
+    **dict.fromkeys(("lr", "learning_rate"), STEP_SIZES),
+    **dict.fromkeys(("alpha", "inner_lr", "fast_lr", "adapt_lr", "inner_step_size"), INNER_STEP_SIZE),
+    **dict.fromkeys(("beta", "outer_lr", "meta_lr", "meta_step_size", "outer_step_size"), OUTER_STEP_SIZE),
+    "discount": "gamma",
+    "wandb": "W&B is --tracking.mode online, offline or disabled.",
     **dict.fromkeys(("device", "cuda", "gpu"), "Everything runs on the CPU, on as many --threads as there are cores."),
     **dict.fromkeys(
         ("num_envs", "n_envs", "num_workers", "batch_size", "n_steps"),
@@ -52,7 +58,7 @@ ELSEWHERE = {
     **dict.fromkeys(("meta_batch_size", "num_tasks"), "The tasks of an iteration are --sampling.tasks."),
     **dict.fromkeys(("log_dir", "logdir", "output_dir", "output_folder", "save_dir"), "The folder is --run-dir."),
     **dict.fromkeys(("wandb_project", "project_name"), "It is --tracking.project."),
-    **dict.fromkeys(("net_arch", "hidden_size", "hidden_dim"), "hidden_sizes"),
+    **dict.fromkeys(("net_arch", "hidden", "hidden_size", "hidden_dim"), "hidden_sizes"),
 }
 """Names of settings in other libraries -> what to use instead, in the form that `flags.refuse_unknown` takes."""
 
@@ -98,6 +104,7 @@ def chosen(options: Options, flags: Sequence[str]) -> tuple[Experiment, str]:
     if options.resume:
         if options.run_dir is None:
             raise UserError("--resume needs the run to continue: --run-dir DIR")
+        runs.read_id(options.run_dir)  # before anything is changed
         base = _base(options.config) if options.config else runs.read_experiment(options.run_dir)
         experiment = changed(base, flags)
         if options.config or any(flag.startswith("--env.id") for flag in flags):
@@ -138,7 +145,6 @@ def named(name: str, base: Experiment, experiment: Experiment) -> str:
 
 def continued(setup: Setup, run_dir: Path) -> State | None:
     """The state after the last finished iteration of a run; None where it has no checkpoint yet."""
-    runs.read_id(run_dir)  # a damaged file raises before anything is changed
     if not runs.has_checkpoint(run_dir):
         if runs.has_metrics(run_dir):
             raise UserError(f"{run_dir} has metrics but no {runs.CHECKPOINT}: it cannot be resumed. Start a new run.")

@@ -282,4 +282,4 @@ def _unboxed(complaint: str) -> str:
     """The first paragraph of an error message of tyro, without the frame around it."""
     lines = [line.strip("│╭╮╰╯ ") for line in complaint.splitlines()[1:]]
     end = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
-    return " ".join(lines[:end])
+    return re.sub(r"no type matching .* - <class '\w+'>: ", "", " ".join(lines[:end]))

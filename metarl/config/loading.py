@@ -169,23 +169,38 @@ def _spelled_out(value: Any, annotation: Any) -> Any:
 
 def _checked(data: Mapping[str, Any], cls: type[T], base: T | None, source: str) -> T:
     full = _completed(data, cls, base)
+    if unfit := [line for key, value in _leaves(full) if (line := _unfit(key, value))]:
+        raise UserError(_refused(source, unfit[:LINES]))
     try:
         return _adapter(cls).validate_json(json.dumps(full))
     except ValidationError as error:
         details = error.errors(include_url=False)
-    unreadable = [line for key, value in _leaves(full) if (line := _no_text(key, value))]
-    lines = unreadable or [_line(detail, full, cls) for detail in details[:LINES]]
+    lines = [_line(detail, full, cls) for detail in details[:LINES]]
     more = [f"… and {len(details) - LINES:,} lines more"] if len(details) > LINES else []
     raise UserError(_refused(source, [*lines, *more]))
 
 
-def _no_text(key: str, value: Any) -> str:
-    """The problem of a text that is not UTF-8, such as the name of a folder; empty if there is none."""
-    try:
-        str(value).encode()
-    except UnicodeEncodeError:
-        return f"{shortened(key)} = {shortened(ascii(value))}: is not UTF-8. Give the file or folder another name"
+def _unfit(key: str, value: Any) -> str:
+    """The problem of a value that cannot be saved: a text that is not UTF-8, such as the name of a folder, or an
+    integer of more than 64 bits; empty if there is none."""
+    for entry in (key, *_entries(value)):
+        if isinstance(entry, int) and not -(2**63) <= entry < 2**63:
+            return f"{shortened(key)} = {shortened(str(entry))}: should be an integer of at most 64 bits"
+        if isinstance(entry, str) and any("\ud800" <= letter <= "\udfff" for letter in entry):
+            written = f"{shortened(ascii(key)[1:-1])} = {shortened(ascii(value))}"
+            return f"{written}: is not UTF-8. Give the file or folder another name"
     return ""
+
+
+def _entries(value: Any) -> Iterator[Any]:
+    """The value itself, or all that a list or mapping holds."""
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _entries(entry)
+    else:
+        yield value
 
 
 def _refused(source: str, lines: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Strict YAML: `1e-3` is a number, `on` is a string, and no key occurs twice.
 
-Scalars follow the core schema of YAML 1.2; `1_000_000` is a number too. Only plain data is read: tags that build other
-objects are refused, and so are aliases, with which a few hundred bytes can expand to gigabytes.
+Scalars follow the core schema of YAML 1.2, but `1_000_000` is a number too, and `0x10` is a string. Only plain data is
+read: tags that build other objects are refused, and so are aliases, with which a few hundred bytes can expand to
+gigabytes.
 """
 
 import re
@@ -14,7 +15,7 @@ from yaml import AliasEvent, MappingNode, Node, SafeDumper, SafeLoader, ScalarNo
 
 from metarl.errors import UserError, shortened
 
-LARGEST = 2**20
+LARGEST = 2**16
 """Size of the largest file that is read [bytes]."""
 
 PROBLEM = 200
@@ -22,13 +23,16 @@ PROBLEM = 200
 
 _TAG = "tag:yaml.org,2002:"
 
+_DIGITS = r"(0|[1-9][0-9]*|[1-9][0-9]{0,2}(_[0-9]{3})+)"
+
 _SCALARS = {
     "null": r"~|null|Null|NULL|",
     "bool": r"true|True|TRUE|false|False|FALSE",
-    "int": r"[-+]?(0|[1-9][0-9_]*)",
-    "float": r"[-+]?(\.[0-9]+|(0|[1-9][0-9_]*)(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
+    "int": rf"[-+]?{_DIGITS}",
+    "float": rf"[-+]?(\.[0-9]+|{_DIGITS}(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.inf|\.nan",
 }
-"""The types of unquoted scalars, tried in this order; every other scalar is a string."""
+"""The types of unquoted scalars, tried in this order; every other scalar is a string. A tag, such as `!!int`, takes the
+same texts only."""
 
 _RESOLVERS = {None: [(_TAG + kind, re.compile(rf"(?:{words})\Z")) for kind, words in _SCALARS.items()]}
 
@@ -52,7 +56,9 @@ def parse(content: bytes, source: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{source}{line}: not valid YAML: {shortened(str(error.problem), PROBLEM)}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise UserError(f"{source}: not valid YAML: it is nested too deeply.") from error
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{source}: not valid YAML: {shortened(str(error), PROBLEM)}.") from error
     if data is not None and not isinstance(data, dict):
         found = type(data).__name__
@@ -91,12 +97,19 @@ class _Loader(SafeLoader):
     def construct_object(self, node: Node, deep: bool = False) -> Any:
         """The value of a node; one that does not fit its tag, such as `!!bool maybe`, is refused."""
         try:
+            if words := _SCALARS.get(node.tag.removeprefix(_TAG)):
+                _check_written(node.value, words)
             return super().construct_object(node, deep=deep)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             kind = node.tag.removeprefix(_TAG)
             found = shortened(repr(node.value)) if isinstance(node, ScalarNode) else "the list or mapping"
             problem = f"{found} is no {kind}"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
+
+def _check_written(text: str, words: str) -> None:
+    if not re.fullmatch(words, text):
+        raise ValueError(text)
 
 
 class _Dumper(SafeDumper):

@@ -19,6 +19,7 @@ from metarl.experiment import Tracking
 from metarl.few_shot.regression import DOMAIN, Examples, RegressionMLP, Sinusoids
 from metarl.inner.sgd import SGD
 from metarl.parameters import expand, require_finite
+from metarl.sampling.memory import parameter_bytes, require_memory
 from metarl.seeding import SEEDS, Purpose, stream
 from metarl.types import AlgorithmState, Experience, Params
 
@@ -63,6 +64,16 @@ class FewShot:
         """The inner loop, whose setting `loss` is not used here."""
         assert isinstance(self.algorithm.inner, SGD)
         return self.algorithm.inner
+
+
+def check_memory(experiment: FewShot) -> None:
+    """Raise UserError if the points of one adaptation step, or the adapted parameters, would not fit in memory."""
+    tasks, sizes = max(experiment.tasks, TEST_TASKS), (1, *experiment.hidden_sizes, 1)
+    require_memory(
+        tasks * (4 * experiment.points * sum(sizes) + parameter_bytes(sizes)),
+        f"tasks = {experiment.tasks:,} with points = {experiment.points:,} and hidden_sizes = {list(sizes[1:-1])}",
+        "choose fewer tasks, fewer points or smaller layers",
+    )
 
 
 @dataclass(frozen=True)

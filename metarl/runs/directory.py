@@ -106,6 +106,8 @@ def refuse_used(path: Path) -> None:
 
 def read_id(path: Path) -> str:
     """The run's id in W&B. Errors: UserError where run.json has none."""
+    if not any((path / name).exists() for name in (ABOUT, CONFIG, CHECKPOINT)):
+        raise UserError(f"{path} holds no run to resume: start it without --resume.")
     try:
         return parse_json((path / ABOUT).read_bytes())["id"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -48,8 +48,9 @@ def full_id(env_id: str) -> str:
     if ":" in env_id or (env_id in gymnasium.registry and not env_id.startswith("metarl/")):
         return env_id
     ids = {spec.name: spec.id for spec in families()}
-    name = re.sub(r"-v\d+$", "", env_id.removeprefix("metarl/"))
-    if name not in ids:
+    given = env_id.removeprefix("metarl/")
+    name = re.sub(r"-v\d+$", "", given)
+    if name not in ids or given not in (name, ids[name].removeprefix("metarl/")):
         raise UserError(f"env.id = {shortened(env_id)!r}: there is no such family.{nearest(name, ids)}")
     return f"{OURS}:{ids[name]}"
 

@@ -197,7 +197,7 @@ def _require_summable(rewards: Tensor, tasks: Sequence[Any]) -> None:
 
 def _named(m: int, tasks: Sequence[Any]) -> str:
     """The number and the label of a task."""
-    return f"{m} ({getattr(tasks[m], 'label', tasks[m])})" if m < len(tasks) else f"{m}"
+    return f"{m} ({shortened(str(getattr(tasks[m], 'label', tasks[m])))})" if m < len(tasks) else f"{m}"
 
 
 def _report_divergence(

@@ -148,6 +148,10 @@ def test_a_free_mapping_is_replaced_as_a_whole():
         ("3.", 3.0),
         ("1_000_000", 1_000_000),
         ("-7", -7),
+        ("1_000.5", 1000.5),
+        ("1_0", "1_0"),
+        ("1_0e3", "1_0e3"),
+        ("0x10", "0x10"),
         ("010", "010"),
         ("1:30", "1:30"),
         ("on", "on"),
@@ -187,6 +191,10 @@ def test_words_are_read_as_they_look(text, value):
         ({"seed": "3"}, "seed = '3': should be a valid integer"),
         ({"seed": 3.0}, "seed = 3.0: should be a valid integer"),
         ({"seed": True}, "seed = True: should be a valid integer"),
+        ({"seed": 2**63}, "seed = 9223372036854775808: should be an integer of at most 64 bits"),
+        ({"options": {"a": [{"b": -(10**20)}]}}, "options.a = -100000000000000000000: should be an integer of"),
+        ({"options": {"a": "\udcff"}}, r"options.a = '\udcff': is not UTF-8"),
+        ({"options": {"\udcff": 1}}, r"options.\udcff = 1: is not UTF-8"),
         ({"seed": -1}, "seed = -1: should be greater than or equal to 0"),
         ({"env": 3}, "env = 3: should be a valid string"),
         ({"clip": "x"}, "clip = 'x': should be a valid number"),
@@ -236,12 +244,17 @@ def test_a_default_counts_below_a_section_too():
         ("env: !!map [1]", "line 1: not valid YAML: the list or mapping is no map"),
         ("env: !!map a", "line 1: not valid YAML: 'a' is no map"),
         ("seed: !!bool maybe", "line 1: not valid YAML: 'maybe' is no bool"),
+        ("seed: !!bool on", "line 1: not valid YAML: 'on' is no bool"),
+        ("seed: !!int 1_0", "line 1: not valid YAML: '1_0' is no int"),
+        ("seed: !!int 010", "line 1: not valid YAML: '010' is no int"),
+        ("clip: !!float 1:30", "line 1: not valid YAML: '1:30' is no float"),
+        (f"options: {{a: {'[' * 3000 + ']' * 3000}}}", "not valid YAML: it is nested too deeply"),
         ("seed: !!int ''", "line 1: not valid YAML: '' is no int"),
         ("seed: !!float ''", "line 1: not valid YAML: '' is no float"),
         (f"seed: !!int {'9' * 5000}", "line 1: not valid YAML: '9{98}… is no int"),
         ("env: !!python/object/apply:os.system ['id']", "line 1: not valid YAML: .*python/object/apply:os.system"),
         (f"{'k' * 900}: 1\n{'k' * 900}: 1\n", "line 2: not valid YAML: the key 'k{98}… occurs twice"),
-        ("#" * (2**20 + 1), "has more than 1,048,576 bytes: no config is as large as that"),
+        ("#" * (2**16 + 1), "has more than 65,536 bytes: no config is as large as that"),
         ("env: !!python/name:os.system", "line 1: not valid YAML"),
         ("env: !!timestamp 2026-01-01", "line 1: not valid YAML"),
         ("seed: !!int x", "not valid YAML"),
@@ -254,13 +267,13 @@ def test_what_is_no_yaml_is_told_with_its_line(tmp_path, text, message):
         load(tmp_path, text)
 
 
-def test_twenty_thousand_mistakes_are_told_in_twenty_lines(tmp_path):
+def test_thousands_of_mistakes_are_told_in_twenty_lines(tmp_path):
     with pytest.raises(UserError) as caught:
-        load(tmp_path, "".join(f"setting_{i}: 1\n" for i in range(20_000)))
+        load(tmp_path, "".join(f"setting_{i}: 1\n" for i in range(3000)))
     lines = str(caught.value).splitlines()
     assert len(lines) == 20
     assert lines[1].startswith("  setting_0: no such setting")
-    assert lines[-1] == "  … and 19,982 lines more"
+    assert lines[-1] == "  … and 2,982 lines more"
 
 
 def test_long_keys_and_values_are_cut_to_a_line(tmp_path):
@@ -427,7 +440,7 @@ def test_a_free_mapping_is_a_yaml_flag():
         (["--device", "cuda"], "--device: no such flag. There is only the CPU."),
         (["--seed", "１"], "--seed: '１' is no whole number"),
         (["--seed", "1_0"], "--seed: '1_0' is no whole number"),
-        (["--clip", "0x1"], "--clip"),
+        (["--clip", "0x1"], r"--clip: '0x1' is no number"),
         (["--extra.every", "2"], "--extra.every: no such flag"),
         (["--seed", "-1"], "the command line:\n  seed = -1: should be greater than or equal to 0"),
         (["--seed", "x"], "--seed.*'x'"),
@@ -473,10 +486,11 @@ def test_help_shows_every_setting_with_its_docstring_and_value(capsys):
 
 # Plain data and back
 
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 WORDS = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
+    st.none() | st.booleans() | INTEGERS | st.floats(allow_nan=False) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
     max_leaves=6,
 )
@@ -485,8 +499,8 @@ RUNS = st.builds(
     Run,
     env=WORDS,
     algorithm=ALGORITHMS,
-    extra=st.none() | st.builds(Check, tasks=st.integers()),
-    hidden=st.lists(st.integers(), min_size=1, max_size=3).map(tuple),
+    extra=st.none() | st.builds(Check, tasks=INTEGERS),
+    hidden=st.lists(INTEGERS, min_size=1, max_size=3).map(tuple),
     bounds=st.tuples(NUMBERS, NUMBERS),
     clip=st.none() | NUMBERS,
     options=st.dictionaries(WORDS, VALUES, max_size=3),
@@ -541,6 +555,7 @@ def test_a_difference_names_dotted_keys_and_both_values():
         (RunFailed("it blew up"), 1, "error: it blew up\n"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "error: /x: Permission denied\n"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 1, "error: No space left on device\n"),
+        (MemoryError("9 TB"), 1, "error: there is not enough memory: 9 TB. Choose smaller sizes.\n"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),
     ],
 )
