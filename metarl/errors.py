@@ -213,8 +213,13 @@ def _is_gymnasium_s(error: Exception) -> bool:
     return gymnasium is not None and isinstance(error, gymnasium.error.Error)
 
 
+def _printable(text: str) -> str:
+    """A text whose control characters, which a terminal would obey, are escaped; line breaks stay."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
+
+
 def _leave(message: str, status: int) -> NoReturn:
-    lines = message.splitlines()
+    lines = _printable(message).splitlines()
     more = [f"  … and {len(lines) - _SCREEN + 1} lines more"] if len(lines) > _SCREEN else []
     print("\n".join(["error: " + "\n".join(lines[: _SCREEN - len(more)]), *more]), file=sys.stderr)
     sys.exit(status)

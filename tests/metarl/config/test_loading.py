@@ -553,6 +553,7 @@ def test_a_difference_names_dotted_keys_and_both_values():
         (UserError("no such robot"), 2, "error: no such robot\n"),
         (gymnasium.error.NameNotFound("no env"), 2, "error: no env\n"),
         (RunFailed("it blew up"), 1, "error: it blew up\n"),
+        (UserError("red\x1b[31m:\0\n  θ\u2028"), 2, "error: red\\x1b[31m:\\x00\n  θ\\u2028\n"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 1, "error: /x: Permission denied\n"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 1, "error: No space left on device\n"),
         (MemoryError("9 TB"), 1, "error: there is not enough memory: 9 TB. Choose smaller sizes.\n"),
