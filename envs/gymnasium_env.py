@@ -302,7 +302,8 @@ class _Block(gymnasium.Env):
             ) from error
 
     def close(self) -> None:
-        for simulation in self.simulations:
+        """Close those that were made."""
+        for simulation in self.__dict__.get("simulations", [self._first]):
             simulation.env.close()
 
 

@@ -209,6 +209,21 @@ def test_pictures_are_the_environments_own():
         blind.render()
 
 
+def test_environments_that_processes_simulate_are_not_made_here_too(batch):
+    """But for one, whose spaces are read."""
+    made = []
+
+    class Counted(Told):
+        def __init__(self):
+            super().__init__()
+            made.append(self)
+
+    batch(replace(TOLD, make=Counted), 6, nthread=2).reset(seed=0)
+    assert len(made) == 1
+    batch(replace(TOLD, make=Counted), 6, nthread=1).reset(seed=0)
+    assert len(made) == 7
+
+
 # --------------------------------------------------------------------------------------------------- errors
 class Broken(Told):
     """It goes wrong in its second step."""
