@@ -124,7 +124,8 @@ class GymnasiumVectorEnv(TaskBatch):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close all environments and end their processes."""
-        self._blocks.close()
+        if hasattr(self, "_blocks"):  # Gymnasium closes a batch that could not be made, too
+            self._blocks.close()
 
     @property
     def single(self) -> gymnasium.Env:
