@@ -137,7 +137,8 @@ class Batch:
     policy: Gaussian
     """That policy's distribution."""
     returns: Tensor
-    """(M,): mean return / T, divided by the standard deviation of the advantages before they were standardized."""
+    """(M,): mean reward of the steps that were taken, divided by the standard deviation of the advantages before they
+    were standardized; 0 without any step."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}

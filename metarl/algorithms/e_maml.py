@@ -7,6 +7,9 @@ E[J(theta_i)], therefore has two terms: the one through the adaptation to fixed 
 
 which is E-MAML's. J(theta_i) is the credit of the episodes D_i. The log-probability is a sum over episodes, not a mean.
 With many episodes the term is therefore unbiased but noisy; a weight below 1 lowers the variance at the cost of a bias.
+J(theta_i) is estimated per step taken and divided by the standard deviation of the task's advantages. The surrogate is
+a mean over the same steps of advantages in the same unit, so a weight of 1 gives both terms the same factor, also where
+episodes end early.
 
 The inner loss must be `reinforce`, whose derivative is that of fixed episodes. With `ratio` and `dice` the first term
 already accounts for the change of the episodes' distribution, so the second would count it twice.
@@ -27,8 +30,8 @@ from metarl.types import Batch, Experience, Params
 def exploration_credits(weight: float, experience: Experience) -> list[Tensor | None]:
     """weight (J(theta_i) - mean of the other tasks' J), (m,), for each chunk of m tasks; None for each if weight is 0.
 
-    Returns are per step, in the unit of the task's own advantages. The mean over the other tasks does not depend on the
-    task's own episodes, so it lowers the variance without a bias. A task without a valid step has the credit 0.
+    J is `returns` of the query batch. The mean over the other tasks does not depend on the task's own episodes, so it
+    lowers the variance without a bias. A task without a valid step has the credit 0.
     """
     if not weight:
         return [None] * len(experience.by_chunk)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from metarl.policy_gradient import linear_baseline
 from metarl.policy_gradient.gaussian_mlp import log_prob
 from metarl.policy_gradient.returns import discounted_returns, gae, spread, standardize
@@ -32,6 +34,8 @@ def policy_gradient_batch(trajectories: Trajectories, gamma: float, lambda_: flo
     values = linear_baseline.predict(features, coefficients)
     advantages = gae(rewards, values, discounts, lambda_, trajectories.valid)
     scale = spread(advantages, trajectories.valid) + 1e-8
+    lengths = trajectories.valid.sum(-1)
+    steps = lengths.where(lengths > 0, torch.nan).nanmean(-1)  # a diverged simulation has neither return nor length
     return Batch(
         observations=trajectories.observations[:, :, :-1],
         actions=trajectories.actions,
@@ -39,5 +43,5 @@ def policy_gradient_batch(trajectories: Trajectories, gamma: float, lambda_: flo
         valid=trajectories.valid,
         log_probs=log_prob(trajectories.policy, trajectories.actions),
         policy=trajectories.policy,
-        returns=(trajectories.returns.nanmean(-1).nan_to_num() / rewards.shape[-1] / scale).float(),
+        returns=((trajectories.returns.nanmean(-1) / steps).nan_to_num() / scale).float(),
     )

@@ -96,6 +96,16 @@ def test_tasks_are_independent():
     )
 
 
+def test_the_return_is_per_step_taken_in_the_unit_of_the_advantages():
+    """The last task has no step that counts."""
+    left_out = (0, False, 0.0)
+    trajectories, advantages = episodes([(3, True, 7.0), TIME_LIMIT, left_out], [left_out] * 3)
+    counts = trajectories.valid[0].numpy() > 0
+    expected = trajectories.rewards[0].numpy()[counts].mean() / advantages[0][counts].std()
+    returns = policy_gradient_batch(trajectories, GAMMA, LAMBDA).returns
+    assert returns.tolist() == [pytest.approx(expected, rel=1e-3), 0]
+
+
 def test_the_batch_carries_what_was_recorded():
     trajectories, _ = episodes([TERMINATED, TIME_LIMIT])
     batch = policy_gradient_batch(trajectories, GAMMA, LAMBDA)
