@@ -891,7 +891,7 @@ def test_a_sweep_is_drawn_from_runs_that_are_done_once(script, tmp_path, capsys,
     sweep.write_text(text.replace("[0.0001, 0.0003, 0.001, 0.003, 0.01]", "[0.01]"))
     few = ("--iterations=6", "--test_every=2", "--tracking.mode=disabled")
     assert script("sweep.py", sweep, "--out", tmp_path / "out", *few) == 0
-    assert "test/error_after_10_steps at the end" in capsys.readouterr().out
+    assert "test/error_after_10_steps" in capsys.readouterr().out
     assert (tmp_path / "out" / "heat-map.png").read_bytes().startswith(b"\x89PNG")
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/metrics.jsonl")}
     assert len(done) == 2
@@ -899,6 +899,33 @@ def test_a_sweep_is_drawn_from_runs_that_are_done_once(script, tmp_path, capsys,
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert script("sweep.py", sweep, "--out", tmp_path / "out", "--iterations=7") == 2
     assert "was filled by other commands" in capsys.readouterr().err
+
+
+def test_a_sweep_with_early_stops_goes_on_from_checkpoints(script, tiny, tmp_path, capsys, monkeypatch):
+    """Of three cells two go on after the second of four tests, and end with the bits of a run without a stop."""
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "sweep.yaml").write_text(
+        "program: scripts/train.py\nmethod: grid\nmetric: {name: validation/return_1_steps, goal: maximize}\n"
+        "parameters: {policy.hidden_sizes: {values: [[4], [8], [8, 8]]}}\n"
+        "early_terminate: {type: hyperband, min_iter: 2, eta: 2}\n"
+        f"command: [{tiny}, --evaluation.every=1, '${{args}}']\n"
+    )
+    asked = (tmp_path / "sweep.yaml", "--out", tmp_path / "out", "--reach=0")
+    assert script("sweep.py", *asked) == 0
+    told = capsys.readouterr().out
+    assert told.count("stopped at test 2") == 1
+    assert told.count("never") == 3
+    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    (one, _) = [path.parent for path in sorted((tmp_path / "out").glob("*/finished.json"))]
+    sizes = runs.read_experiment(one).policy.hidden_sizes
+    flags = ("--policy.hidden_sizes", *sizes, "--evaluation.every", 1)
+    assert script("train.py", tiny, "--run-dir", tmp_path / "whole", *flags) == 0
+    assert_same_run(one, tmp_path / "whole")
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/metrics.jsonl")}
+    capsys.readouterr()
+    assert script("sweep.py", *asked) == 0
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert capsys.readouterr().out.splitlines()[0] in told
 
 
 @pytest.mark.slow
@@ -970,6 +997,7 @@ FEW = {
     ],
     "sinusoid": ["--iterations=2", "--test_every=1"],
 }
+FEW["algorithms"] = FEW["point_nav"]
 
 
 @pytest.mark.parametrize("name", FEW)
@@ -989,15 +1017,16 @@ def test_an_agent_of_wandb_can_run_a_sweep(tmp_path, recorded, monkeypatch, name
 
     (wandb_run,) = (tmp_path / "runs").glob("*/wandb/offline-run-*")
     (about,) = recorded(wandb_run, "run")
-    group = {"point_nav": "PointNav-v0/maml_sgd", "sinusoid": "sinusoid/maml_sgd"}[name]
+    algorithm = "maml_ppo" if name == "algorithms" else "maml_sgd"
+    group = f"{'sinusoid' if name == 'sinusoid' else 'PointNav-v0'}/{algorithm}"
     own = {"run_id": "ofagent", "sweep_id": "sweep1", "project": "metarl", "run_group": group}
     assert own.items() <= about.items()
-    assert about["tags"][:2] == [group.split("/")[0], "maml_sgd"]
+    assert about["tags"][:2] == group.split("/")
     assert f"seed{values['seed']}" in about["display_name"]
     found = about["config"]["update"]
     assert {key: found[key] for key in values} == values
     assert found["seed"] == values["seed"]
-    assert found["algorithm"]["step_size"] == values["algorithm.step_size"]
+    assert found["algorithm"]["step_size"] == values.get("algorithm.step_size", found["algorithm"]["step_size"])
     assert found["algorithm"]["inner"]["step_size"] == values["algorithm.inner.step_size"]
     compared = [row["item"] for row in recorded(wandb_run, "history") if sweep["metric"]["name"] in row["item"]]
     assert len(compared) >= 2

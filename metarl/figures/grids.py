@@ -1,4 +1,4 @@
-"""Heat maps."""
+"""Pictures of sweeps: heat maps, and learning curves of which the best are labelled."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
+from matplotlib.ticker import EngFormatter
 
-from metarl.figures.style import INK, Array, Target, empty, save, style
+from metarl.figures.style import CURVES, FAINT, INK, Array, Target, empty, label_ends, note, save, style
+
+LABELLED = 5
+"""Learning curves that are coloured and labelled."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,8 @@ class Grid:
 def heat_maps(
     target: Target,
     grids: Sequence[Grid],
-    rows: Sequence[float],
-    columns: Sequence[float],
+    rows: Sequence[str],
+    columns: Sequence[str],
     labels: tuple[str, str],
     title: str,
 ) -> None:
@@ -42,11 +46,45 @@ def heat_maps(
     for axes, grid in zip(panels, grids, strict=True):
         style(axes, labels[1], labels[0] if axes is panels[0] else "")
         axes.set_title(grid.name, fontsize=10, color=INK)
-        axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
-        axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+        axes.set_xticks(range(len(columns)), list(columns))
+        axes.set_yticks(range(len(rows)), list(rows))
         axes.grid(visible=False)
         _draw(axes, grid)
     figure.supxlabel("the brighter, the better", fontsize=8, color="#777777")
+    save(figure, target, title)
+
+
+def ranked_curves(
+    target: Target,
+    curves: Sequence[tuple[str, Array, Array]],
+    labels: tuple[str, str],
+    title: str,
+    wanted: float | None = None,
+) -> None:
+    """Learning curves, the best first: a few in colours with labels, the others grey. The axis fits the coloured ones.
+
+    Args:
+        curves: label, (J,) steps and (J,) the metric at them; none is empty.
+        labels: of the two axes.
+        wanted: drawn as a level.
+    """
+    figure = empty(8.4, 4.2)
+    axes, ends = style(figure.add_subplot(), *labels), []
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    for _, steps, values in curves[LABELLED:]:
+        axes.plot(steps, values, color=FAINT, linewidth=0.8)
+    for i, (label, steps, values) in reversed([*enumerate(curves[:LABELLED])]):
+        axes.plot(steps, values, color=CURVES[i], linewidth=1.8, marker="o", markersize=3)
+        ends.append((float(values[-1]), f"{i + 1}  {label}", CURVES[i]))
+    levels = np.concatenate([values for _, _, values in curves[:LABELLED]] + ([[wanted]] if wanted is not None else []))
+    if (known := levels[np.isfinite(levels)]).size:
+        margin = 0.1 * (known.max() - known.min()) or 1.0
+        axes.set_ylim(known.min() - margin, known.max() + margin)
+    if wanted is not None:
+        axes.axhline(wanted, color=INK, linestyle=":", linewidth=1.0)
+    if len(curves) > LABELLED:
+        note(axes, f"the best {LABELLED} of {len(curves)}; lines that end early were stopped")
+    label_ends(axes, ends)
     save(figure, target, title)
 
 

@@ -52,6 +52,8 @@ class Job:
     """The commands that follow and their arguments; the run directory is inserted as their first argument."""
     resumable: bool = True
     """Whether `train` can continue with `--resume`; otherwise it starts anew."""
+    mark_file: str = MARK
+    """The file that marks it as done: another one where further jobs continue in the same directory."""
 
     @property
     def log(self) -> Path:
@@ -78,15 +80,15 @@ class Job:
 
         Errors: UserError if it has the mark of other commands, or a damaged one.
         """
-        path = self.run_dir / MARK
+        path = self.run_dir / self.mark_file
         if not path.exists():
             return False
         if (found := _read(path)) != self.mark:
             same = found.get("commands") == self.mark["commands"]
             what = f"with another content of {', '.join(self.mark['configs'])}" if same else "by other commands"
             raise UserError(
-                f"{self.run_dir} was filled {what}, as its {MARK} says. Remove it to run it anew, or choose another "
-                "folder."
+                f"{self.run_dir} was filled {what}, as its {self.mark_file} says. Remove it to run it anew, or choose "
+                "another folder."
             )
         return True
 
@@ -112,7 +114,7 @@ class Job:
         if not self.run_dir.exists() or (self.resumable and runs.has_checkpoint(self.run_dir)):
             return
         names = {path.name for path in self.run_dir.iterdir()} - {runs.LOCK}
-        foreign = sorted(name for name in names - OWN if not re.fullmatch(r"\..*\.tmp", name))
+        foreign = sorted(name for name in names - OWN if not re.fullmatch(r"\..*\.tmp|rung-\d+\.json", name))
         if foreign or (names and runs.ABOUT not in names):
             what = ", ".join(foreign[:3]) or f"no {runs.ABOUT}"
             raise UserError(
@@ -138,7 +140,7 @@ class Job:
             for command in self.commands():
                 if stop.is_set() or _call([sys.executable, *command], log, stop):
                     return False
-        write_atomically(self.run_dir / MARK, json.dumps(mark).encode())
+        write_atomically(self.run_dir / self.mark_file, json.dumps(mark).encode())
         return True
 
 

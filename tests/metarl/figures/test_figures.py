@@ -171,7 +171,7 @@ def test_a_figure_as_svg_is_its_drawing_with_letters_as_text():
         (comparison.performance_profile, (np.arange(4.0), CURVES, "title", "return", "remark")),
         (comparison.in_and_out_of_range, ({"ours": curve(0, 1, 2)}, ("held-out", "far"), "title", "return", "remark")),
         (breadth.draw, (("a", "b", "c", "d"), CURVES, "title")),
-        (grids.heat_maps, ([grids.Grid("gain", np.eye(2), True)], (1, 2), (3, 4), ("rows", "columns"), "title")),
+        (grids.heat_maps, ([grids.Grid("gain", np.eye(2), True)], "ab", "cd", ("rows", "columns"), "title")),
         (
             regression.sinusoids,
             ({"net": regression.Fit(*[np.arange(3.0)] * 2, (np.zeros(1),) * 2, [np.ones(3)])}, {"net": LOSS}, "title"),
