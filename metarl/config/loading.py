@@ -181,11 +181,13 @@ def _checked(data: Mapping[str, Any], cls: type[T], base: T | None, source: str)
 
 
 def _unfit(key: str, value: Any) -> str:
-    """The problem of a value that cannot be saved: a text that is not UTF-8, such as the name of a folder, or an
-    integer of more than 64 bits; empty if there is none."""
+    """The problem of a value that cannot be saved, such as an integer of more than 64 bits or the name of a folder that
+    is not UTF-8; empty if there is none."""
     for entry in (key, *_entries(value)):
         if isinstance(entry, int) and not -(2**63) <= entry < 2**63:
             return f"{shortened(key)} = {shortened(str(entry))}: should be an integer of at most 64 bits"
+        if not isinstance(entry, str | int | float | None):
+            return f"{shortened(key)}: should be plain data, not a {type(entry).__name__}"
         if isinstance(entry, str) and any("\ud800" <= letter <= "\udfff" for letter in entry):
             written = f"{shortened(ascii(key)[1:-1])} = {shortened(ascii(value))}"
             return f"{written}: is not UTF-8. Give the file or folder another name"

@@ -52,7 +52,7 @@ def parse(content: bytes, source: str) -> dict[str, Any]:
     if len(content) > LARGEST:
         raise UserError(f"{source} has more than {LARGEST:,} bytes: no config is as large as that.")
     try:
-        data = yaml.load(content, Loader=_Loader)
+        data = yaml.load(content.decode(), Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise UserError(f"{source}{line}: not valid YAML: {shortened(str(error.problem), PROBLEM)}.") from error

@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from metarl import config
@@ -212,7 +213,12 @@ def best_return(path: Path) -> float:
     """The return after adaptation in best.pt; -inf where there is none. Errors: UserError where it is damaged."""
     if not (path / BEST).exists():
         return -math.inf
-    return checkpoints.load(path / BEST).get(BEST_RETURN, -math.inf)
+    best = checkpoints.load(path / BEST).get(BEST_RETURN, -math.inf)
+    if not isinstance(best, float):
+        raise UserError(
+            f"{path / BEST} is damaged: {BEST_RETURN} is a {type(best).__name__}, not a number. Move it away."
+        )
+    return best
 
 
 def _content(experiment: Experiment, state: State) -> dict[str, Any]:
@@ -242,9 +248,25 @@ def load(path: Path, experiment: Experiment, file: str = CHECKPOINT) -> State:
         ) from error
     if missing := sorted({"experiment", *State.__dataclass_fields__} - content.keys()):
         raise UserError(f"{path / file} is no training checkpoint: it lacks {', '.join(missing)}.")
+    _check_types(path / file, content)
     made_with = config.from_dict(_as_begun(content["experiment"]), Experiment, source=str(path / file))
     check_same(path / file, made_with, experiment)
     return State(**{name: content[name] for name in State.__dataclass_fields__})
+
+
+def _check_types(path: Path, content: Mapping[str, Any]) -> None:
+    """Raise UserError where the content of a checkpoint is not of the types that are saved."""
+    types = {"iteration": int, "environment_steps": int, "params": dict, "algorithm_state": dict, "test_tasks": list}
+    for name, expected in {**types, "experiment": dict}.items():
+        if type(content[name]) is not expected:
+            found = type(content[name]).__name__
+            raise UserError(f"{path} is no training checkpoint: {name} is a {found}, not a {expected.__name__}.")
+    for name, p in content["params"].items():
+        if not isinstance(p, Tensor) or p.dtype != torch.float32:
+            found = p.dtype if isinstance(p, Tensor) else f"a {type(p).__name__}"
+            raise UserError(f"{path} is no training checkpoint: its parameter {name} is {found}, not torch.float32.")
+    if content["iteration"] < 0 or content["environment_steps"] < 0:
+        raise UserError(f"{path} is no training checkpoint: its number of iterations or steps is negative.")
 
 
 def _is_whole(path: Path) -> bool:

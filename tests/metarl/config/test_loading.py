@@ -283,9 +283,12 @@ def test_long_keys_and_values_are_cut_to_a_line(tmp_path):
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):
-    (tmp_path / "run.yaml").write_bytes(b"env: \xff\xfe\xfa")
-    with pytest.raises(UserError, match="not valid YAML"):
-        config.load(tmp_path / "run.yaml", Run)
+    for content in (b"env: \xff\xfe\xfa", "seed: 3".encode("utf-16")):
+        (tmp_path / "run.yaml").write_bytes(content)
+        with pytest.raises(UserError, match="not valid YAML: 'utf-8' codec can't decode byte 0xff"):
+            config.load(tmp_path / "run.yaml", Run)
+    (tmp_path / "run.yaml").write_bytes("seed: 3".encode("utf-8-sig"))
+    assert config.load(tmp_path / "run.yaml", Run).seed == 3
 
 
 def test_a_missing_file_is_told_with_its_neighbours(tmp_path):

@@ -17,7 +17,8 @@ from metarl.algorithms.reptile import Reptile
 from metarl.errors import UserError
 from metarl.experiment import Experiment
 from metarl.few_shot.training import FewShot
-from metarl.runs.directory import State
+from metarl.runs import checkpoints
+from metarl.runs.directory import BEST_RETURN, State
 from metarl.runs.tracking import Tracker
 
 
@@ -48,6 +49,33 @@ def test_the_best_state_is_that_of_the_highest_return(tmp_path, tested, best, ke
 def test_a_damaged_best_state_is_refused(tmp_path):
     (tmp_path / runs.BEST).write_bytes(b"torn")
     with pytest.raises(UserError, match=r"best.pt cannot be read as a checkpoint"):
+        runs.best_return(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"iteration": "3"}, "iteration is a str, not a int"),
+        ({"environment_steps": -1}, "number of iterations or steps is negative"),
+        ({"params": []}, "params is a list, not a dict"),
+        ({"params": {"w0": [1.0]}}, "its parameter w0 is a list, not torch.float32"),
+        ({"params": {"w0": torch.zeros(1, dtype=torch.int32)}}, "its parameter w0 is torch.int32, not torch.float32"),
+        ({"test_tasks": None}, "test_tasks is a NoneType, not a list"),
+        ({"experiment": 1}, "experiment is a int, not a dict"),
+        ({"experiment": {"seed": torch.zeros(1)}}, "seed: should be plain data, not a Tensor"),
+    ],
+)
+def test_a_checkpoint_of_other_types_is_refused(tmp_path, changes, message):
+    runs.save(tmp_path, Experiment(), state(3))
+    path = tmp_path / runs.CHECKPOINT
+    checkpoints.save(path, checkpoints.load(path) | changes)
+    with pytest.raises(UserError, match=f"checkpoint.pt.*(\n.*)?{message}"):
+        runs.load(tmp_path, Experiment())
+
+
+def test_a_best_return_that_is_no_number_is_refused(tmp_path):
+    checkpoints.save(tmp_path / runs.BEST, {BEST_RETURN: "high"})
+    with pytest.raises(UserError, match="return_after_adaptation is a str, not a number"):
         runs.best_return(tmp_path)
 
 
