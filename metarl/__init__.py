@@ -16,7 +16,7 @@ def load(run_dir: Path | str, checkpoint: str = "latest") -> MetaPolicy:
     """The policy that a run has learned, ready to be adapted to a task: see `metarl.meta_policy.load`.
 
     Args:
-        run_dir: the run directory.
+        run_dir: the run directory, or the name of a shipped policy such as `half_cheetah_vel/promp`.
         checkpoint: `latest`, or `best`: the one with the highest return after adaptation in the tests during training.
 
     Errors: UserError where `run_dir` holds no run, or no such checkpoint that fits its settings.

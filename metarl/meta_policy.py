@@ -39,13 +39,13 @@ def load(run_dir: Path | str, checkpoint: str = "latest") -> MetaPolicy:
     It needs neither the environments that the run was trained on, nor a tracker.
 
     Args:
-        run_dir: the run directory.
+        run_dir: the run directory, or the name of a shipped policy such as `half_cheetah_vel/promp`.
         checkpoint: "latest", or "best" for the one with the highest return after adaptation in the test that is
             repeated during training.
 
     Errors: UserError if there is no run, it has no such checkpoint, or the checkpoint does not fit its settings.
     """
-    path = Path(run_dir)
+    path = runs.find(run_dir)
     if checkpoint not in CHECKPOINTS:
         raise UserError(f"checkpoint = {checkpoint!r}.{nearest(checkpoint, CHECKPOINTS)}")
     file, experiment = CHECKPOINTS[checkpoint], runs.read_experiment(path)

@@ -16,13 +16,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import envs  # noqa: F401  registers the families
 import metarl
-from metarl import commands, runs
+from metarl import commands
 from metarl.algorithms import Algorithm
 from metarl.algorithms.reptile import Reptile
-from metarl.builders import initial_params, policy_of_sizes
 from metarl.config.settings import fields_of, kinds, names_of
-from metarl.experiment import Experiment
-from metarl.runs.directory import State
 
 ROOT = Path(__file__).parents[1]
 TEXTS = {
@@ -34,6 +31,7 @@ TEXTS = {
         "scripts/README.md",
         "metarl/README.md",
         "metarl/algorithms/README.md",
+        "metarl/policies/README.md",
         ".github/CONTRIBUTING.md",
     )
 }
@@ -109,11 +107,7 @@ def test_an_algorithm_of_stable_baselines_trains_on_the_batch(tmp_path):
     run("-W", "error::UserWarning", "learn.py", folder=tmp_path)
 
 
-def test_a_run_adapts_to_a_new_task(tmp_path):
-    experiment = Experiment()
-    params = initial_params(policy_of_sizes(experiment.policy, 17, 6), experiment)
-    runs.create(tmp_path / "runs/NAME", experiment)
-    runs.save(tmp_path / "runs/NAME", experiment, State(0, 0, params, algorithm_state={}, test_tasks=[]))
+def test_a_policy_adapts_to_a_new_task(tmp_path):
     (tmp_path / "adapt.py").write_text(
         block("metarl.load") + "assert env.action_space.contains(action)\nprint(adapted)\n"
     )

@@ -75,6 +75,7 @@ class Options:
 def main(args: Sequence[str] | None = None) -> None:
     """Measure all learners, print the table, write the numbers and the figure."""
     arguments = config.options(Options, args, command="baseline", description=__doc__)
+    arguments = replace(arguments, run_dir=runs.writable(arguments.run_dir))
     named = ("pretrained", "oracle", "split", "tasks", "episodes", "steps", "seed")
     setup = baselines.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
     ppo = settings(arguments, setup)

@@ -9,6 +9,7 @@ shows both splits.
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,7 @@ class Options:
 def main(args: Sequence[str] | None = None) -> None:
     """Read the evaluations, print the table, write the numbers and the figures."""
     arguments = config.options(Options, args, command="compare", description=__doc__)
+    arguments = replace(arguments, run_dirs=tuple(map(runs.writable, arguments.run_dirs)))
     check_split(arguments.run_dirs, arguments.split)
     entries = comparison.load(arguments.run_dirs, arguments.split, arguments.labels)
     other = HELD_OUT if arguments.split == OUT_OF_RANGE else OUT_OF_RANGE

@@ -39,7 +39,7 @@ class Options:
     """The command line."""
 
     run_dir: Annotated[tyro.conf.Positional[Path], {"metavar": "RUN_DIR"}]
-    """A run directory that metarl train wrote."""
+    """A run directory that metarl train wrote, or the name of a shipped policy, which is copied to runs/shipped."""
     checkpoint: Checkpoint = "latest"
     """latest, or best: the one with the highest return after adaptation in the tests during training. On those test
     tasks, best is biased upwards"""
@@ -65,6 +65,7 @@ class Options:
 def main(args: Sequence[str] | None = None) -> None:
     """Evaluate a run, print the table, write the numbers and the picture."""
     arguments = config.options(Options, args, command="evaluate", description=__doc__)
+    arguments = replace(arguments, run_dir=runs.writable(arguments.run_dir))
     experiment = runs.read_experiment(arguments.run_dir)
     state = runs.load(arguments.run_dir, experiment, CHECKPOINTS[arguments.checkpoint])
     experiment = replace(experiment, evaluation=requested(arguments, experiment.evaluation))

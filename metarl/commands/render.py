@@ -10,6 +10,7 @@ Videos are written to RUN_DIR/videos, unless --out names a file.
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -42,7 +43,7 @@ class Options:
     """The command line."""
 
     run_dir: Annotated[tyro.conf.Positional[Path], {"metavar": "RUN_DIR"}]
-    """A run directory that metarl train wrote."""
+    """A run directory that metarl train wrote, or the name of a shipped policy, which is copied to runs/shipped."""
     checkpoint: Checkpoint = "latest"
     """latest, or best: the one with the highest return after adaptation in the test repeated during training"""
     task: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], {"metavar": "FIELD=VALUE"}] = ()
@@ -66,6 +67,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Adapt the policy, then film it or show it."""
     arguments = config.options(Options, args, command="render", description=__doc__)
     check(arguments)
+    arguments = replace(arguments, run_dir=runs.writable(arguments.run_dir))
     policy = load(arguments.run_dir, arguments.checkpoint)
     experiment = policy.experiment
     if arguments.wandb and requested_mode(experiment.tracking.mode) == "disabled":

@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from metarl import config
+from metarl import config, runs
 from metarl.builders import make_vector_env
 from metarl.config.settings import settings
 from metarl.errors import exits_cleanly
@@ -39,7 +39,7 @@ class Options:
 def main(args: Sequence[str] | None = None) -> None:
     """Read the run, film three of its test tasks, write the page."""
     arguments = config.options(Options, args, command="report", description=__doc__)
-    run = read(arguments.run_dir)
+    run = read(runs.writable(arguments.run_dir))
     set_threads(run.experiment.threads)
     env = make_vector_env(run.experiment.env, 1, 1)
     tasks = made = None

@@ -1,6 +1,7 @@
-"""The configs that are shipped with the package, by name: `demo`, `half_cheetah_vel/promp`, `sweeps/point_nav`.
+"""What is shipped with the package, by name: configs, and trained policies, which have the name of their config.
 
-In a checkout they are in the top-level folder `configs`; an installed package has a copy.
+In a checkout the configs (`demo`, `half_cheetah_vel/promp`, `sweeps/point_nav`) are in the top-level folder `configs`;
+an installed package has a copy. The policies are run directories in `metarl/policies`.
 """
 
 from pathlib import Path
@@ -10,11 +11,18 @@ from metarl.errors import UserError, nearest, no_such_file
 _PACKAGE = Path(__file__).parents[1]
 FOLDER = next(folder for folder in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if folder.is_dir())
 """The folder of the shipped configs."""
+POLICIES = _PACKAGE / "policies"
+"""The folder of the shipped policies."""
 
 
 def names() -> list[str]:
     """The names of all shipped configs, sorted."""
     return sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
+
+
+def policies() -> list[str]:
+    """The names of all shipped policies, sorted."""
+    return sorted(path.parent.relative_to(POLICIES).as_posix() for path in POLICIES.rglob("config.yaml"))
 
 
 def find(name: Path | str, kind: str = "config") -> Path:

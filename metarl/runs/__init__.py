@@ -30,6 +30,7 @@ from metarl.runs.directory import (
     versions,
 )
 from metarl.runs.naming import check_tracking, named, names
+from metarl.runs.shipped import find, writable
 
 __all__ = [
     "ABOUT",
@@ -46,6 +47,7 @@ __all__ = [
     "check_shapes",
     "check_tracking",
     "create",
+    "find",
     "has_checkpoint",
     "has_metrics",
     "is_of_first_version",
@@ -62,4 +64,5 @@ __all__ = [
     "refuse_used",
     "save",
     "versions",
+    "writable",
 ]

@@ -34,7 +34,8 @@ from torch import Tensor
 from metarl import config
 from metarl.algorithms import in_short
 from metarl.config import strict_yaml
-from metarl.errors import UserError, shortened
+from metarl.config.shipped import policies
+from metarl.errors import UserError, nearest, shortened
 from metarl.experiment import Experiment
 from metarl.files import parse_json, remove_drafts, write_atomically
 from metarl.policy_gradient import normalizer
@@ -147,7 +148,10 @@ def has_checkpoint(path: Path) -> bool:
 def read_experiment(path: Path) -> Experiment:
     """The settings of the run at `path`. Errors: UserError where there is none, or one of metarl sinusoid."""
     if not (path / CONFIG).is_file():
-        raise UserError(f"{path} holds no run: there is no {CONFIG} in it. Give a run directory of metarl train.")
+        raise UserError(
+            f"{path} holds no run: there is no {CONFIG} in it. Give a run directory of metarl train, or the name of a "
+            f"shipped policy.{nearest(path.as_posix(), policies())}"
+        )
     try:
         return config.from_dict(_as_begun(strict_yaml.read(path / CONFIG)), Experiment, source=str(path / CONFIG))
     except UserError:
