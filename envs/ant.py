@@ -47,7 +47,7 @@ from functools import partial
 
 import numpy as np
 
-from .family import GHOST, RED, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
+from .family import RED, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, pace_ball, span
 from .goals_2d import DirectionTask, DiskGoalTask, direction_space, disk_space
 from .robots import Camera, Robot, UniformNormalNoise
 from .tasks import Task
@@ -139,7 +139,7 @@ def velocity_reward(
 def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot, 0.7 m long per m/s, and a ball that moves at the target velocity."""
     assert isinstance(task, VelocityTask)
-    pace = Sphere((task.velocity * time, 0.0, 0.2), radius=0.2, rgba=GHOST)
+    pace = pace_ball(float(state.qpos[0]), task.velocity * time, reach=2.2, radius=0.2)
     return [arrow_above(state.qpos[:3], 0.4, (1.0, 0.0), 0.7 * task.velocity, 0.06, task.label), pace]
 
 

@@ -156,6 +156,15 @@ def arrow_above(
     return Arrow(start, end, radius=radius, rgba=GREEN, label=label)
 
 
+def pace_ball(x: float, goal: float, reach: float, radius: float) -> Sphere:
+    """A ball on the ground that moves at the goal velocity along x.
+
+    x, goal: [m] where the robot is, and where it would be at the goal velocity.
+    reach: [m] at most that the ball is drawn from the robot, so that it stays in the picture.
+    """
+    return Sphere((x + float(np.clip(goal - x, -reach, reach)), 0.0, radius), radius=radius, rgba=GHOST)
+
+
 def resolve(family: Kind | str, parameters: Mapping[str, Any], kind: type[Kind]) -> Kind:
     """`family` itself, or what the function "module:function" returns when it is called with the parameters.
 

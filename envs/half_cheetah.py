@@ -56,7 +56,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
-from .family import GHOST, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
+from .family import Arrays, Family, Marker, State, arrow_above, control_reward, pace_ball, span
 from .robots import Camera, Robot, UniformNormalNoise
 from .sagittal import measure, text_beside
 from .tasks import (
@@ -106,7 +106,7 @@ def velocity_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[
 def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot, 0.5 m long per m/s, and a ball that moves at the target velocity."""
     assert isinstance(task, VelocityTask)
-    pace = Sphere((task.velocity * time, 0.0, 0.15), radius=0.15, rgba=GHOST)
+    pace = pace_ball(float(state.qpos[0]), task.velocity * time, reach=1.4, radius=0.15)
     return [arrow_above((state.qpos[0], 0.0, 0.0), 1.35, (1.0, 0.0), 0.5 * task.velocity, 0.05, task.label), pace]
 
 

@@ -55,7 +55,7 @@ def robot() -> Robot:
     return Robot(
         model="humanoid.xml",
         frame_skip=5,
-        camera=Camera(body="torso", distance=3.8, azimuth=120.0),
+        camera=Camera(body="torso", distance=4.8, azimuth=120.0),
         reset_noise=UniformNoise(0.01),
         fields=("subtree_com",),
     )

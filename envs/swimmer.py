@@ -33,7 +33,7 @@ from functools import partial
 
 import numpy as np
 
-from .family import GHOST, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, span
+from .family import Arrays, Family, Marker, State, arrow_above, control_reward, pace_ball, span
 from .robots import Camera, Robot, UniformNoise
 from .sagittal import measure
 from .tasks import Task
@@ -70,7 +70,7 @@ def velocity_reward(
 def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot, 8 m long per m/s, and a ball that moves at the target velocity."""
     assert isinstance(task, VelocityTask)
-    pace = Sphere((task.velocity * time, 0.0, 0.1), radius=0.12, rgba=GHOST)
+    pace = pace_ball(float(state.qpos[0]), task.velocity * time, reach=2.2, radius=0.12)
     return [arrow_above((*state.qpos[:2], 0.0), 0.5, (1.0, 0.0), 8.0 * task.velocity, 0.06, task.label), pace]
 
 

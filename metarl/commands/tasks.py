@@ -37,6 +37,7 @@ STEPS = 10  # random steps before a task is drawn
 COLUMNS = 3
 CELL = 3.2  # [inch] size of one task's picture
 TITLE = 40  # characters in a line of its title
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 @settings
@@ -118,7 +119,8 @@ def contact_sheet(spec: EnvSpec, count: int, path: Path) -> None:
     for place, task in enumerate(tasks, start=1):
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(picture_of(env, task))
-        axes.set_title(textwrap.fill(task.label, TITLE), fontsize=9)
+        fields = task.label.replace(" ", NO_BREAK).replace(f",{NO_BREAK}", ", ")
+        axes.set_title(textwrap.fill(fields, TITLE), fontsize=9)
         axes.set_axis_off()
     env.close()
     figure.savefig(path, dpi=110)

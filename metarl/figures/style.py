@@ -96,7 +96,7 @@ def categories(axes: Axes, parameter: Array) -> Array | None:
     values, places = np.unique(parameter, return_inverse=True)
     if len(values) > CATEGORIES:
         return None
-    axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
+    axes.set_xticks(range(len(values)), [f"{value:g}".replace("-", "−") for value in values])
     axes.set_xlim(-0.6, len(values) - 0.4)
     return places.astype(float)
 
