@@ -114,4 +114,4 @@ def table(sweep: Sweep, outcomes: Sequence[Outcome], wanted: float | None) -> Ta
 
 def number(value: float) -> str:
     """With three digits; a dash for one that is undefined."""
-    return f"{value:.3g}" if math.isfinite(value) else "–"
+    return f"{value:z.3g}" if math.isfinite(value) else "–"

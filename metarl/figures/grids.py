@@ -98,7 +98,7 @@ def _draw(axes: Axes, grid: Grid) -> None:
     for (row, column), value in np.ndenumerate(grid.values):
         goodness = float(np.asarray(norm(value))) if np.isfinite(value) else 0.0
         bright = (goodness if grid.more_is_better else 1 - goodness) > 0.55
-        text = f"{value:.3g}" if np.isfinite(value) else "diverged"
+        text = f"{value:z.3g}" if np.isfinite(value) else "diverged"
         axes.text(
             column, row, text, ha="center", va="center", fontsize=8,
             color="black" if bright or not np.isfinite(value) else "white",
