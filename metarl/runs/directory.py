@@ -269,6 +269,8 @@ def _check_types(path: Path, content: Mapping[str, Any]) -> None:
         if not isinstance(p, Tensor) or p.dtype != torch.float32:
             found = p.dtype if isinstance(p, Tensor) else f"a {type(p).__name__}"
             raise UserError(f"{path} is no training checkpoint: its parameter {name} is {found}, not torch.float32.")
+    if type(content["algorithm_state"].get("iteration", 0)) is not int:
+        raise UserError(f"{path} is no training checkpoint: its algorithm_state has no whole number of iterations.")
     if content["iteration"] < 0 or content["environment_steps"] < 0:
         raise UserError(f"{path} is no training checkpoint: its number of iterations or steps is negative.")
 

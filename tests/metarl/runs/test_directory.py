@@ -60,6 +60,7 @@ def test_a_damaged_best_state_is_refused(tmp_path):
         ({"params": []}, "params is a list, not a dict"),
         ({"params": {"w0": [1.0]}}, "its parameter w0 is a list, not torch.float32"),
         ({"params": {"w0": torch.zeros(1, dtype=torch.int32)}}, "its parameter w0 is torch.int32, not torch.float32"),
+        ({"algorithm_state": {"iteration": "3"}}, "algorithm_state has no whole number of iterations"),
         ({"test_tasks": None}, "test_tasks is a NoneType, not a list"),
         ({"experiment": 1}, "experiment is a int, not a dict"),
         ({"experiment": {"seed": torch.zeros(1)}}, "seed: should be plain data, not a Tensor"),
