@@ -46,7 +46,10 @@ META, RANDOM = "meta-learned", "random init"
 
 def _array(rows: Any) -> NDArray[np.floating]:
     """An array of rows of numbers; None becomes NaN."""
-    return np.array(rows, dtype=float)
+    try:
+        return np.array(rows, dtype=float)
+    except TypeError as error:
+        raise ValueError(f"rows of numbers were expected: {error}") from error
 
 
 Returns = Annotated[np.ndarray, BeforeValidator(_array)]

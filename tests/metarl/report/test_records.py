@@ -118,6 +118,7 @@ def changed(data, **changes):
         ),
         ({"returns": {META: [[1.0], [1.0, 2.0]], RANDOM: [[1.0]]}}, "\n  returns.meta-learned: "),
         ({"returns": {META: [["a"]], RANDOM: [[1.0]]}}, "\n  returns.meta-learned: "),
+        ({"returns": {META: [[{"a": 1.0}]], RANDOM: [[1.0]]}}, "\n  returns.meta-learned: rows of numbers"),
         ({"tasks": [], "returns": {META: [], RANDOM: []}}, r"has shape \(0,\)"),
     ],
 )
