@@ -2,8 +2,8 @@
 
     metarl results [--families point_nav …] [--algorithms maml_trpo …] [--seeds 3] [--out DIR] [--workers N]
 
-Each run has the config FAMILY/ALGORITHM and as many iterations as the budget of environment steps allows, and is
-evaluated on held-out tasks. The runs are kept in DIR: called again, the command skips finished ones. The output is
+Each run has the config FAMILY/ALGORITHM, which cost the same number of environment steps for all algorithms of a family
+(or --budget), and is evaluated on held-out tasks. The runs are kept in DIR: called again, the command skips finished ones. The output is
 DIR/results.md, with a table for each family, and figures.
 """
 

@@ -123,7 +123,7 @@ def _fill(
 
 
 def _registry() -> tyro.constructors.ConstructorRegistry:
-    """Makes tyro accept only the numbers of `_NUMBERS`."""
+    """Makes tyro accept the numbers of `_NUMBERS` alone, and `true` and `false` as in YAML."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule
@@ -138,7 +138,25 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
             str_from_instance=lambda value: [str(value)],
         )
 
+    @registry.primitive_rule
+    def boolean(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        if info.type is not bool:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{true,false}",
+            instance_from_str=lambda args: _boolean(args[0]),
+            is_instance=lambda value: isinstance(value, bool),
+            str_from_instance=lambda value: [str(value).lower()],
+        )
+
     return registry
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false", "True", "False"):
+        raise ValueError(f"{shortened(text)!r} is neither true nor false")
+    return text in ("true", "True")
 
 
 def _number(text: str, kind: Any) -> float:

@@ -331,6 +331,13 @@ def test_flags_change_what_was_loaded():
     )
 
 
+@pytest.mark.parametrize("text", ["true", "True", "false", "False"])
+def test_true_and_false_are_written_as_in_yaml_or_python(text):
+    assert config.override(Run(), ["--algorithm", "drift", "--algorithm.decay", text]).algorithm.decay is (
+        text[0] in "tT"
+    )
+
+
 @pytest.mark.parametrize("text", ["8 9", "8,9", "[8, 9]", "8, 9"])
 def test_a_list_is_read_however_it_is_written(text):
     words = text.split() if text == "8 9" else [text]
@@ -443,6 +450,7 @@ def test_a_free_mapping_is_a_yaml_flag():
         (["--device", "cuda"], "--device: no such flag. There is only the CPU."),
         (["--seed", "１"], "--seed: '１' is no whole number"),
         (["--seed", "1_0"], "--seed: '1_0' is no whole number"),
+        (["--algorithm", "drift", "--algorithm.decay", "yes"], "decay: 'yes' is neither true nor false"),
         (["--clip", "0x1"], r"--clip: '0x1' is no number"),
         (["--extra.every", "2"], "--extra.every: no such flag"),
         (["--seed", "-1"], "the command line:\n  seed = -1: should be greater than or equal to 0"),
