@@ -3,12 +3,16 @@
 import json
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from metarl.report import comparison
+from metarl.report.comparison import pictures
 from metarl.report.records import META, file_of, read
+from metarl.runs.metrics import read_metrics
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = """
@@ -54,7 +58,7 @@ def test_two_algorithms_with_two_seeds_each(trained, tmp_path, monkeypatch, caps
     assert "better than" in output
     folder = trained[0].parent / "comparison-PointNav-v0-held-out"
     assert list(tmp_path.iterdir()) == []
-    for name in ("comparison.json", "adaptation.png", "profile.png"):
+    for name in ("comparison.json", "adaptation.png", "profile.png", "learning.png"):
         assert str(folder / name) in output
         assert (folder / name).stat().st_size > 1000
     assert not (folder / "splits.png").exists()
@@ -75,6 +79,23 @@ def test_two_algorithms_with_two_seeds_each(trained, tmp_path, monkeypatch, caps
     wins = (reptile[:, None] > maml) + 0.5 * (reptile[:, None] == maml)  # (2, 2, tasks, K+1)
     better = [row["probability_of_improvement"]["value"] for row in data["entries"][1]["summary"]]
     assert better == pytest.approx(wins.mean((0, 1, 2)).tolist())
+
+
+def test_learning_curves_are_means_over_seeds(trained):
+    """Where all runs were tested in the same way."""
+    entries = comparison.load(trained)
+    curves = pictures.learning_curves(entries)
+    assert list(curves) == ["maml_trpo", "reptile"]
+    tests = [[row for row in read_metrics(run / "metrics.jsonl") if "validation/gain" in row] for run in trained[:2]]
+    steps, curve = curves["maml_trpo"]
+    assert steps.tolist() == [row["environment_steps"] for row in tests[0]]
+    for test, *rows in zip(curve, *tests, strict=True):
+        values = [row["validation/return_1_steps"] for row in rows]
+        assert (test.value, test.high - test.low) == pytest.approx((np.mean(values), 12.706 * abs(np.diff(values)[0])))
+    first, *others = entries[0].runs
+    evaluation = replace(first.experiment.evaluation, episodes=3)
+    other = replace(first, experiment=replace(first.experiment, evaluation=evaluation))
+    assert pictures.learning_curves([entries[1], replace(entries[0], runs=(other, *others))]) == {}
 
 
 def test_what_is_missing_for_the_picture_of_two_splits_can_be_pasted(trained, tmp_path, monkeypatch, capsys):

@@ -2,9 +2,9 @@
 
     metarl results [--families point_nav …] [--algorithms maml_trpo …] [--seeds 3] [--out DIR] [--workers N]
 
-Each run has the config FAMILY/ALGORITHM, which cost the same number of environment steps for all algorithms of a family
-(or --budget), and is evaluated on held-out tasks. The runs are kept in DIR: called again, the command skips finished ones. The output is
-DIR/results.md, with a table for each family, and figures.
+Each run has the config FAMILY/ALGORITHM. All configs of a family cost the same number of environment steps, or those of
+--budget. Each run is evaluated on held-out tasks. Runs are kept in DIR: called again, the command skips finished ones.
+The output is DIR/results.md, with a table for each family, and figures.
 """
 
 from collections.abc import Sequence

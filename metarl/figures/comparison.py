@@ -1,4 +1,4 @@
-"""Figures that compare runs: return per task, performance profile, in range against out of range."""
+"""Figures that compare runs: learning curves, return per task, performance profile, in range against out of range."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 
 from metarl.figures.style import (
     INK,
@@ -53,6 +54,25 @@ def return_per_parameter(
             x = places + apart * (i - (len(curves) - 1) / 2)
             axes.errorbar(x, columns(curve)[0], reach(curve), fmt="o", color=stroke(i)[0], markersize=4.5, capsize=2.5)
         key(axes, list(curves))
+    save(figure, target, title)
+
+
+def learning_curves(
+    target: Target, curves: Mapping[str, tuple[Array, Curve]], title: str, ylabel: str, remark: str
+) -> None:
+    """Draw a return against environment steps of training, a line for each of `curves`.
+
+    Args:
+        curves: label -> environment steps (J,), ascending, and J estimates.
+        remark: explains the bands, under the title.
+    """
+    figure = empty(5.6, 3.6)
+    axes = style(figure.add_subplot(), "environment steps", ylabel)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    note(axes, remark)
+    for i, (steps, curve) in enumerate(curves.values()):
+        draw_curve(axes, steps, curve, i, line=1.4)
+    key(axes, list(curves))
     save(figure, target, title)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ from metarl.errors import warns_only
 from metarl.figures import adaptation, comparison
 from metarl.report.comparison.entries import Entry
 from metarl.report.comparison.tables import family, resampled, steps, title
+from metarl.runs.publish import learning
 from metarl.statistics import Curve, estimate, performance_profile
 
 NUMBERS = "comparison.json"
-FIGURES = ("adaptation.png", "profile.png", "tasks.png", "splits.png")
-"""All figures; tasks.png and splits.png are not in every comparison."""
+FIGURES = ("adaptation.png", "profile.png", "learning.png", "tasks.png", "splits.png")
+"""All figures; the last three are not in every comparison."""
 THRESHOLDS = 201
 """Number of points of a performance profile."""
 WIDTH = 24
@@ -38,6 +39,8 @@ def draw(entries: Sequence[Entry], folder: Path, elsewhere: Sequence[Entry] | No
         "adaptation.png": lambda path: draw_adaptation(entries, path),
         "profile.png": lambda path: draw_profile(entries, path),
     }
+    if learned := learning_curves(entries):
+        pictures["learning.png"] = lambda path: draw_learning(entries, learned, path)
     if parameter is not None and isinstance(label, str):
         pictures["tasks.png"] = lambda path: draw_tasks(entries, parameter, label, path)
     if elsewhere is not None:
@@ -69,6 +72,36 @@ def draw_profile(entries: Sequence[Entry], path: Path) -> None:
     curves = {label: performance_profile(x, thresholds) for label, x in after.items()}
     remark = f"band: 95% interval over {resampled(entries)}"
     comparison.performance_profile(path, thresholds, curves, title(entries), _axis(entries), remark)
+
+
+def learning_curves(entries: Sequence[Entry]) -> dict[str, tuple[NDArray[np.floating], Curve]]:
+    """Label -> environment steps (J,) at the tests during training, and the mean over seeds of the return in them.
+
+    Empty where the runs were tested in different ways, or have fewer than two tests or different numbers of them.
+    """
+    curves = {}
+    for entry in entries:
+        if any(run.experiment.evaluation != entries[0].runs[0].experiment.evaluation for run in entry.runs):
+            return {}
+        learned = [learning(run.experiment, run.run_dir) for run in entry.runs]
+        tests = [run.tested for run in learned if run is not None]
+        if len(tests) < len(learned) or len({*map(len, tests)}) > 1 or len(tests[0]) < 2:
+            return {}
+        steps = np.mean([run.tested_at for run in learned if run is not None], axis=0)
+        values = np.array([[test.value for test in own] for own in tests])  # (seeds, J)
+        curves[_wrapped(entry)] = steps, [estimate(x[:, None]) for x in values.T]
+    return curves
+
+
+def draw_learning(
+    entries: Sequence[Entry], curves: Mapping[str, tuple[NDArray[np.floating], Curve]], path: Path
+) -> None:
+    """Draw the return in the tests during training against environment steps."""
+    test = entries[0].runs[0].experiment.evaluation
+    several = any(len(entry.seeds) > 1 for entry in entries)
+    remark = "mean of seeds, band: 95% interval over seeds" if several else "one seed each"
+    after = f"return after {test.steps} step{'s' * (test.steps != 1)}, {test.split} tasks"
+    comparison.learning_curves(path, curves, family(entries), after, remark)
 
 
 def draw_tasks(entries: Sequence[Entry], parameter: NDArray[np.floating], label: str, path: Path) -> None:
