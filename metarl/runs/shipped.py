@@ -8,11 +8,10 @@ from metarl.config.shipped import POLICIES, policies
 from metarl.errors import UserError
 from metarl.experiment import Experiment
 from metarl.files import write_atomically
-from metarl.runs.directory import ABOUT, CHECKPOINT, CONFIG, load, read_experiment, save
+from metarl.runs.directory import ABOUT, CONFIG, load, read_experiment, save
 
 COPIES = Path("runs", "shipped")
 """Where commands that write into a run directory copy a shipped policy to, below the current folder."""
-EVALUATION = "evaluation-held-out.json"
 
 
 def find(run_dir: Path | str) -> Path:
@@ -33,13 +32,13 @@ def writable(run_dir: Path) -> Path:
         if (copy / ABOUT).read_bytes() != (source / ABOUT).read_bytes():
             raise UserError(f"{copy} holds another run than the shipped policy {run_dir}. Move it, or name it instead.")
     else:
-        for file in (ABOUT, CHECKPOINT, EVALUATION, CONFIG):  # with a config, the directory is complete
-            write_atomically(copy / file, (source / file).read_bytes())
+        for file in sorted(source.iterdir(), key=lambda file: file.name == CONFIG):  # it is last: then all is there
+            write_atomically(copy / file.name, file.read_bytes())
     return copy
 
 
 def ship(name: str) -> None:
-    """Make the run runs/shipped/NAME, evaluated on held-out tasks, the shipped policy of that name.
+    """Make the run runs/shipped/NAME, with its evaluations, the shipped policy of that name.
 
     For developers: see metarl/policies/README.md. The state of the optimizer stays behind; settings that belong to the
     machine get their defaults.
@@ -48,7 +47,7 @@ def ship(name: str) -> None:
     trained = read_experiment(source)
     state = load(source, trained)
     experiment = replace(trained, threads=Experiment.threads, tracking=Experiment().tracking)
-    for file in (ABOUT, EVALUATION):
-        write_atomically(target / file, (source / file).read_bytes())
+    for file in (source / ABOUT, *source.glob("evaluation-*.json")):
+        write_atomically(target / file.name, file.read_bytes())
     save(target, experiment, replace(state, algorithm_state={}))
     config.save(experiment, target / CONFIG)

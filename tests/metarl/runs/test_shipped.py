@@ -16,11 +16,16 @@ from metarl.experiment import Experiment
 from metarl.report import records
 from metarl.runs import checkpoints
 from metarl.runs.directory import MAY_CHANGE
-from metarl.runs.shipped import EVALUATION, ship
+from metarl.runs.shipped import ship
 
 NAME = "half_cheetah_vel/promp"
 SMALL = ["--tasks", "2", "--episodes", "2", "--steps", "1", "--replace"]
 TABLE = (shipped.POLICIES / "README.md").read_text(encoding="utf-8")
+
+
+def evaluation_of(name: str) -> Path:
+    """The evaluation of a shipped policy."""
+    return records.file_of(runs.find(name), runs.read_experiment(runs.find(name)).evaluation.reported)
 
 
 def held() -> dict[Path, bytes]:
@@ -50,19 +55,20 @@ def test_a_shipped_policy_was_trained_by_the_config_of_its_name(name):
 @pytest.mark.parametrize("name", shipped.policies())
 def test_a_shipped_policy_is_small_and_knows_no_other_folder(name):
     files = {path.name: path for path in runs.find(name).iterdir()}
-    assert files.keys() == {"config.yaml", "run.json", "checkpoint.pt", EVALUATION}
+    evaluation = evaluation_of(name).name
+    assert files.keys() == {"config.yaml", "run.json", "checkpoint.pt", evaluation}
     assert sum(path.stat().st_size for path in files.values()) < 100_000
     assert checkpoints.load(files["checkpoint.pt"])["algorithm_state"] == {}
-    for file in ("config.yaml", "run.json", EVALUATION):
+    for file in ("config.yaml", "run.json", evaluation):
         assert not re.search(r"/(tmp|home|work|root)\b", files[file].read_text()), file
 
 
 @pytest.mark.parametrize("name", shipped.policies())
 def test_the_table_has_the_evaluation_of_a_shipped_policy(name):
-    record = records.read(runs.find(name) / EVALUATION)
+    record = records.read(evaluation_of(name))
     before, one, _, three = record.returns[records.META].mean(0)
-    steps = f"{record.training.environment_steps / 1e6:.1f} M"
-    assert f"| `{name}` | {steps} | {len(record.tasks)} | {before:.1f} | {one:.1f} | {three:.1f} |\n" in TABLE
+    steps, tasks = f"{record.training.environment_steps / 1e6:.1f} M", f"{len(record.tasks)} {record.split}"
+    assert f"| `{name}` | {steps} | {tasks} | {before:.1f} | {one:.1f} | {three:.1f} |\n" in TABLE
 
 
 def test_the_table_has_no_other_policies():
@@ -117,8 +123,8 @@ def test_commands_take_the_name(capsys):
     compare.main([NAME])
     folder = Path("runs/shipped") / NAME
     written = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert written >= {EVALUATION, "videos/velocity-1.7.mp4"}
-    assert len(records.read(folder / EVALUATION).tasks) == 2
+    assert written >= {"evaluation-held-out.json", "videos/velocity-1.7.mp4"}
+    assert len(records.read(folder / "evaluation-held-out.json").tasks) == 2
     assert f"video     {folder}/videos/velocity-1.7.mp4" in capsys.readouterr().out
 
 
