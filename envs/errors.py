@@ -43,4 +43,5 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    return f"unknown {kind} {name!r}: known are {', '.join(known) or 'none'}.{hint}"
+    known_ones = f"known are {', '.join(known)}" if known else "there is none"
+    return f"unknown {kind} {name!r}: {known_ones}.{hint}"

@@ -248,10 +248,10 @@ def test_evaluating_the_best_checkpoint(script, tiny, tmp_path, capsys):
     capsys.readouterr()
     small = (run, "--tasks", 2, "--steps", 1, "--episodes", 2)
     assert script("evaluate.py", *small) == 0
-    assert "latest checkpoint, after 3 iterations" in capsys.readouterr().out
+    assert "latest checkpoint, iteration 3" in capsys.readouterr().out
     assert script("evaluate.py", *small, "--checkpoint", "best") == 0
     output = capsys.readouterr().out
-    assert "best checkpoint, after 1 iterations" in output
+    assert "best checkpoint, iteration 1" in output
     assert "is biased upwards" in output
     for file, checkpoint, iterations in (("held-out", "latest", 3), ("held-out-best", "best", 1)):
         record = json.loads((run / f"evaluation-{file}.json").read_text())

@@ -21,7 +21,7 @@ def evaluation_table(record: Record) -> Table:
     """Mean, interquartile mean and gain after each adaptation step, with 95% intervals over tasks."""
     title = f"{record.environment}, {len(record.tasks)} {record.split} tasks, {record.episodes} episodes a step"
     caption = (
-        f"{record.checkpoint} checkpoint, after {record.training.iterations} iterations\n{CHOSEN[record.checkpoint]}"
+        f"{record.checkpoint} checkpoint, iteration {record.training.iterations}\n{CHOSEN[record.checkpoint]}"
         "[95% interval over tasks], IQM: interquartile mean, gain: paired by task\n"
         "stochastic: the policy explores, as in training\n"
         "deterministic: after the same adaptation, it takes the mean action"

@@ -248,7 +248,7 @@ def test_long_boxes_are_described_in_short():
         (("dof_damping", "load", ("thigh_joint", "knee")), r"unknown joint 'knee': known are foot_joint"),
         (("body_mass", "laod"), r"unknown LoadTask field 'laod'.*gravity, load, velocity\. Did you mean 'load'"),
         (("body_mass", "load"), r"LoadTask\.load has 2 numbers for 8 elements"),
-        (("actuator_gear", "gravity", ("thigh",)), r"unknown actuator 'thigh': known are none"),
+        (("actuator_gear", "gravity", ("thigh",)), r"unknown actuator 'thigh': there is none"),
     ],
 )
 def test_scalings_that_do_not_fit_are_refused(scaling, message):

@@ -89,5 +89,5 @@ def test_a_function_without_annotations_takes_anything(monkeypatch):
 def test_a_family_that_is_a_value_has_no_parameters():
     family = make("PointNav").family
     assert RobotVectorEnv(family).aim == family.aim
-    with pytest.raises(FamilyError, match="unknown parameter of the family PointNav 'radius': known are none"):
+    with pytest.raises(FamilyError, match="unknown parameter of the family PointNav 'radius': there is none"):
         RobotVectorEnv(family, radius=1.0)

@@ -290,7 +290,7 @@ def test_bad_sizes_are_refused(parameters, message):
 def test_an_unknown_family_parameter_names_the_family_and_the_nearest():
     with pytest.raises(FamilyError, match=r"half_cheetah:velocity 'velocity_rang'.*Did you mean 'velocity_range'"):
         cheetah(velocity_rang=(0, 3))
-    with pytest.raises(FamilyError, match="known are none"):
+    with pytest.raises(FamilyError, match="there is none"):
         points(radius=2.0)
 
 
