@@ -194,4 +194,5 @@ def _pool(workers: int) -> Generator[ProcessPoolExecutor]:
 def _begin() -> None:
     """Initialize a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is handled by the process that started it
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which terminates this one, also where it inherited to ignore that
     set_threads(1)
