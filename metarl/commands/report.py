@@ -50,5 +50,6 @@ def main(args: Sequence[str] | None = None) -> None:
         if made.missing:
             print(made.missing)
     path = run.folder / PAGE
-    write_atomically(path, build(run, aim_of(env), tasks, made).encode())
+    page = build(run, aim_of(env), tasks, made)
+    write_atomically(path, page.encode(errors="replace"))  # a damaged file may hold half of a character
     print(f"report    {path}")
