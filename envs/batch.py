@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 import gymnasium
 import numpy as np
@@ -231,7 +231,10 @@ class TaskBatch(gymnasium.vector.VectorEnv):
         return actions.clip(-1.0, 1.0)
 
 
-class BatchOfOne(gymnasium.Env):
+Batch = TypeVar("Batch", bound=TaskBatch)
+
+
+class BatchOfOne(gymnasium.Env[Any, Any], Generic[Batch]):
     """One simulation. With the same seed it does exactly what simulation 0 of a larger batch does.
 
     batch: a batch with N = 1.
@@ -241,7 +244,7 @@ class BatchOfOne(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium declares it so)
 
-    def __init__(self, batch: TaskBatch, render_mode: str | None, task: Task | Mapping[str, Any] | None) -> None:
+    def __init__(self, batch: Batch, render_mode: str | None, task: Task | Mapping[str, Any] | None) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ArgumentError(unknown("render_mode", render_mode, self.metadata["render_modes"]))
         self.render_mode = render_mode

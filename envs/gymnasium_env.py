@@ -134,7 +134,7 @@ class GymnasiumVectorEnv(TaskBatch):
         return self._blocks.simulations[0].env
 
 
-class GymnasiumEnv(BatchOfOne):
+class GymnasiumEnv(BatchOfOne[GymnasiumVectorEnv]):
     """One environment of a `GymnasiumFamily`, with its own pictures; see `BatchOfOne` for the other arguments.
 
     family: the `GymnasiumFamily`, or "module:function" that returns it.
@@ -154,10 +154,9 @@ class GymnasiumEnv(BatchOfOne):
         drawing = self.family
         if render_mode == "rgb_array" and _takes(self.family.make, "render_mode"):
             drawing = replace(self.family, make=partial(self.family.make, render_mode=render_mode))
-        self._vector = GymnasiumVectorEnv(drawing, num_envs=1, goal_visible=goal_visible)
-        fps = self._vector.single.metadata.get("render_fps", self.metadata["render_fps"])
+        super().__init__(GymnasiumVectorEnv(drawing, goal_visible=goal_visible), render_mode, task)
+        fps = self._batch.single.metadata.get("render_fps", self.metadata["render_fps"])
         self.metadata = {**self.metadata, "render_fps": fps}
-        super().__init__(self._vector, render_mode, task)
 
     def render(self) -> Any:
         """The environment's picture, (H, W, 3) uint8, if `render_mode` is "rgb_array".
@@ -166,9 +165,9 @@ class GymnasiumEnv(BatchOfOne):
         """
         if self.render_mode is None:
             return None
-        if self._vector.single.render_mode != self.render_mode:
+        if self._batch.single.render_mode != self.render_mode:
             raise RenderingError(f"{self.family.name} takes no render_mode 'rgb_array': it draws no pictures")
-        return self._vector.single.render()
+        return self._batch.single.render()
 
 
 # --------------------------------------------------------------------------------------------- simulations

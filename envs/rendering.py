@@ -45,11 +45,10 @@ class Picture:
         return self._renderer.model
 
     def draw(self, data: mujoco.MjData, markers: Sequence[Marker]) -> np.ndarray:
-        """The picture (SIZE, SIZE, 3), uint8. Texts are left out: titles and captions of pictures name the task."""
+        """The picture (SIZE, SIZE, 3), uint8. Labels of arrows are left out: they would cover short arrows."""
         self._renderer.update_scene(data, self._camera)
         for marker in markers:
-            if not isinstance(marker, Text):
-                add(self._renderer.scene, replace(marker, label="") if isinstance(marker, Arrow) else marker)
+            add(self._renderer.scene, replace(marker, label="") if isinstance(marker, Arrow) else marker)
         return self._renderer.render()
 
     def close(self) -> None:

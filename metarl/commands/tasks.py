@@ -113,6 +113,7 @@ def summary(spec: EnvSpec) -> str:
 def contact_sheet(spec: EnvSpec, count: int, path: Path) -> None:
     """Draw `count` tasks, spread evenly over the training split, or all tasks where there are fewer."""
     env = gymnasium.make(spec.id, render_mode="rgb_array")
+    env.set_wrapper_attr("captioned", True)
     tasks = list(dict.fromkeys(env.get_wrapper_attr("task_space").grid(count)))
     columns, rows = min(len(tasks), COLUMNS), math.ceil(len(tasks) / COLUMNS)
     figure = Figure(figsize=(CELL * columns, CELL * rows), layout="constrained")

@@ -191,6 +191,7 @@ def record_video(
     Errors: RenderingUnavailable where this machine cannot render or encode.
     """
     env = make_single_env(environment, render_mode="rgb_array")
+    env.set_wrapper_attr("captioned", True)
     try:
         set_task(env, task)
         before, after = (

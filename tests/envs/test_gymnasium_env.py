@@ -280,24 +280,18 @@ class Deaf(PendulumEnv):
         super().__init__()
 
 
-def acting(space):
-    """A pendulum with another space of actions."""
+def with_space(name, space):
+    """Makes pendulums with another action_space or observation_space."""
 
     def make():
         env = Told()
-        env.action_space = space
+        setattr(env, name, space)
         return env
 
     return make
 
 
-def observing(space):
-    def make():
-        env = Told()
-        env.observation_space = space
-        return env
-
-    return make
+acting, observing = partial(with_space, "action_space"), partial(with_space, "observation_space")
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,20 @@ def make(**options):
     return gymnasium.make("metarl/HalfCheetahVel-v0", **options)
 
 
+def test_a_captioned_picture_has_no_text_of_its_own():
+    """What is hidden of the robot's dynamics is named once: in the picture, or beside it."""
+    env = gymnasium.make("envs:metarl/HalfCheetahParams-v0", render_mode="rgb_array")
+    pictures = {}
+    for captioned in (False, True):
+        env.set_wrapper_attr("captioned", captioned)
+        for n, task in enumerate(env.get_wrapper_attr("task_space").grid(2)):
+            env.reset(seed=0, options={"task": task})
+            pictures[captioned, n] = env.render()
+    env.close()
+    assert (pictures[False, 0] != pictures[False, 1]).any()
+    np.testing.assert_array_equal(pictures[True, 0], pictures[True, 1])
+
+
 def test_a_task_is_set_as_an_attribute_in_plain_data_and_at_a_reset():
     env = make()
     env.unwrapped.task = VelocityTask(1.0)
