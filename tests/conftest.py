@@ -1,9 +1,10 @@
 """For all tests."""
 
 import json
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,15 @@ import pytest
 
 hypothesis.settings.register_profile("patient", deadline=None)  # a busy machine is no mistake
 hypothesis.settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Generator[None]:
+    """A command that is interrupted ignores signals until its process ends, which here goes on."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 @pytest.fixture

@@ -175,7 +175,7 @@ def test_an_interrupted_call_keeps_what_is_done(folders, tmp_path):
     assert "Traceback" not in output
     assert not (run / "baseline.json").exists()
     done = [*run.glob("baselines/*.json")]
-    assert done
+    assert 1 <= len(done) < 40
     ppo = SB3PPO(steps=60, learning_rate=1e-3, minibatches=1, reward_scale=0.5)
     [goal] = [goal for own in ppo_jobs(prepare(run), ppo).values() for goal in own if goal.file == done[0]]
     returns = goal.read().returns
