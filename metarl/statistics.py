@@ -161,7 +161,8 @@ def performance_profile(x: Array, thresholds: Array) -> list[Estimate]:
     Returns:
         P estimates; their intervals are pointwise.
     """
-    return [estimate(np.where(np.isnan(x), np.nan, x > threshold)) for threshold in thresholds]
+    shares = [estimate(np.where(np.isnan(x), np.nan, x > threshold)) for threshold in thresholds]
+    return [Estimate(share.value, max(share.low, 0.0), min(share.high, 1.0)) for share in shares]
 
 
 def _resampled_tasks(x: Array) -> Array:

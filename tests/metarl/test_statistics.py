@@ -264,6 +264,7 @@ def test_performance_profile_by_hand():
     x = np.array([[1.0, 2.0, np.nan], [3.0, 4.0, 5.0]])
     profile = performance_profile(x, np.array([0.0, 1.0, 2.5, 4.5, 5.0]))
     assert [e.value for e in profile] == [1, 0.8, 0.6, 0.2, 0]
+    assert [(e.low, e.high) for e in profile] == [(1, 1), (0, 1), (0, 1), (0, 1), (0, 0)]  # no share is beyond
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
