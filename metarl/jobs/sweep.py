@@ -227,12 +227,11 @@ class Sweep:
     def outcome(self, cell: Cell, tests: int | None = None) -> Outcome:
         """What the runs of a cell came to; up to a number of tests where it is stopped there."""
         histories = [self._history(job)[:, :tests] for job in cell.jobs]
-        complete = [job.finished if tests is None else history.shape[1] == tests or job.finished
-                    for job, history in zip(cell.jobs, histories, strict=True)]  # fmt: skip
+        came = [job.finished or history.shape[1] == tests for job, history in zip(cell.jobs, histories, strict=True)]
         least = min(history.shape[1] for history in histories)
         steps, curve = np.mean([history[:, :least] for history in histories], axis=0)
         falls = [setback(history[1] if self.maximize else -history[1]) for history in histories]
-        if not all(complete) or not least or not np.isfinite(curve[-1]):
+        if not all(came) or not least or not np.isfinite(curve[-1]):
             return Outcome(cell, "failed", steps, curve, math.nan, math.nan)
         fall = float(np.mean(falls))
         state: State = "finished" if tests is None else "stopped"

@@ -74,7 +74,8 @@ class Tracker:
     def __init__(self, run_dir: Path, run: wandb.Run | None) -> None:
         self._metrics_path = run_dir / METRICS_FILE
         self._metrics_failed = False
-        self._training_s = sum(map(_iteration_s, read_metrics(self._metrics_path)))
+        rows = read_metrics(self._metrics_path)
+        self._training_s = sum(map(_iteration_s, rows))
         self._run = run
         self.wandb_dir = None if run is None else Path(run.dir).parent  # `run.dir` is its folder `files`
         """W&B's directory of this run, for `wandb leet` and `wandb sync`; None where W&B did not start."""
@@ -84,7 +85,7 @@ class Tracker:
         self._held: Counter[RowId] = Counter()
         """Rows that an earlier part of the W&B run holds and that a resumed run computes again."""
         if run is not None and run.offline:
-            self._replay()
+            self._replay(rows)
 
     @classmethod
     def open(
@@ -256,10 +257,9 @@ class Tracker:
         run_dir = self._metrics_path.parent
         return str(file.relative_to(run_dir) if file.is_relative_to(run_dir) else file)
 
-    def _replay(self) -> None:
-        """Publish the rows of metrics.jsonl that no earlier part of the W&B run holds: W&B has each row once."""
+    def _replay(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Publish those rows of metrics.jsonl that no earlier part of the W&B run holds: W&B has each row once."""
         assert self.wandb_dir is not None
-        rows = read_metrics(self._metrics_path)
         self._held = parts.held(self.wandb_dir.parent, besides=self.wandb_dir.name)
         missing = []
         for row in rows:

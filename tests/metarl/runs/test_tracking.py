@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from metarl.errors import UserError
+from metarl.runs import wandb_run
 from metarl.runs.metrics import truncate_metrics
 from metarl.runs.tracking import Tracker
 
@@ -403,6 +404,10 @@ def test_the_module_imports_without_wandb():
     """Loading W&B costs half a second, which a run without it should not pay."""
     program = "import sys, metarl.runs.tracking; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == 0
+
+
+def test_an_unreachable_server_is_given_up_soon():
+    assert wandb_run.INIT_TIMEOUT <= 30
 
 
 def test_a_row_that_did_not_fit_on_the_disk_does_not_swallow_the_next(tmp_path):
