@@ -78,15 +78,16 @@ class Proximal:
         iteration = state.get("iteration", 0)
         adam = state.get("adam", state)  # up to version 0.1, the state of MAML-PPO was that of Adam alone
         step_size = optimizers.annealed(self.step_size, self.final_step_size, self.anneal_iterations, iteration)
-        stopwatch, losses = Stopwatch(), []
+        stopwatch, losses, kl = Stopwatch(), [], None
         with stopwatch("epochs"):
             for _ in range(self.epochs):
                 gradient_of = partial(self.task_gradient, policy, params, penalties)
                 values, gradients, kls = zip(*parallel_map(gradient_of, experience.by_chunk), strict=True)
                 require_finite_gradients(gradients, experience.chunks)
-                kl = torch.cat(kls).mean().item()
-                if losses and self.target_kl is not None and kl > self.target_kl:
-                    break
+                if self.target_kl is not None:
+                    kl = torch.cat(kls).mean().item()
+                    if losses and kl > self.target_kl:
+                        break
                 mean = {name: g / experience.num_tasks for name, g in total(gradients).items()}
                 params, adam = optimizers.step("adam", params, mean, adam, step_size)
                 losses.append(torch.stack(values).mean().item())
@@ -96,8 +97,9 @@ class Proximal:
             "gradient_norm": flatten(mean).norm().item(),
             "epochs": len(losses),
             "step_size": step_size,
-            "kl": kl,
         }
+        if kl is not None:
+            metrics["kl"] = kl
         return params, {"iteration": iteration + 1, "adam": adam}, metrics | stopwatch.metrics()
 
     def task_gradient(
@@ -107,7 +109,7 @@ class Proximal:
 
         Returns:
             The clipped loss at theta_i, (), without the KL penalties; the gradient of clipped loss and penalties,
-            (...); and the mean KL(pi_old,i || pi_i) on the query, (1,).
+            (...); and the mean KL(pi_old,i || pi_i) on the query, (1,), or (0,) without a `target_kl` to compare with.
         """
         adaptation = adapt_and_linearize(self.inner, policy, params, 1, task.support, first_order=self.first_order)
         penalty_grads = [
@@ -118,8 +120,10 @@ class Proximal:
         def loss(adapted: Params) -> Tensor:
             return policy.clipped_losses(adapted, task.query, self.clip_range)
 
-        with torch.no_grad():
-            kl = mean_kl(policy, adaptation.adapted, task.query)
+        kl = torch.empty(0)
+        if self.target_kl is not None:
+            with torch.no_grad():
+                kl = mean_kl(policy, adaptation.adapted, task.query)
         return *meta_gradient(policy, adaptation, loss, penalty_grads), kl
 
 
