@@ -31,6 +31,8 @@ class SB3Learner:
     """The methods that `SB3PPO` and `SB3A2C` share."""
 
     scalable: ClassVar[bool] = False
+    kind: ClassVar[Literal["ppo", "a2c"]]
+    """The algorithm of Stable-Baselines3."""
 
     def start(self, policy: GaussianMLP, params: Params, rng: torch.Generator) -> Params:
         """theta before training, and a new critic, under names such as `value.w0`."""
@@ -74,13 +76,14 @@ class SB3Learner:
         from metarl.sb3 import TaskLearner
 
         own = {name: value for name, value in vars(self).items() if name not in ("name", "steps")}
-        return TaskLearner("ppo" if isinstance(self, SB3PPO) else "a2c", policy, env, **own, **others)
+        return TaskLearner(self.kind, policy, env, **own, **others)
 
 
 @settings
 class SB3PPO(SB3Learner):
     """PPO of Stable-Baselines3, with its own rollouts and critic; the critic is meta-learned as well."""
 
+    kind: ClassVar = "ppo"
     name: Literal["sb3_ppo"] = "sb3_ppo"
     steps: int = Field(3, ge=1, le=1_000)
     """K, adaptation steps. Each is a rollout of E episodes on every task, and an update with a new optimizer."""
@@ -107,6 +110,7 @@ class SB3PPO(SB3Learner):
 class SB3A2C(SB3Learner):
     """A2C of Stable-Baselines3, with its own rollouts and critic; the critic is meta-learned as well."""
 
+    kind: ClassVar = "a2c"
     name: Literal["sb3_a2c"] = "sb3_a2c"
     steps: int = Field(3, ge=1, le=1_000)
     """K, adaptation steps. Each is a rollout of E episodes on every task, and one step of a new optimizer."""
