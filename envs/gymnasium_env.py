@@ -24,9 +24,9 @@ import numpy as np
 from gymnasium.spaces import Box, flatdim, flatten
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from .batch import BatchOfOne, Groups, TaskBatch
 from .errors import BrokenEnvError, FamilyError, RenderingError
 from .family import GymnasiumFamily, resolve
+from .task_env import BatchOfOne, Groups, TaskBatch
 from .tasks import Task
 
 SEEDS = 2**31

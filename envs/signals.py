@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .batch import Groups, child
 from .errors import FamilyError
 from .family import Arrays
+from .task_env import Groups, child
 
 
 class DelayedActions:

@@ -8,9 +8,9 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from .batch import BatchOfOne
 from .family import Family, Marker, Text
 from .rendering import Picture
+from .task_env import BatchOfOne
 from .tasks import Task
 from .vector import RobotVectorEnv
 

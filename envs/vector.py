@@ -8,11 +8,11 @@ import mujoco
 import numpy as np
 from mujoco.batch import Batch
 
-from .batch import Groups, TaskBatch
 from .dynamics import Dynamics
 from .family import Family, State, resolve
 from .robots import StartNoise, action_size, command_range
 from .signals import DelayedActions, SensorNoise
+from .task_env import Groups, TaskBatch
 
 _DIVERGENCE = [
     int(warning)

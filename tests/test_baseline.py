@@ -15,7 +15,7 @@ import pytest
 
 from metarl.baselines import ppo_jobs, prepare
 from metarl.inner.sb3 import SB3PPO
-from metarl.report.records import META, RANDOM, file_of, read
+from metarl.results.records import META, RANDOM, file_of, read
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = ROOT / "scripts"

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metarl.report import comparison
-from metarl.report.comparison import pictures
-from metarl.report.records import META, file_of, read
+from metarl.results import comparison
+from metarl.results.comparison import pictures
+from metarl.results.records import META, file_of, read
 from metarl.runs.metrics import read_metrics
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"

@@ -37,7 +37,7 @@ LAYERS = [
     "runs",
     "training",
     "meta_policy",
-    "report",
+    "results",
     "jobs",
     "baselines",
     "commands",

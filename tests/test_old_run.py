@@ -13,7 +13,7 @@ import pytest
 import metarl
 from metarl import runs
 from metarl.commands import baseline, evaluate, render, report, train
-from metarl.report import records
+from metarl.results import records
 from metarl.runs import checkpoints
 
 OLD = Path(__file__).parent / "data" / "run-0.1.0"

@@ -30,8 +30,8 @@ from metarl.builders import make_vector_env
 from metarl.commands import render
 from metarl.figures.video import GAP
 from metarl.jobs.sweep import Sweep
-from metarl.report.html import run_data, videos
-from metarl.report.html.tasks import tasks_of
+from metarl.results.report import run_data, videos
+from metarl.results.report.tasks import tasks_of
 from metarl.runs import checkpoints, tracking
 
 ROOT = Path(__file__).parents[1]

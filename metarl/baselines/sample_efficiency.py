@@ -16,8 +16,8 @@ from rich.table import Table
 from metarl.baselines.ppo_job import PPOResult
 from metarl.baselines.setup import ORACLE, PPO_SCRATCH, Setup
 from metarl.figures import adaptation
-from metarl.report.baseline_record import BaselineRecord, LearningCurves
-from metarl.report.records import META, RANDOM
+from metarl.results.baseline_record import BaselineRecord, LearningCurves
+from metarl.results.records import META, RANDOM
 from metarl.statistics import estimate, mean, paired_gain
 
 SHARE = 0.9

@@ -20,7 +20,7 @@ from metarl.evaluation import evaluate
 from metarl.experiment import Experiment
 from metarl.inner.sb3 import SB3PPO
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
-from metarl.report.records import META, RANDOM
+from metarl.results.records import META, RANDOM
 from metarl.runs.directory import State
 from metarl.sampling.protocols import TaskVectorEnv, family_name
 from metarl.types import Params

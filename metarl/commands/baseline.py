@@ -27,7 +27,7 @@ from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly
 from metarl.files import write_atomically
 from metarl.inner.sb3 import SB3PPO
 from metarl.machine import available_cores
-from metarl.report import baseline_record
+from metarl.results import baseline_record
 from metarl.runs.console import PartProgress, show, shown
 from metarl.runs.wandb_run import requested_mode
 from metarl.seeding import SEEDS

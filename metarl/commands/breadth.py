@@ -24,8 +24,8 @@ from metarl.experiment import Experiment
 from metarl.figures.breadth import draw
 from metarl.jobs.runner import Job, run_all
 from metarl.machine import available_cores
-from metarl.report import records
-from metarl.report.comparison.entries import HELD_OUT
+from metarl.results import records
+from metarl.results.comparison.entries import HELD_OUT
 from metarl.runs.console import show, shown
 from metarl.statistics import estimate
 

@@ -21,10 +21,10 @@ from metarl.builders import make_vector_env
 from metarl.config.settings import settings
 from metarl.errors import exits_cleanly
 from metarl.files import write_atomically
-from metarl.report import comparison, records
-from metarl.report.comparison.entries import HELD_OUT, OUT_OF_RANGE
-from metarl.report.comparison.pictures import NUMBERS
-from metarl.report.comparison.tables import family
+from metarl.results import comparison, records
+from metarl.results.comparison.entries import HELD_OUT, OUT_OF_RANGE
+from metarl.results.comparison.pictures import NUMBERS
+from metarl.results.comparison.tables import family
 from metarl.runs.console import show
 
 

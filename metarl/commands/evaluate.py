@@ -25,9 +25,9 @@ from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment
 from metarl.files import write_atomically
 from metarl.meta_policy import CHECKPOINTS
-from metarl.report import records
-from metarl.report.evaluation import draw_evaluation, evaluation_table
-from metarl.report.records import META, RANDOM, Checkpoint, Record, Training
+from metarl.results import records
+from metarl.results.evaluation import draw_evaluation, evaluation_table
+from metarl.results.records import META, RANDOM, Checkpoint, Record, Training
 from metarl.runs.console import PartProgress
 from metarl.runs.directory import State
 from metarl.seeding import SEEDS

@@ -25,7 +25,7 @@ from metarl.errors import UserError, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.figures.video import RenderingUnavailable
 from metarl.meta_policy import MetaPolicy, load
-from metarl.report.records import Checkpoint
+from metarl.results.records import Checkpoint
 from metarl.runs.publish import VIDEOS, record_video, spread
 from metarl.runs.wandb_run import requested_mode
 from metarl.sampling.protocols import TaskSpace, TaskVectorEnv

@@ -17,10 +17,10 @@ from metarl.builders import make_vector_env
 from metarl.config.settings import settings
 from metarl.errors import exits_cleanly
 from metarl.files import write_atomically
-from metarl.report.html import videos
-from metarl.report.html.page import build
-from metarl.report.html.run_data import read
-from metarl.report.html.tasks import tasks_of
+from metarl.results.report import videos
+from metarl.results.report.page import build
+from metarl.results.report.run_data import read
+from metarl.results.report.tasks import tasks_of
 from metarl.sampling.protocols import aim_of
 from metarl.threads import set_threads
 

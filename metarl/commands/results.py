@@ -22,8 +22,8 @@ from metarl.experiment import Experiment
 from metarl.files import write_atomically
 from metarl.jobs.runner import Job, run_all
 from metarl.machine import available_cores
-from metarl.report import comparison, records
-from metarl.report.comparison import Entry
+from metarl.results import comparison, records
+from metarl.results.comparison import Entry
 from metarl.runs.console import show, shown
 from metarl.sampling.protocols import family_name
 from metarl.statistics import Estimate, estimate, paired_gain

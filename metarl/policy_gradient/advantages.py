@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from metarl.policy_gradient import linear_baseline
+from metarl.policy_gradient import value_function
 from metarl.policy_gradient.gaussian_mlp import log_prob
 from metarl.policy_gradient.returns import discounted_returns, gae, spread, standardize
 from metarl.types import Batch, Trajectories
@@ -28,10 +28,10 @@ def policy_gradient_batch(trajectories: Trajectories, gamma: float, lambda_: flo
     """
     discounts = gamma * trajectories.discounts.double()
     rewards = trajectories.rewards.double() * trajectories.valid
-    features = linear_baseline.features(trajectories.observations)
+    features = value_function.features(trajectories.observations)
     targets = discounted_returns(rewards, discounts, bootstrap=rewards.new_zeros(rewards.shape[:-1]))
-    coefficients = linear_baseline.fit(features[:, :, :-1], targets, trajectories.valid)
-    values = linear_baseline.predict(features, coefficients)
+    coefficients = value_function.fit(features[:, :, :-1], targets, trajectories.valid)
+    values = value_function.predict(features, coefficients)
     advantages = gae(rewards, values, discounts, lambda_, trajectories.valid)
     scale = spread(advantages, trajectories.valid) + 1e-8
     lengths = trajectories.valid.sum(-1)

@@ -17,8 +17,8 @@ from metarl.experiment import Environment, Evaluation, Experiment, Policy
 from metarl.inner.sb3 import SB3PPO
 from metarl.inner.sgd import SGD
 from metarl.policy_gradient import normalizer
-from metarl.report import baseline_record
-from metarl.report.records import META, RANDOM
+from metarl.results import baseline_record
+from metarl.results.records import META, RANDOM
 from metarl.runs.directory import State
 
 EACH = 100

@@ -13,7 +13,7 @@ from metarl.commands import compare, evaluate, render, train
 from metarl.config import shipped
 from metarl.errors import UserError
 from metarl.experiment import Experiment
-from metarl.report import records
+from metarl.results import records
 from metarl.runs import checkpoints
 from metarl.runs.directory import MAY_CHANGE
 from metarl.runs.shipped import ship

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from metarl.errors import UserError
 from metarl.files import parse_json
-from metarl.report.records import META
+from metarl.results.records import META
 from metarl.statistics import Curve, Estimate, plain
 
 FILE, FORMAT, VERSION = "baseline.json", "metarl-baselines", 1

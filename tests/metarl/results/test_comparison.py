@@ -20,9 +20,9 @@ from metarl.experiment import Environment, Evaluation, Experiment, Tracking
 from metarl.figures import style
 from metarl.files import write_atomically
 from metarl.inner import PPO, SGD
-from metarl.report import comparison
-from metarl.report.comparison import tables
-from metarl.report.records import META, RANDOM, Record, Training, file_of
+from metarl.results import comparison
+from metarl.results.comparison import tables
+from metarl.results.records import META, RANDOM, Record, Training, file_of
 from metarl.statistics import estimate, interquartile_mean, plain, probability_of_improvement, worst_decile
 
 M, K = 5, 2

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from metarl.errors import UserError
-from metarl.report import records
-from metarl.report.records import META, RANDOM, Record, Training, read
+from metarl.results import records
+from metarl.results.records import META, RANDOM, Record, Training, read
 from metarl.statistics import summary
 
 TRAINED = np.array([[1.0, 3.0, 9.0], [2.0, 8.0, 7.0], [0.0, 4.0, 5.0], [4.0, 4.0, 10.0]])

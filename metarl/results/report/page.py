@@ -9,13 +9,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from metarl.report.html import formatting, sections
-from metarl.report.html.algorithm_names import algorithm_name, algorithm_settings
-from metarl.report.html.run_data import RunData
-from metarl.report.html.videos import Videos, data_url
+from metarl.results.report import formatting, sections
+from metarl.results.report.algorithm_names import algorithm_name, algorithm_settings
+from metarl.results.report.run_data import RunData
+from metarl.results.report.videos import Videos, data_url
 
 TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("metarl.report.html"),
+    loader=jinja2.PackageLoader("metarl.results.report"),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,

@@ -19,8 +19,8 @@ from metarl.errors import UserError
 from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.figures.video import RenderingUnavailable, last_frame
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
-from metarl.report.html.run_data import RunData
-from metarl.report.records import META, Record
+from metarl.results.records import META, Record
+from metarl.results.report.run_data import RunData
 from metarl.runs.publish import VIDEOS, record_video
 
 COARSENESS = 26

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from metarl.errors import warns_only
 from metarl.figures import adaptation
-from metarl.report.records import META, Record
+from metarl.results.records import META, Record
 from metarl.sampling.protocols import family_name
 from metarl.statistics import estimate
 

@@ -21,14 +21,14 @@ from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment
 from metarl.figures.adaptation import adaptation_curve
 from metarl.figures.style import svg
-from metarl.report.html import formatting, sections, videos
-from metarl.report.html.algorithm_names import algorithm_name, algorithm_settings
-from metarl.report.html.page import build
-from metarl.report.html.run_data import RunData, read
-from metarl.report.html.svg import embed
-from metarl.report.html.tasks import tasks_of
-from metarl.report.html.videos import Video, Videos
-from metarl.report.records import META, RANDOM, Record, Training, file_of
+from metarl.results.records import META, RANDOM, Record, Training, file_of
+from metarl.results.report import formatting, sections, videos
+from metarl.results.report.algorithm_names import algorithm_name, algorithm_settings
+from metarl.results.report.page import build
+from metarl.results.report.run_data import RunData, read
+from metarl.results.report.svg import embed
+from metarl.results.report.tasks import tasks_of
+from metarl.results.report.videos import Video, Videos
 from metarl.runs.directory import State
 from metarl.statistics import Estimate, estimate, plain
 

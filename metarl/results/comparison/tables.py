@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from metarl.report import records
-from metarl.report.comparison.entries import Entry
+from metarl.results import records
+from metarl.results.comparison.entries import Entry
 from metarl.sampling.protocols import family_name
 from metarl.statistics import Estimate, plain, probability_of_improvement
 

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from metarl.figures import adaptation
-from metarl.report.evaluation import draw_evaluation, evaluation_table
-from metarl.report.records import META, RANDOM, Record, Training
+from metarl.results.evaluation import draw_evaluation, evaluation_table
+from metarl.results.records import META, RANDOM, Record, Training
 from metarl.statistics import summary
 
 TRAINED = np.array([[1.0, 3.0, 9.0], [2.0, 8.0, 7.0], [0.0, 4.0, 5.0], [4.0, 4.0, 10.0]])

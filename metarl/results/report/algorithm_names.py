@@ -8,7 +8,7 @@ from typing import Any
 from metarl import config
 from metarl.config.settings import NAME
 from metarl.experiment import Experiment
-from metarl.report.html.formatting import format_noun
+from metarl.results.report.formatting import format_noun
 
 ALGORITHMS = {
     "maml_trpo": "MAML-TRPO",

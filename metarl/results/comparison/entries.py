@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from metarl import config, runs
 from metarl.errors import UserError, nearest
 from metarl.experiment import Experiment
-from metarl.report import records
-from metarl.report.comparison import labels as names
-from metarl.report.records import META, Record
+from metarl.results import records
+from metarl.results.comparison import labels as names
+from metarl.results.records import META, Record
 
 HELD_OUT, OUT_OF_RANGE = "held-out", "out-of-range"
 NOT_TRAINING = ("seed", "threads", "tracking", "evaluation")

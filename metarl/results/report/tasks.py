@@ -9,8 +9,8 @@ import numpy as np
 
 from metarl.builders import fixed_tasks
 from metarl.errors import UserError
-from metarl.report import records
-from metarl.report.records import Record
+from metarl.results import records
+from metarl.results.records import Record
 from metarl.sampling.protocols import TaskVectorEnv
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from metarl.policy_gradient.linear_baseline import features, fit, predict
+from metarl.policy_gradient.value_function import features, fit, predict
 
 M, E, T, O = 3, 6, 20, 2  # noqa: E741
 

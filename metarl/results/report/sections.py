@@ -13,14 +13,14 @@ from metarl.config.settings import NAME
 from metarl.experiment import Experiment
 from metarl.figures import adaptation as figures
 from metarl.figures.style import svg
-from metarl.report import records
-from metarl.report.baseline_record import BaselineRecord
-from metarl.report.evaluation import CHOSEN
-from metarl.report.html.formatting import format_count, format_estimate, format_noun, format_number
-from metarl.report.html.run_data import RunData
-from metarl.report.html.svg import embed
-from metarl.report.html.videos import Videos
-from metarl.report.records import META, RANDOM, Record
+from metarl.results import records
+from metarl.results.baseline_record import BaselineRecord
+from metarl.results.evaluation import CHOSEN
+from metarl.results.records import META, RANDOM, Record
+from metarl.results.report.formatting import format_count, format_estimate, format_noun, format_number
+from metarl.results.report.run_data import RunData
+from metarl.results.report.svg import embed
+from metarl.results.report.videos import Videos
 from metarl.runs import console
 from metarl.runs.publish import draw_learning, learning
 from metarl.statistics import Estimate, estimate

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from metarl.errors import warns_only
 from metarl.figures import adaptation, comparison
-from metarl.report.comparison.entries import Entry
-from metarl.report.comparison.tables import family, resampled, steps, title
+from metarl.results.comparison.entries import Entry
+from metarl.results.comparison.tables import family, resampled, steps, title
 from metarl.runs.publish import learning
 from metarl.statistics import Curve, estimate, performance_profile
 

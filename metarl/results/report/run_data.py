@@ -10,9 +10,9 @@ from pathlib import Path
 from metarl import runs
 from metarl.errors import UserError
 from metarl.experiment import Experiment
-from metarl.report import baseline_record, records
-from metarl.report.baseline_record import BaselineRecord
-from metarl.report.records import RANDOM, Record
+from metarl.results import baseline_record, records
+from metarl.results.baseline_record import BaselineRecord
+from metarl.results.records import RANDOM, Record
 from metarl.runs.directory import State
 from metarl.sampling.protocols import family_name
 
