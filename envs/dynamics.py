@@ -203,12 +203,12 @@ class Scaling:
 
 
 class Dynamics:
-    """The models of a batch's simulations.
+    """The models of all simulations.
 
-    batch: the simulations; what is scaled becomes their own.
+    batch: the N simulations; what is scaled becomes their own.
     scalings: what depends on the task, and how.
     task_type: the dataclass of the tasks.
-    spec: what the batch's model was compiled from.
+    spec: what the model was compiled from.
 
     Raises `FamilyError` if a scaling does not fit the model or the tasks.
     """
@@ -249,7 +249,7 @@ class Dynamics:
         self._batch.set_models([models[key] for key in keys])
 
     def _compiled(self, limbs: Limbs, task: dict[str, np.ndarray]) -> mujoco.MjModel:
-        """The model of one task; other quantities are scaled after its limbs. A batch of one may be drawn."""
+        """The model of one task; other quantities are scaled after its limbs. Where N = 1, it may be drawn."""
         factors = [_nominal(self._batch.model, name) for name in _LIMBS]
         length, radius = self._scaled(dict(zip(_LIMBS, factors, strict=True)), task).values()
         model = limbs.model(length[0], radius[0], textures=self._batch.nsim == 1)

@@ -1,6 +1,6 @@
 """A family of tasks: one robot, a space of tasks, and what is observed, measured and rewarded.
 
-All functions of a family take arrays with any leading axes, (…, size), so that one definition serves both a batch of
+All functions of a family take arrays with any leading axes, (…, size), so that one definition serves both N
 simulations and a single one.
 """
 

@@ -1,7 +1,7 @@
 """Families whose robots are environments of Gymnasium, also of other simulators.
 
 An environment gets its task as `GymnasiumFamily.make` says. Its action space is a `Box` with a finite range, to which
-actions in [-1, 1] are scaled; its observations are flattened. A batch steps its N environments one after the other, or
+actions in [-1, 1] are scaled; its observations are flattened. N environments are stepped one after the other, or
 in several processes, with the same results.
 """
 
@@ -26,15 +26,15 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from .errors import BrokenEnvError, FamilyError, RenderingError
 from .family import GymnasiumFamily, resolve
-from .task_env import BatchOfOne, Groups, TaskBatch
+from .task_env import Groups, TaskEnv, TaskVectorEnv
 from .tasks import Task
 
 SEEDS = 2**31
 """Seeds of environments are below this, which is the limit of older random generators."""
 
 
-class GymnasiumVectorEnv(TaskBatch):
-    """N = M·E environments of M tasks with E episodes each; see `TaskBatch` for the other arguments.
+class GymnasiumVectorEnv(TaskVectorEnv):
+    """N = M·E environments of M tasks with E episodes each; see `TaskVectorEnv` for the other arguments.
 
     family: the `GymnasiumFamily`, or "module:function" that returns it.
     nthread: processes that share the simulations evenly: the largest divisor of N up to this number, 0 for one per CPU.
@@ -124,18 +124,18 @@ class GymnasiumVectorEnv(TaskBatch):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close all environments and end their processes."""
-        if hasattr(self, "_blocks"):  # Gymnasium closes a batch that could not be made, too
+        if hasattr(self, "_blocks"):  # Gymnasium closes an environment that could not be made, too
             self._blocks.close()
 
     @property
     def single(self) -> gymnasium.Env:
-        """The one environment of a batch of one."""
+        """The only environment, where N = 1."""
         assert isinstance(self._blocks, _Block)
         return self._blocks.simulations[0].env
 
 
-class GymnasiumEnv(BatchOfOne[GymnasiumVectorEnv]):
-    """One environment of a `GymnasiumFamily`, with its own pictures; see `BatchOfOne` for the other arguments.
+class GymnasiumEnv(TaskEnv[GymnasiumVectorEnv]):
+    """One environment of a `GymnasiumFamily`, with its own pictures; see `TaskEnv` for the other arguments.
 
     family: the `GymnasiumFamily`, or "module:function" that returns it.
     goal_visible: append the task's fields to the observation, scaled so that the family's range is [-1, 1].
@@ -155,7 +155,7 @@ class GymnasiumEnv(BatchOfOne[GymnasiumVectorEnv]):
         if render_mode == "rgb_array" and _takes(self.family.make, "render_mode"):
             drawing = replace(self.family, make=partial(self.family.make, render_mode=render_mode))
         super().__init__(GymnasiumVectorEnv(drawing, goal_visible=goal_visible), render_mode, task)
-        fps = self._batch.single.metadata.get("render_fps", self.metadata["render_fps"])
+        fps = self._vector.single.metadata.get("render_fps", self.metadata["render_fps"])
         self.metadata = {**self.metadata, "render_fps": fps}
 
     def render(self) -> Any:
@@ -165,9 +165,9 @@ class GymnasiumEnv(BatchOfOne[GymnasiumVectorEnv]):
         """
         if self.render_mode is None:
             return None
-        if self._batch.single.render_mode != self.render_mode:
+        if self._vector.single.render_mode != self.render_mode:
             raise RenderingError(f"{self.family.name} takes no render_mode 'rgb_array': it draws no pictures")
-        return self._batch.single.render()
+        return self._vector.single.render()
 
 
 # --------------------------------------------------------------------------------------------- simulations
@@ -241,7 +241,7 @@ class _Block(gymnasium.Env):
 
     After the end of its episode a simulation stands still.
 
-    rows: the numbers of the simulations in the batch.
+    rows: the numbers n of the simulations.
     """
 
     def __init__(self, family: GymnasiumFamily, rows: Sequence[int], max_episode_steps: int | None) -> None:
@@ -260,7 +260,7 @@ class _Block(gymnasium.Env):
         return [self._first, *(_Simulation(self._family) for _ in self._rows[1:])]
 
     def set_tasks(self, tasks: Sequence[Task]) -> None:
-        """Set the tasks, given for all N simulations of the batch."""
+        """Set the tasks, given for all N simulations."""
         for i, n in enumerate(self._rows):
             with self._blamed(i):
                 self.simulations[i].set_task(tasks[n])

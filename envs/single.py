@@ -10,13 +10,13 @@ import numpy as np
 
 from .family import Family, Marker, Text
 from .rendering import Picture
-from .task_env import BatchOfOne
+from .task_env import TaskEnv
 from .tasks import Task
 from .vector import RobotVectorEnv
 
 
-class RobotEnv(BatchOfOne[RobotVectorEnv]):
-    """A robot, with the goal marked in its pictures; see `BatchOfOne` for the other arguments.
+class RobotEnv(TaskEnv[RobotVectorEnv]):
+    """A robot, with the goal marked in its pictures; see `TaskEnv` for the other arguments.
 
     family: the `Family`, or "module:function" that returns it.
     goal_visible: append the task's fields to the observation, scaled so that the family's range is [-1, 1].
@@ -34,15 +34,15 @@ class RobotEnv(BatchOfOne[RobotVectorEnv]):
         task: Task | Mapping[str, Any] | None = None,
         **parameters: Any,
     ) -> None:
-        batch = RobotVectorEnv(family, num_envs=1, nthread=1, goal_visible=goal_visible, **parameters)
-        super().__init__(batch, render_mode, task)
-        self.metadata = {**self.metadata, "render_fps": round(1 / batch.dt)}
+        vector = RobotVectorEnv(family, num_envs=1, nthread=1, goal_visible=goal_visible, **parameters)
+        super().__init__(vector, render_mode, task)
+        self.metadata = {**self.metadata, "render_fps": round(1 / vector.dt)}
         self._picture: Picture | None = None
 
     @property
     def family(self) -> Family:
         """Robot, tasks and reward."""
-        return self._batch.family
+        return self._vector.family
 
     def render(self) -> np.ndarray | None:
         """The picture (480, 480, 3), uint8, if `render_mode` is "rgb_array"."""
@@ -59,13 +59,13 @@ class RobotEnv(BatchOfOne[RobotVectorEnv]):
 
         into: a model of the robot; the task's dynamics are written to it.
         """
-        data, markers = self._batch.get_data(0), []
+        data, markers = self._vector.get_data(0), []
         if self.task is not None:
-            markers = self.family.markers(self._batch.state_of(0), self._batch.time_of(0), self.task)
+            markers = self.family.markers(self._vector.state_of(0), self._vector.time_of(0), self.task)
             if self.family.place_goal is not None:
                 data.qpos[:] = self.family.place_goal(data.qpos.copy(), self.task)
-                mujoco.mj_forward(self._batch.get_model(0), data)
-        self._batch.get_model(0, into=into)
+                mujoco.mj_forward(self._vector.get_model(0), data)
+        self._vector.get_model(0, into=into)
         return data, markers
 
     def close(self) -> None:

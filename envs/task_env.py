@@ -18,7 +18,7 @@ from .tasks import Task, TaskSpace
 Groups: TypeAlias = list[tuple[np.random.Generator, slice]]
 
 
-class TaskBatch(gymnasium.vector.VectorEnv):
+class TaskVectorEnv(gymnasium.vector.VectorEnv):
     """N = M·E simulations of M tasks with E episodes each; simulation n = m·E + e plays task m.
 
     Nothing is reset automatically (`AutoresetMode.DISABLED`). After the end of its episode a simulation stands still,
@@ -50,7 +50,7 @@ class TaskBatch(gymnasium.vector.VectorEnv):
             _at_least("max_episode_steps", max_episode_steps, 1)
         if render_mode is not None:
             raise ArgumentError(
-                f"render_mode = {render_mode!r}: a batch draws no pictures. Make one robot with "
+                f"render_mode = {render_mode!r}: a vector environment draws no pictures. Make one robot with "
                 "gymnasium.make(id, render_mode='rgb_array')"
             )
         if not isinstance(goal_visible, bool):
@@ -231,38 +231,38 @@ class TaskBatch(gymnasium.vector.VectorEnv):
         return actions.clip(-1.0, 1.0)
 
 
-Batch = TypeVar("Batch", bound=TaskBatch)
+Vector = TypeVar("Vector", bound=TaskVectorEnv)
 
 
-class BatchOfOne(gymnasium.Env[Any, Any], Generic[Batch]):
-    """One simulation. With the same seed it does exactly what simulation 0 of a larger batch does.
+class TaskEnv(gymnasium.Env[Any, Any], Generic[Vector]):
+    """One simulation. With the same seed it does exactly what simulation 0 of a vector environment does.
 
-    batch: a batch with N = 1.
+    vector: a vector environment with N = 1.
     render_mode: "rgb_array" for pictures, or None.
     task: a task, or its fields such as {"velocity": 1.7}; None draws one in each reset.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012 (Gymnasium declares it so)
 
-    def __init__(self, batch: Batch, render_mode: str | None, task: Task | Mapping[str, Any] | None) -> None:
+    def __init__(self, vector: Vector, render_mode: str | None, task: Task | Mapping[str, Any] | None) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ArgumentError(unknown("render_mode", render_mode, self.metadata["render_modes"]))
         self.render_mode = render_mode
-        self._batch = batch
-        self.observation_space = batch.single_observation_space
-        self.action_space = batch.single_action_space
+        self._vector = vector
+        self.observation_space = vector.single_observation_space
+        self.action_space = vector.single_action_space
         if task is not None:
             self.set_task(task)
 
     @property
     def task_space(self) -> TaskSpace:
         """The distribution of its tasks, with the splits."""
-        return self._batch.task_space
+        return self._vector.task_space
 
     @property
     def task(self) -> Task | None:
         """The current task; None before the first reset if none was set."""
-        return next(iter(self._batch.tasks), None)
+        return next(iter(self._vector.tasks), None)
 
     @task.setter
     def task(self, task: Task | Mapping[str, Any]) -> None:  # for `set_attr` of Gymnasium's vectors
@@ -270,7 +270,7 @@ class BatchOfOne(gymnasium.Env[Any, Any], Generic[Batch]):
 
     def set_task(self, task: Task | Mapping[str, Any]) -> None:
         """Make this the current task, given as a task or by its fields such as {"velocity": 1.7}; nothing is reset."""
-        self._batch.set_tasks([self.task_space.from_dict(task) if isinstance(task, Mapping) else task])
+        self._vector.set_tasks([self.task_space.from_dict(task) if isinstance(task, Mapping) else task])
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -286,17 +286,17 @@ class BatchOfOne(gymnasium.Env[Any, Any], Generic[Batch]):
                 raise ArgumentError(unknown("reset option", name, ("task",)))
         if "task" in options:
             self.set_task(options["task"])
-        observations, info = self._batch.reset(options={"generators": [self.np_random]})
+        observations, info = self._vector.reset(options={"generators": [self.np_random]})
         return observations[0], info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Apply the action (A,), clipped to [-1, 1], for dt seconds; see `RobotVectorEnv.step` for `info`."""
-        observations, rewards, terminations, truncations, info = self._batch.step(np.asarray(action)[None])
+        observations, rewards, terminations, truncations, info = self._vector.step(np.asarray(action)[None])
         single = {name: value[0] for name, value in info.items()}
         return observations[0], float(rewards[0]), bool(terminations[0]), bool(truncations[0]), single
 
     def close(self) -> None:
-        self._batch.close()
+        self._vector.close()
 
 
 def _at_least(name: str, value: int, least: int) -> None:

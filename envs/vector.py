@@ -12,7 +12,7 @@ from .dynamics import Dynamics
 from .family import Family, State, resolve
 from .robots import StartNoise, action_size, command_range
 from .signals import DelayedActions, SensorNoise
-from .task_env import Groups, TaskBatch
+from .task_env import Groups, TaskVectorEnv
 
 _DIVERGENCE = [
     int(warning)
@@ -25,8 +25,8 @@ _DIVERGENCE = [
 _COUNT = 1  # column of `Batch.warning` that counts how often a warning was raised
 
 
-class RobotVectorEnv(TaskBatch):
-    """N = M·E robots of M tasks with E episodes each; see `TaskBatch` for the other arguments.
+class RobotVectorEnv(TaskVectorEnv):
+    """N = M·E robots of M tasks with E episodes each; see `TaskVectorEnv` for the other arguments.
 
     family: the `Family`, or "module:function" that returns it.
     nthread: threads of the simulation, 0 for one per CPU. Results do not depend on it.

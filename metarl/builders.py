@@ -28,7 +28,7 @@ SMALL = 100_000
 
 
 def make_vector_env(environment: Environment, num_envs: int, threads: int) -> TaskVectorEnv:
-    """`num_envs` robots of the experiment's family, stepped as one native batch.
+    """`num_envs` robots of the experiment's family, stepped together.
 
     Args:
         environment: the family, its options, and the horizon.
@@ -89,7 +89,7 @@ def _check_family(spec: EnvSpec, environment: Environment) -> None:
     creator = _creator(spec)
     if not hasattr(creator, "set_tasks"):
         raise UserError(
-            f"env.id = {spec.id!r} is not a batched family of tasks: its vector environment has no set_tasks. "
+            f"env.id = {spec.id!r} is not a family of tasks: its vector environment has no set_tasks. "
             "Choose an id that starts with envs:metarl/, or register a family of your own (envs/README.md)."
         )
     for name in ("num_envs", "max_episode_steps", *environment.options):

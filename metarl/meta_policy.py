@@ -111,15 +111,15 @@ class MetaPolicy:
         Each step samples `episodes` whole episodes with the current policy, and takes one step of the run's inner loop
         on them. An episode that is cut off by a time limit or the horizon is not treated as terminated: the value of
         its last state is added. The size of steps beyond those of training is multiplied by the run's
-        `evaluation.later_steps`. Inner loops of Stable-Baselines3 sample by themselves, and need a batched family of
-        `episodes` simulations.
+        `evaluation.later_steps`. Inner loops of Stable-Baselines3 sample by themselves, and need a
+        `TaskVectorEnv` of `episodes` simulations.
 
         The adapted policy has the action range of the environment, as after `on(env)`. The environment is not closed,
         and may be in the middle of an episode. It works within `torch.no_grad` and `torch.inference_mode` as well.
 
         Args:
-            env: a `gymnasium.Env`, a `gymnasium.vector.VectorEnv` of any autoreset mode, or a batched family of tasks
-                with one task set. The environments of a vector play episodes at the same time.
+            env: a `gymnasium.Env`, or a `gymnasium.vector.VectorEnv` of any autoreset mode, whose environments play
+                episodes at the same time. A `TaskVectorEnv` must have one task set.
             steps: adaptation steps; by default as many as in training.
             episodes: per step, of all environments of a vector together; by default as in training.
             horizon: steps after which an episode is cut off; by default as in training.

@@ -103,7 +103,7 @@ def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
 
 
 def warn_of_memory(experiment: Experiment, policy: GaussianMLP) -> None:
-    """Warn if an iteration is estimated to need more memory than is available."""
+    """Warn if an iteration is expected to need more memory than is available."""
     sampling, available = experiment.sampling, available_memory()
     needed = memory.iteration_bytes(
         experiment.algorithm, policy, sampling.tasks, sampling.episodes, experiment.env.horizon

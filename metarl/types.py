@@ -1,7 +1,7 @@
 """The data of the two loops, and the names of their axes.
 
 `M` tasks, `E` episodes per task, `T` steps (horizon), `O` observation, `A` action, `K` adaptation steps.
-A batch of simulations is flat, `N = M * E`: simulation `n = m * E + e` plays episode `e` of task `m`.
+Simulations are numbered from 0 to N - 1, `N = M * E`: simulation `n = m * E + e` plays episode `e` of task `m`.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class Batch:
         return Batch(**own, policy=policy)
 
     def every(self, stride: int) -> Batch:
-        """Every `stride`-th step of each episode, to estimate on a subsample."""
+        """Every `stride`-th step of each episode."""
         policy = replace(self.policy, mean=self.policy.mean[:, :, ::stride])
         whole = ("policy", "returns")
         own = {f.name: getattr(self, f.name)[:, :, ::stride] for f in fields(self) if f.name not in whole}

@@ -54,7 +54,7 @@ def script(name: str, *args: object) -> int:
 
 @pytest.fixture
 def trained(recorded, tmp_path) -> dict[str, Path]:
-    """A run that adapts, a pretrained one, and one that sees its goal."""
+    """A run that adapts, a pretrained one, and one that sees its task."""
     for name, settings in KINDS.items():
         (tmp_path / f"{name}.yaml").write_text(settings)
         assert script("train.py", tmp_path / f"{name}.yaml", "--run-dir", tmp_path / name) == 0
@@ -189,7 +189,7 @@ def test_an_interrupted_call_keeps_what_is_done(folders, tmp_path):
     [
         (["--pretrained", "oracle"], "cannot be compared with"),
         (["--pretrained", "nothing"], "nothing holds no run"),
-        (["--oracle", "pretrained"], "does not see its goal"),
+        (["--oracle", "pretrained"], "does not see its task"),
         (["--minibatches", "3"], "--minibatches 3 does not divide the 20 steps of a rollout"),
         (["--learning-rate", "-1"], "learning_rate = -1.0"),
         (["--reward-scale", "0"], "reward_scale = 0.0"),

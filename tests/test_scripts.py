@@ -413,7 +413,7 @@ def test_two_processes_do_not_train_one_run(script, tiny, tmp_path, capsys):
     ("flags", "message"),
     [
         (["--env.id", "envs:metarl/HalfCheetahVle-v0"], "HalfCheetahVel"),
-        (["--env.id", "CartPole-v1"], "not a batched family"),
+        (["--env.id", "CartPole-v1"], "not a family of tasks"),
         (["--env.options.velocity_rnage", "1"], "velocity_rnage"),
         (["--sampling.tasks", "0"], "sampling.tasks = 0"),
         (["--env.horizon", "0"], "env.horizon = 0"),

@@ -38,7 +38,7 @@ def curvature_graph_bytes(policy: GaussianMLP, inner_steps: int, tasks: int, ste
 
 
 def iteration_bytes(algorithm: Any, policy: GaussianMLP, tasks: int, episodes: int, horizon: int) -> int:
-    """The estimated peak memory of a process that trains; README.md has measured ones.
+    """The expected peak memory of a process that trains; README.md has measured ones.
 
     It is the sum of the libraries; one rollout and its advantages; the batches of the other rollouts, which are kept
     until the outer step; and, for MAML-TRPO, the graphs that it keeps. Inner loops of Stable-Baselines3 take one task

@@ -1,16 +1,16 @@
-"""Other learners on the test tasks of a run, compared at equal environment steps.
+"""Baselines: what a run is compared with, on the same test tasks at equal environment steps.
 
-| learner | starts from | learns on a new task by |
+| method | starts from | learns on a new task by |
 |---|---|---|
 | meta-learned | θ of the run | the run's own adaptation |
 | random init | the run's random initialization | the run's own adaptation |
 | PPO from scratch | the run's random initialization | PPO of Stable-Baselines3 |
 | PPO from meta-learned | θ of the run | PPO of Stable-Baselines3 |
 | PPO from pretrained | one policy trained on all tasks, without adaptation | PPO of Stable-Baselines3 |
-| oracle | one policy trained on all tasks that sees the goal | it does not learn |
+| oracle | one policy trained on all tasks that sees its task | it does not learn |
 
 One rollout of PPO is E T steps, as much as the E episodes of one adaptation step. After 0, 1, 2, 3, 5, 10, … rollouts,
-the current policy plays E test episodes, from initial states that are the same for all learners; their steps are not
+the current policy plays E test episodes, from initial states that are the same for all methods; their steps are not
 counted. If a robot falls, PPO starts another episode and so always takes E T steps. Adaptation then takes fewer steps,
 and is counted as if it took E T.
 """

@@ -1,6 +1,6 @@
 """PPO of Stable-Baselines3 on each test task, in several processes.
 
-The result of a task is written to RUN_DIR/baselines/LEARNER-TASK-FINGERPRINT.json when it is learned. The fingerprint
+The result of a task is written to RUN_DIR/baselines/METHOD-TASK-FINGERPRINT.json when it is learned. The fingerprint
 is a hash of everything that the result depends on. A call after an interrupted one therefore only learns the tasks that
 are missing, and tasks are learned again with other settings, or after more training of the run.
 """
@@ -56,7 +56,7 @@ class PPOResult:
 
 @dataclass(frozen=True)
 class PPOJob:
-    """One learner on one task: everything that the result depends on."""
+    """One method on one task: everything that the result depends on."""
 
     label: str
     index: int
@@ -136,7 +136,7 @@ def minibatches(steps: int) -> int:
 
 
 def ppo_jobs(setup: Setup, ppo: SB3PPO) -> dict[str, list[PPOJob]]:
-    """Label of a learner -> its jobs, one for each test task."""
+    """Label of a method -> its jobs, one for each test task."""
     experiment = setup.run.experiment
     return {
         label: [

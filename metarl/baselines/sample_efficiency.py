@@ -30,9 +30,9 @@ Measured = tuple[NDArray[np.integer], NDArray[np.floating]]
 
 @dataclass(frozen=True)
 class SampleEfficiency:
-    """The return of each learner on each test task, against its environment steps on that task."""
+    """The return of each method on each test task, against its environment steps on that task."""
 
-    learners: Mapping[str, Measured]
+    methods: Mapping[str, Measured]
     """Label -> environment steps (P,), ascending from 0, and returns (tasks, P); `META` and `RANDOM` are there."""
     oracle: NDArray[np.floating] | None
     """(tasks,): return of the oracle; None without one."""
@@ -42,9 +42,9 @@ class SampleEfficiency:
     @property
     def curves(self) -> LearningCurves:
         """Label -> steps (P,), and the mean over tasks with its 95% interval; the oracle's curve is constant."""
-        curves = {label: (steps, [estimate(x) for x in returns.T]) for label, (steps, returns) in self.learners.items()}
+        curves = {label: (steps, [estimate(x) for x in returns.T]) for label, (steps, returns) in self.methods.items()}
         if self.oracle is not None:
-            last = max(steps[-1] for steps, _ in self.learners.values())
+            last = max(steps[-1] for steps, _ in self.methods.values())
             curves[ORACLE] = np.array([0, last]), [estimate(self.oracle)] * 2
         return curves
 
@@ -53,39 +53,39 @@ class SampleEfficiency:
         """Mean return at 90% of the way from the random initialization to the oracle; None if that is not better."""
         if self.oracle is None:
             return None
-        start, end = float(mean(self.learners[RANDOM][1][:, 0])), float(mean(self.oracle))
+        start, end = float(mean(self.methods[RANDOM][1][:, 0])), float(mean(self.oracle))
         return start + SHARE * (end - start) if end > start else None
 
     def steps_to(self, label: str, threshold: float) -> int | None:
-        """Steps at the first test point where the learner's mean return is at least the threshold; None: at none."""
-        steps, returns = self.learners[label]
+        """Steps at the first test point where the method's mean return is at least the threshold; None: at none."""
+        steps, returns = self.methods[label]
         reached = np.flatnonzero(mean(returns, axis=0) >= threshold)
         return int(steps[reached[0]]) if len(reached) else None
 
     def overtakes(self, label: str, other: str = META) -> int | None:
-        """Steps at the first test point from which on the learner stays better than the other; None if there is none.
+        """Steps at the first test point from which on the method stays better than the other; None if there is none.
 
         It is better if the 95% interval of the difference of their returns, paired by task, is above 0. The other's
         return is that at its last test point with at most as many steps.
         """
-        steps, returns = self.learners[label]
+        steps, returns = self.methods[label]
         above = [paired_gain(*pair).low > 0 for pair in zip(self._at(other, steps).T, returns.T, strict=True)]
         behind = np.flatnonzero(~np.array(above))
         first = behind[-1] + 1 if len(behind) else 0
         return int(steps[first]) if first < len(steps) else None
 
     def _at(self, label: str, steps: NDArray[np.integer]) -> NDArray[np.floating]:
-        """The learner's returns at its last test point within each number of steps, (tasks, P)."""
-        own, returns = self.learners[label]
+        """The method's returns at its last test point within each number of steps, (tasks, P)."""
+        own, returns = self.methods[label]
         return returns[:, np.searchsorted(own, steps, side="right") - 1]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each learner: its steps to 90% of the oracle (None: not reached), and mean returns."""
+        """A row for each method: its steps to 90% of the oracle (None: not reached), and mean returns."""
         threshold, each = self.threshold, np.array([self.steps_each])
-        reached = {} if threshold is None else {label: self.steps_to(label, threshold) for label in self.learners}
+        reached = {} if threshold is None else {label: self.steps_to(label, threshold) for label in self.methods}
         rows = []
-        for label, (steps, returns) in self.learners.items():
+        for label, (steps, returns) in self.methods.items():
             row: dict[str, Any] = {"label": label} | ({TO_SHARE: reached[label]} if reached else {})
             if steps[-1] >= self.steps_each:
                 row[f"return after {self.steps_each:,} steps"] = float(mean(self._at(label, each)[:, 0]))
@@ -98,7 +98,7 @@ class SampleEfficiency:
         remarks = [self._overtaking()]
         if self.oracle is None:
             return remarks
-        start, end = float(mean(self.learners[RANDOM][1][:, 0])), float(mean(self.oracle))
+        start, end = float(mean(self.methods[RANDOM][1][:, 0])), float(mean(self.oracle))
         if (threshold := self.threshold) is None:
             return [
                 *remarks,
@@ -114,7 +114,7 @@ class SampleEfficiency:
 
     def _overtaking(self) -> str:
         """A sentence: when PPO from scratch overtakes the meta-learned policy, or how it compares at the end."""
-        steps, returns = self.learners[PPO_SCRATCH]
+        steps, returns = self.methods[PPO_SCRATCH]
         others = self._at(META, steps)
         first = self.overtakes(PPO_SCRATCH)
         index = len(steps) - 1 if first is None else int(np.searchsorted(steps, first))
@@ -125,7 +125,7 @@ class SampleEfficiency:
                 f"difference {gap}: more meta-training may help."
             )
         verb, when = ("does not overtake", "within") if first is None else ("overtakes", "after")
-        last = int(self.learners[META][0][-1])
+        last = int(self.methods[META][0][-1])
         stopped = f" The meta-learned policy adapts for the first {last:,} of them." if steps[index] > last else ""
         return (
             f"{PPO_SCRATCH} {verb} the meta-learned policy {when} {steps[index]:,} steps "
@@ -147,11 +147,11 @@ class SampleEfficiency:
 
     def draw(self, path: Path, title: str) -> None:
         """Write a figure of the return against the steps on a new task."""
-        adaptation.learners(path, self.curves, title, "environment steps on the new task")
+        adaptation.sample_efficiency(path, self.curves, title, "environment steps on the new task")
 
     def to_json(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """Everything as plain data for strict JSON, with the name and version of the format; about: of the runs."""
-        returns = {label: returns.tolist() for label, (_, returns) in self.learners.items()}
+        returns = {label: returns.tolist() for label, (_, returns) in self.methods.items()}
         if self.oracle is not None:
             returns[ORACLE] = self.oracle[:, None].tolist()
         record = BaselineRecord(self.curves, self.rows, self.remarks)
@@ -165,7 +165,7 @@ def gather(
     learned: Mapping[str, Sequence[PPOResult]],
     rollouts: Sequence[int],
 ) -> SampleEfficiency:
-    """The results of all learners, against environment steps.
+    """The results of all methods, against environment steps.
 
     Args:
         setup: the comparison.
@@ -175,25 +175,25 @@ def gather(
         rollouts: the numbers of rollouts after which PPO was tested, (P,).
     """
     each = setup.steps_each
-    learners: dict[str, Measured] = {label: (each * np.arange(x.shape[1]), x) for label, x in adapted.items()}
+    methods: dict[str, Measured] = {label: (each * np.arange(x.shape[1]), x) for label, x in adapted.items()}
     for label, found in learned.items():
-        learners[label] = each * np.array(rollouts), np.stack([of_task.returns for of_task in found])
-    return SampleEfficiency(learners, oracle, each)
+        methods[label] = each * np.array(rollouts), np.stack([of_task.returns for of_task in found])
+    return SampleEfficiency(methods, oracle, each)
 
 
 def mean_metrics(label: str, learned: Sequence[PPOResult]) -> dict[int, dict[str, float]]:
-    """Environment steps on a task -> the metrics of a learner, each the mean over the tasks that have it.
+    """Environment steps on a task -> the metrics of a method, each the mean over the tasks that have it.
 
-    The name of the learner is inserted: `sb3/rollout/ep_rew_mean` becomes `sb3/from_scratch/rollout/ep_rew_mean`.
+    The name of the method is inserted: `sb3/rollout/ep_rew_mean` becomes `sb3/from_scratch/rollout/ep_rew_mean`.
     Durations are left out, because several tasks are learned at the same time.
     """
     values: dict[int, dict[str, list[float]]] = {}
-    learner = label.removeprefix("PPO ").replace(" ", "_").replace("-", "_")
+    method = label.removeprefix("PPO ").replace(" ", "_").replace("-", "_")
     for of_task in learned:
         for at, metrics in of_task.metrics:
             for name, value in metrics.items():
                 if value is not None and "/time/" not in name:
-                    own = name.replace("sb3/", f"sb3/{learner}/", 1)
+                    own = name.replace("sb3/", f"sb3/{method}/", 1)
                     values.setdefault(at, {}).setdefault(own, []).append(value)
     return {at: {name: float(np.mean(x)) for name, x in named.items()} for at, named in sorted(values.items())}
 

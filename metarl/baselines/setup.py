@@ -31,7 +31,7 @@ TASKS = 20
 POINTS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Rollouts after which PPO is tested."""
 VISIBLE = "goal_visible"
-"""The option of a family that adds the goal to the observations."""
+"""The option of a family that adds the task to the observations."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Setup:
     pretrained: Run | None
     """One that was trained on all tasks without adaptation."""
     oracle: Run | None
-    """One that was trained on all tasks and sees the goal."""
+    """One that was trained on all tasks and sees its task."""
     split: str
     """The split that the test tasks come from."""
     tasks: Sequence[Any]
@@ -172,7 +172,7 @@ def prepare(
     Args:
         folder: the run that adapts.
         pretrained: a run with the same settings that was trained on all tasks without adaptation.
-        oracle: the same, but it also sees the goal.
+        oracle: the same, but it also sees its task.
         split: of the test tasks; by default the one that the run's results are reported on.
         tasks: number of test tasks; by default 20, or all if there are fewer.
         episodes: E; by default that of the run's own test.
@@ -235,7 +235,7 @@ def _check_adapts(run: Run) -> None:
     """Raise UserError for an oracle or pretrained run in place of the run that adapts."""
     if run.experiment.env.options.get(VISIBLE):
         raise UserError(
-            f"{run.folder} sees its goal (env.options.{VISIBLE} = true), and so has nothing to adapt to: give it as "
+            f"{run.folder} sees its task (env.options.{VISIBLE} = true), and so has nothing to adapt to: give it as "
             "--oracle, and as RUN_DIR a run that adapts"
         )
     if run.experiment.algorithm.inner.steps == 0:
@@ -257,7 +257,7 @@ def _oracle(folder: Path, run: Run) -> Run:
     found = _read(folder)
     if not found.experiment.env.options.get(VISIBLE):
         raise UserError(
-            f"--oracle {folder} does not see its goal: env.options.{VISIBLE} is "
+            f"--oracle {folder} does not see its task: env.options.{VISIBLE} is "
             f"{found.experiment.env.options.get(VISIBLE, False)!r}. {advice(run.experiment, 'oracle')}"
         )
     _check_joint("--oracle", found)

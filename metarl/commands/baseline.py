@@ -5,7 +5,7 @@
 
 PPO learns each task separately: from a random initialization, from the meta-learned policy and, with --pretrained, from
 a policy that was trained on all tasks without adaptation. A rollout of PPO has as many episodes as an adaptation step.
-With --oracle, a policy that observes the goal, the table has the steps that each learner needs to reach 90% of the
+With --oracle, a policy that observes its task, the table has the steps that each method needs to reach 90% of the
 oracle's return. Finished tasks are kept in RUN_DIR/baselines and are not learned again. The output is
 RUN_DIR/baseline.json, which metarl report shows, and RUN_DIR/figures/baseline.png.
 """
@@ -73,7 +73,7 @@ class Options:
 
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
-    """Measure all learners, print the table, write the numbers and the figure."""
+    """Measure all methods, print the table, write the numbers and the figure."""
     arguments = config.options(Options, args, command="baseline", description=__doc__)
     arguments = replace(arguments, run_dir=runs.writable(arguments.run_dir))
     named = ("pretrained", "oracle", "split", "tasks", "episodes", "steps", "seed")
@@ -133,7 +133,7 @@ def learn(jobs: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
 
 
 def tell(setup: Setup, results: SampleEfficiency, ppo: SB3PPO) -> None:
-    """Print the table, its conclusions, and how to add the learners that are missing."""
+    """Print the table, its conclusions, and how to add the baselines that are missing."""
     show(results.table(setup.title))
     for remark in results.remarks:
         print(fill(remark, WIDTH))

@@ -5,7 +5,7 @@
     metarl benchmark algorithms [--json FILE]   sampling, adaptation and outer step of every algorithm
     metarl benchmark envs [--json FILE]         every task family, compared with Gymnasium's vector environments
     metarl benchmark dynamics [--json FILE]     800 robots with different dynamics, compared with 800 equal ones
-    metarl benchmark sb3 [--json FILE]          PPO of Stable-Baselines3 on the batch and on single environments
+    metarl benchmark sb3 [--json FILE]          PPO of Stable-Baselines3 on our vector environment and on single ones
 
 All numbers are medians over repetitions.
 """
@@ -214,7 +214,7 @@ PEERS = {
 """First part of a family's name -> Gymnasium's environment of the same robot."""
 
 ROBOTS, PEER_ROBOTS = 400, 20
-"""Number of robots in the batch and in Gymnasium's vector environments; each is near its highest speed."""
+"""Number of robots in our vector environment and in Gymnasium's; each is near its highest speed."""
 
 
 def families(threads: int, repeats: int) -> dict[str, Any]:
@@ -233,7 +233,7 @@ def families(threads: int, repeats: int) -> dict[str, Any]:
     columns = ("native", "sync", "async")
     show(
         f"environment steps per second, random actions, median of {repeats}",
-        ("", f"batch of {ROBOTS}", f"Sync of {PEER_ROBOTS}", f"Async of {PEER_ROBOTS}"),
+        ("", f"ours of {ROBOTS}", f"Sync of {PEER_ROBOTS}", f"Async of {PEER_ROBOTS}"),
         [
             (name.removeprefix("metarl/"), *(f"{row[c]:,.0f}" if c in row else "" for c in columns))
             for name, row in rows.items()
@@ -275,7 +275,7 @@ def dynamics(threads: int, repeats: int) -> dict[str, Any]:
 
 
 def stable_baselines(threads: int, repeats: int) -> dict[str, Any]:
-    """PPO.learn() on the batch and on single environments: HalfCheetahVel, 100 steps per robot and rollout."""
+    """PPO.learn() on our vector environment and on single ones: HalfCheetahVel, 100 steps per robot and rollout."""
     import stable_baselines3
     from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
@@ -285,12 +285,12 @@ def stable_baselines(threads: int, repeats: int) -> dict[str, Any]:
     single = partial(gymnasium.make, name, max_episode_steps=T)
     singles: list[Callable[[], gymnasium.Env]] = [single] * PEER_ROBOTS
 
-    def batch(robots: int) -> TaskVecEnv:
+    def ours(robots: int) -> TaskVecEnv:
         return TaskVecEnv(make_vector_env(Environment(id=name, horizon=T), robots, threads))
 
     kinds: dict[str, Callable[[], VecEnv]] = {
-        f"our batch of {PEER_ROBOTS}": lambda: batch(PEER_ROBOTS),
-        f"our batch of {ROBOTS}": lambda: batch(ROBOTS),
+        f"our environment of {PEER_ROBOTS}": lambda: ours(PEER_ROBOTS),
+        f"our environment of {ROBOTS}": lambda: ours(ROBOTS),
         f"DummyVecEnv of {PEER_ROBOTS}": lambda: DummyVecEnv(singles),
         f"SubprocVecEnv of {PEER_ROBOTS}": lambda: SubprocVecEnv(singles),
     }
@@ -365,7 +365,7 @@ def physics_seconds(observations: Tensor, actions: Tensor, action_scale: float, 
         observations: (M, E, T or T+1, 17). The first of each episode is its initial state without the x position.
         actions: (M, E, T, 6) policy outputs.
         action_scale: environment action per unit of policy output.
-        threads: number of threads of the batch.
+        threads: number of threads.
     """
     start = observations[:, :, 0].flatten(0, 1).double().numpy()
     controls = to_command(actions.flatten(0, 1), action_scale).transpose(0, 1).double().contiguous().numpy()

@@ -71,17 +71,17 @@ def main(args: Sequence[str] | None = None) -> None:
                 tracker.log(metrics, iteration=iteration)
 
         params = trained(experiment, network, progress, arguments.algorithm, tested)
-        learners = {arguments.algorithm: (experiment.inner, params)}
+        methods = {arguments.algorithm: (experiment.inner, params)}
         if arguments.pretrained:
             joint = replace(experiment, algorithm=MAMLSGD(inner=SGD(steps=0)))
             pretrained = trained(joint, network, progress, "pretrained", lambda iteration, params: None)
-            learners["pretrained"] = (best_inner(test, network, pretrained), pretrained)
-        errors = {name: test.errors(network, *learner, STEPS) for name, learner in learners.items()}
+            methods["pretrained"] = (best_inner(test, network, pretrained), pretrained)
+        errors = {name: test.errors(network, *method, STEPS) for name, method in methods.items()}
         tracker.summary({"error_after_10_steps": errors[arguments.algorithm][:, STEPS].mean()})
         picture = run_dir / "sinusoid.png"
-        draw(picture, test, network, learners, errors)
+        draw(picture, test, network, methods, errors)
         tracker.media("figures/sinusoid", picture, "before and after adaptation", iteration=experiment.iterations)
-    Console().print(table(errors, learners))
+    Console().print(table(errors, methods))
     print(f"picture   {shown(picture)}")
 
 
@@ -132,12 +132,12 @@ def best_inner(test: HeldOut, network: RegressionMLP, params: Params) -> SGD:
     return inners[int(np.argmin(last))]
 
 
-def table(errors: dict[str, NDArray[np.floating]], learners: dict[str, tuple[SGD, Params]]) -> Table:
+def table(errors: dict[str, NDArray[np.floating]], methods: dict[str, tuple[SGD, Params]]) -> Table:
     """Mean squared error with its 95% interval over sinusoids, a row for each number of gradient steps."""
     count = len(next(iter(errors.values())))
     made = Table(title=f"mean squared error on {count} sinusoids [95% interval over them]", box=None, pad_edge=False)
     made.add_column("gradient steps", justify="right")
-    for name, (inner, _) in learners.items():
+    for name, (inner, _) in methods.items():
         made.add_column(f"{name}, step size {inner.step_size:g}", justify="right", no_wrap=True)
     for k in range(STEPS + 1):
         cells = [estimate(x[:, k]) for x in errors.values()]
@@ -149,7 +149,7 @@ def draw(
     path: Path,
     test: HeldOut,
     network: RegressionMLP,
-    learners: dict[str, tuple[SGD, Params]],
+    methods: dict[str, tuple[SGD, Params]],
     errors: dict[str, NDArray[np.floating]],
 ) -> None:
     """Draw how each network fits the sinusoid of median amplitude, and the errors on all sinusoids."""
@@ -157,8 +157,8 @@ def draw(
     m = int(reach.argsort()[len(reach) // 2])
     few = (test.few.inputs[m, :, 0].numpy(), test.few.targets[m, :, 0].numpy())
     fits = {}
-    for name, learner in learners.items():
-        curves = [c[m, :, 0].numpy() for c in test.predictions(network, *learner, STEPS)]
+    for name, method in methods.items():
+        curves = [c[m, :, 0].numpy() for c in test.predictions(network, *method, STEPS)]
         fits[name] = figures.Fit(test.whole.inputs[m, :, 0].numpy(), test.whole.targets[m, :, 0].numpy(), few, curves)
     bands = {name: [estimate(x[:, k]) for k in range(STEPS + 1)] for name, x in errors.items()}
     figures.sinusoids(path, fits, bands, "Adapting to a sinusoid from ten points")

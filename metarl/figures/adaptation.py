@@ -1,4 +1,4 @@
-"""Figures of one run: adaptation curve, return per task, learning curve, other learners on the same tasks."""
+"""Figures of one run: adaptation curve, return per task, learning curve, sample efficiency."""
 
 from __future__ import annotations
 
@@ -136,8 +136,10 @@ def learning_curve(
     save(figure, target, title)
 
 
-def learners(target: Target, curves: Mapping[str, tuple[NDArray[np.integer], Curve]], title: str, xlabel: str) -> None:
-    """Draw the return of several learners against their steps, a line for each, with a legend beside the axes.
+def sample_efficiency(
+    target: Target, curves: Mapping[str, tuple[NDArray[np.integer], Curve]], title: str, xlabel: str
+) -> None:
+    """Draw the return of several methods against their steps, a line for each, with a legend beside the axes.
 
     The axis of steps is linear from 0 to the smallest number of steps and logarithmic above it.
 

@@ -54,8 +54,8 @@ class SB3Learner:
         """
         if rollout.simulations is None:
             raise UserError(
-                f"the inner learner {self.name!r} samples by itself, and needs a batch of simulations that can be "
-                "reset one by one: adapt to a batched family, gymnasium.make_vec('envs:metarl/…', num_envs=20) with "
+                f"the inner learner {self.name!r} samples by itself, and needs simulations that can be reset one by "
+                "one: adapt to a vector environment of tasks, gymnasium.make_vec('envs:metarl/…', num_envs=20) with "
                 "env.set_tasks([task]), or go on learning in Stable-Baselines3 from export_sb3(path)"
             )
         settings = {"horizon": rollout.horizon, "gamma": rollout.gamma, "gae_lambda": rollout.gae_lambda}

@@ -1,1 +1,1 @@
-"""A Gaussian policy, and the parts of a policy gradient: returns, a linear baseline, advantages, losses."""
+"""A Gaussian policy, and the parts of a policy gradient: returns, a value function, advantages, losses."""

@@ -13,7 +13,7 @@ from metarl.types import Batch, Trajectories
 def policy_gradient_batch(trajectories: Trajectories, gamma: float, lambda_: float) -> Batch:
     """Trajectories with generalized advantage estimates, standardized for each task.
 
-    The values are those of a linear baseline, fitted to each task's own episodes. Its targets are the discounted sums
+    The value function is linear in features and fitted to each task's own episodes. Its targets are the discounted sums
     of the rewards until the end of the episode, and time is one of its features (Duan et al. 2016). At a time limit,
     the value of the final state is added (bootstrapping), although it is one step later than any state in the fit.
     Targets that include this value learned more slowly on HalfCheetahDir, and unsteadily on Walker2dVel, whose episodes

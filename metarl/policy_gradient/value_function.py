@@ -1,4 +1,7 @@
-"""The linear feature baseline: a value function fitted anew to each task's episodes (Duan et al. 2016)."""
+"""A value function, linear in features of observation and time, fitted anew to each task's episodes.
+
+It is the linear feature baseline of Duan et al. 2016.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def fit(features: Tensor, targets: Tensor, valid: Tensor, ridge: float = 1e-5) -
         if not failed.any() and torch.isfinite(moment).all():
             return torch.cholesky_solve(moment, factor).squeeze(-1)
         diagonal = torch.where(failed.view(-1, 1, 1) > 0, 10 * diagonal, diagonal)
-    raise NonFinite("the baseline has no solution: observations or rewards are not finite")
+    raise NonFinite("the value function has no solution: observations or rewards are not finite")
 
 
 def predict(features: Tensor, coefficients: Tensor) -> Tensor:

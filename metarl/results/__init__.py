@@ -1,1 +1,1 @@
-"""Results of runs: evaluation files, tables, comparisons, and the HTML page."""
+"""Results of runs: records of evaluations and comparisons, tables, figures, and the report."""

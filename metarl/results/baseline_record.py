@@ -1,8 +1,8 @@
-"""The file RUN_DIR/baseline.json: a comparison of a run with other learners.
+"""The file RUN_DIR/baseline.json: a comparison of a run with its baselines.
 
 format, version     "metarl-baselines", 1
-curves              learner -> steps (P,) on the test task; mean, low and high (P,): return after them, 95% interval
-table               a row for each learner: its label, and numbers by name; null for a return that it never reached
+curves              method -> steps (P,) on the test task; mean, low and high (P,): return after them, 95% interval
+table               a row for each method: its label, and numbers by name; null for a return that it never reached
 remarks             conclusions, in sentences
 trained_before      run -> environment steps of its training, without those on the test tasks
 returns, …          further keys, which are not read here
@@ -31,16 +31,16 @@ LONGEST = 120
 WAY_OUT = "Run `metarl baseline` again, or move the file away."
 
 LearningCurves = Mapping[str, tuple[NDArray[np.integer], Curve]]
-"""Learner -> environment steps (P,), ascending, and the return after them with its interval."""
+"""Method -> environment steps (P,), ascending, and the return after them with its interval."""
 
 
 @dataclass(frozen=True)
 class BaselineRecord:
-    """Other learners on the test tasks of a run."""
+    """A run and its baselines on the same test tasks."""
 
     curves: LearningCurves
     table: Sequence[Mapping[str, Any]]
-    """A row for each learner: its label, and numbers by name; None for a return that it never reached."""
+    """A row for each method: its label, and numbers by name; None for a return that it never reached."""
     remarks: Sequence[str] = ()
     trained: int | None = None
     """Environment steps of the run's training before the comparison; None where the file lacks them."""

@@ -1,1 +1,1 @@
-"""Episodes: of all tasks at once on a batched family, or of one task on any Gymnasium environment."""
+"""Episodes: of all tasks at once, or of one task on any Gymnasium environment."""

@@ -1,4 +1,4 @@
-"""Whole episodes of one task from any environment of Gymnasium: a single one, a vector, or a native batch.
+"""Whole episodes of one task from any environment of Gymnasium: a single one or a vector environment.
 
 Episodes are played in rounds: all N environments start together, and steps after the end of an episode are ignored. So
 the autoreset mode of a vector environment does not matter, and short episodes are not counted more often than long
@@ -35,11 +35,11 @@ AnyEnv: TypeAlias = gymnasium.Env[Any, Any] | VectorEnv[Any, Any, Any]
 class Episodes:
     """Samples episodes of one task.
 
-    env: an environment whose observations and actions fit the policy. The task of a batched family must be set; any
+    env: an environment whose observations and actions fit the policy. The task of a `TaskVectorEnv` must be set; any
         other environment is assumed to play the same task in every episode.
     policy: the policy that acts.
 
-    Errors: UserError if the spaces do not fit the policy, or if the batch has no task or several.
+    Errors: UserError if the spaces do not fit the policy, or if a `TaskVectorEnv` has no task or several.
     """
 
     def __init__(self, env: AnyEnv, policy: GaussianMLP) -> None:
@@ -52,7 +52,7 @@ class Episodes:
         self._policy = policy
         self._task: Any = None
         if native and not self._simulations.tasks:
-            raise UserError("the batch has no task to adapt to: choose one with env.set_tasks([task])")
+            raise UserError("the environment has no task to adapt to: choose one with env.set_tasks([task])")
         self._require_one_task()
 
     def rounds(self, count: int) -> int:
@@ -109,19 +109,19 @@ class Episodes:
             sample=sample,
             tasks=[self._task],
             streams=streams,
-            simulations=partial(self._batch_of, count) if native else None,
+            simulations=partial(self._simulations_of, count) if native else None,
             horizon=horizon,
             gamma=gamma,
             gae_lambda=gae_lambda,
         )
 
-    def _batch_of(self, count: int) -> TaskVectorEnv:
-        """The batch itself, for inner learners that step it. Errors: UserError unless it has `count` simulations."""
+    def _simulations_of(self, count: int) -> TaskVectorEnv:
+        """The environment, for inner learners that step it. Errors: UserError unless it has `count` simulations."""
         env = cast(TaskVectorEnv, self._simulations)
         if env.num_envs != count:
             raise UserError(
-                f"the inner learner takes {count} simulations at once, and the batch has {env.num_envs}: make it with "
-                f"num_envs={count}, or adapt with episodes={env.num_envs}"
+                f"the inner learner takes {count} simulations at once, and the environment has {env.num_envs}: "
+                f"make it with num_envs={count}, or adapt with episodes={env.num_envs}"
             )
         return env
 
@@ -199,7 +199,7 @@ class Lockstep:
     @property
     def tasks(self) -> Sequence[Any]:
         """The current tasks, as far as the environments have any and are in this process."""
-        if isinstance(self._inner, VectorEnv) and hasattr(self._inner, "set_tasks"):  # a native batch below wrappers
+        if isinstance(self._inner, VectorEnv) and hasattr(self._inner, "set_tasks"):  # a `TaskVectorEnv` below wrappers
             return cast(Simulations, self._inner).tasks
         singles = self._inner.envs if isinstance(self._inner, SyncVectorEnv) else [self._inner]
         robots = [env.unwrapped for env in singles if hasattr(env.unwrapped, "task_space")]

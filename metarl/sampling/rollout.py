@@ -39,7 +39,7 @@ def rollout(
     """One episode on each of the N = M*E simulations of `env`, whose tasks are set.
 
     Args:
-        env: batched environment without autoreset; simulation m*E + e plays episode e of task m.
+        env: vector environment without autoreset; simulation m*E + e plays episode e of task m.
         policy: the policy that acts.
         params: one set of parameters per task, (M, ...).
         generators: one random stream per task, which draws its exploration noise and its initial states.

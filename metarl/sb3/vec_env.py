@@ -1,4 +1,4 @@
-"""A batched family of tasks as a `VecEnv` of Stable-Baselines3."""
+"""A vector environment of tasks as a `VecEnv` of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from metarl.types import Params
 
 
 class TaskVecEnv(VecEnv):
-    """N simulations of a family for any algorithm of Stable-Baselines3, stepped as one native batch.
+    """N simulations of a family for any algorithm of Stable-Baselines3, stepped together.
 
     A simulation whose episode ends is reset within the same step. Its info then holds `terminal_observation` (O,),
     `TimeLimit.truncated`, and `episode` with return `r`, length `l` and time `t` [s], as a `Monitor` writes them;
@@ -35,7 +35,7 @@ class TaskVecEnv(VecEnv):
     on several threads. For large networks, call `torch.set_num_threads` afterwards.
 
     Args:
-        env: batched family without autoreset; it is closed with this environment.
+        env: vector environment of tasks, without autoreset; it is closed with this environment.
         action_scale: s. The action space is [-1/s, 1/s], and an action u is passed to `env` as clip(s u, -1, 1). With
             s = `GaussianMLP.action_scale`, actions here are outputs of our policy.
         reward_scale: factor on the rewards that an algorithm learns from. The returns in infos do not include it.
@@ -47,12 +47,12 @@ class TaskVecEnv(VecEnv):
         mode = getattr(env, "metadata", {}).get("autoreset_mode")
         if not hasattr(env, "set_tasks") or mode != AutoresetMode.DISABLED:
             raise UserError(
-                f"{env} is not a batched family of tasks without autoreset: make one by "
+                f"{env} is not a vector environment of tasks without autoreset: make one by "
                 "gymnasium.make_vec('envs:metarl/HalfCheetahVel-v0', num_envs=20)"
             )
         if not action_scale > 0:
             raise UserError(
-                f"action_scale = {action_scale}: expected a positive number, 1.0 for the range of the batch"
+                f"action_scale = {action_scale}: expected a positive number, 1.0 for the range of the environment"
             )
         if not reward_scale > 0:
             raise UserError(f"reward_scale = {reward_scale}: expected a positive number, 1.0 for the family's rewards")
@@ -83,7 +83,7 @@ class TaskVecEnv(VecEnv):
         return self._normalized(observation)
 
     def _normalized(self, observation: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Observations (N, O) of the batch, normalized if there are statistics."""
+        """Observations (N, O), normalized if there are statistics."""
         if not self.statistics:
             return observation
         return normalizer.normalized(self.statistics, torch.from_numpy(observation).float()).numpy()
@@ -140,27 +140,29 @@ class TaskVecEnv(VecEnv):
     def close(self) -> None:
         self.env.close()
 
-    # ------------------------------------------------------------------------------- attributes of the batch
+    # -------------------------------------------------------------------------- attributes of the environment
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """The batch's attribute, once for each index: the simulations have none of their own."""
+        """The environment's attribute, once for each index: the simulations have none of their own."""
         return [getattr(self.env, attr_name)] * len(self._chosen(indices))
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute that the batch has. Errors: UserError for a part of the simulations only."""
+        """Set an attribute that the environment has. Errors: UserError for a part of the simulations only."""
         self._require_all(f"set {attr_name!r}", indices)
         if attr_name in ("task", "tasks"):
-            raise UserError("the tasks of a batch are set together: call env_method('set_tasks', [task])")
+            raise UserError("the tasks of all simulations are set together: call env_method('set_tasks', [task])")
         getattr(self.env, attr_name)  # raises AttributeError for a misspelt name
         setattr(self.env, attr_name, value)
 
     def get_images(self) -> NoReturn:
-        """Errors: UserError always; a batch cannot be rendered."""
-        raise UserError("a batch draws no pictures: make one robot with gymnasium.make(id, render_mode='rgb_array')")
+        """Errors: UserError always; a vector environment cannot be rendered."""
+        raise UserError(
+            "a vector environment draws no pictures: make one robot with gymnasium.make(id, render_mode='rgb_array')"
+        )
 
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
     ) -> list[Any]:
-        """Call the batch's method once; its result, once for each simulation. Errors: as in `set_attr`."""
+        """Call the environment's method once; its result, once for each simulation. Errors: as in `set_attr`."""
         self._require_all(f"call {method_name!r}", indices)
         return [getattr(self.env, method_name)(*method_args, **kwargs)] * self.num_envs
 
@@ -169,9 +171,9 @@ class TaskVecEnv(VecEnv):
         return [wrapper_class is Monitor] * len(self._chosen(indices))
 
     def set_options(self, options: list[dict] | dict | None = None) -> None:
-        """Errors: UserError for any option; options of a reset are those of the batch."""
+        """Errors: UserError for any option; options of a reset are those of the environment."""
         if options:
-            raise UserError(f"simulations of a batch take no options of their own: call env.reset(options={options!r})")
+            raise UserError(f"single simulations take no options of their own: call env.reset(options={options!r})")
 
     def _chosen(self, indices: VecEnvIndices) -> Sequence[int]:
         return list(self._get_indices(indices))
@@ -179,6 +181,6 @@ class TaskVecEnv(VecEnv):
     def _require_all(self, action: str, indices: VecEnvIndices) -> None:
         if indices is not None and sorted(set(self._chosen(indices))) != list(range(self.num_envs)):
             raise UserError(
-                f"cannot {action} for the simulations {indices} alone: the {self.num_envs} simulations are one batch. "
+                f"cannot {action} for the simulations {indices} alone: all {self.num_envs} are stepped together. "
                 "Leave out indices."
             )

@@ -184,8 +184,8 @@ def test_an_environment_that_is_copied_says_what_to_do_instead(copied):
             copied(env)
 
 
-def test_a_batch_that_is_to_draw_names_the_single_environment():
-    with pytest.raises(ArgumentError, match=r"a batch draws no pictures.*gymnasium\.make\(id, render_mode='rgb_array'"):
+def test_a_vector_environment_that_is_to_draw_names_the_single_environment():
+    with pytest.raises(ArgumentError, match=r"draws no pictures.*gymnasium\.make\(id, render_mode='rgb_array'"):
         gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=2, render_mode="rgb_array")
 
 

@@ -57,6 +57,6 @@ def test_a_window_shows_the_robot_and_its_goal_as_they_are_now():
         data, markers = env.scene(into=env.family.robot.load())
         assert viewer.open
         assert viewer._data.qpos.tolist() == data.qpos.tolist()
-        assert viewer._model.body_mass.tolist() == env._batch.get_model(0).body_mass.tolist()
+        assert viewer._model.body_mass.tolist() == env._vector.get_model(0).body_mass.tolist()
         assert viewer._window.user_scn.ngeom == len(markers) > 0
     assert not viewer.open

@@ -215,9 +215,9 @@ def test_inner_learners_of_stable_baselines_adapt_as_in_the_evaluation(tmp_path,
 def test_what_such_a_learner_cannot_learn_on_is_refused(tmp_path):
     experiment = replace(EXPERIMENT, algorithm=Reptile(inner=SB3PPO(minibatches=2)))
     policy = load(saved(tmp_path / "run", experiment))
-    with pytest.raises(UserError, match=r"'sb3_ppo' samples by itself.*batched family.*export_sb3"):
+    with pytest.raises(UserError, match=r"'sb3_ppo' samples by itself.*vector environment of tasks.*export_sb3"):
         policy.adapt(point())
-    with pytest.raises(UserError, match="takes 6 simulations at once, and the batch has 4.*episodes=4"):
+    with pytest.raises(UserError, match="takes 6 simulations at once, and the environment has 4.*episodes=4"):
         policy.adapt(batch(4))
     with pytest.raises(UserError, match="minibatches = 2 cannot share the 5 steps"):
         policy.adapt(batch(1), episodes=1, horizon=5)

@@ -52,7 +52,7 @@ def build(run: RunData, aim: str = "", tasks: Sequence[Any] | None = None, video
         if videos:
             parts.append(("videos", "Before and after", lambda: sections.videos(record, tasks, videos)))
     if base:
-        parts.append(("baselines", "Other learners", lambda: sections.baselines(base, run.state.environment_steps)))
+        parts.append(("baselines", "Baselines", lambda: sections.baselines(base, run.state.environment_steps)))
     parts.append(("settings", "Settings", lambda: sections.settings(run)))
     parts.append(("reproduce", "Reproduce", lambda: sections.reproduce(run)))
     return TEMPLATES.get_template("page.html").render(

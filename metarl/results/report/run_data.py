@@ -34,7 +34,7 @@ class RunData:
     evaluations: Mapping[Path, Record]
     """Evaluation file -> its content; the one on the split that the run reports comes first."""
     baselines: BaselineRecord | None
-    """Other learners on the same tasks; None where baseline.json is missing."""
+    """The run and its baselines on the same tasks; None where baseline.json is missing."""
 
     @property
     def name(self) -> str:

@@ -129,15 +129,15 @@ def videos(record: Record, tasks: Sequence[Any], videos: Videos) -> Values:
 
 
 def baselines(record: BaselineRecord, trained: int) -> Values:
-    """Other learners on the same tasks. trained: environment steps of the run's training."""
+    """The run and its baselines on the same tasks. trained: environment steps of the run's training."""
     drawing = None
     if record.curves:
         ends = [
             f"{label} {format_number(c[-1].value)} at {format_count(at[-1])}"
             for label, (at, c) in record.curves.items()
         ]
-        drawn = svg(figures.learners, record.curves, "", "environment steps")
-        drawing = embed(drawn, "baselines", f"Return against environment steps of each learner: {'; '.join(ends)}.")
+        drawn = svg(figures.sample_efficiency, record.curves, "", "environment steps")
+        drawing = embed(drawn, "baselines", f"Return against environment steps of each method: {'; '.join(ends)}.")
     columns = [*dict.fromkeys(name for row in record.table for name in row)]
     return {
         "baselines": record,

@@ -1,4 +1,4 @@
-"""The numbers of a comparison with other learners, computed by hand, and what takes part in one."""
+"""The numbers of a comparison with baselines, computed by hand, and what takes part in one."""
 
 import json
 from dataclasses import replace
@@ -31,8 +31,8 @@ def measured(*means, spread=2.0):
 
 
 def results(scratch=(-50, -40, -30, -10), meta=(-40, -20), oracle=(-12.0, -8.0), **more):
-    learners = {META: measured(*meta), RANDOM: measured(-50, -48), PPO_SCRATCH: measured(*scratch), **more}
-    return SampleEfficiency(learners, None if oracle is None else np.array(oracle), EACH)
+    methods = {META: measured(*meta), RANDOM: measured(-50, -48), PPO_SCRATCH: measured(*scratch), **more}
+    return SampleEfficiency(methods, None if oracle is None else np.array(oracle), EACH)
 
 
 # ------------------------------------------------------------------------------------ 90% of the oracle
@@ -59,11 +59,11 @@ def test_rows_have_the_return_after_the_data_of_one_adaptation_step():
 
 
 def test_a_task_that_was_left_out_is_not_counted():
-    learners = dict(results().learners)
-    learners[PPO_SCRATCH][1][0, 3] = np.nan
+    methods = dict(results().methods)
+    methods[PPO_SCRATCH][1][0, 3] = np.nan
     assert results().steps_to(PPO_SCRATCH, -8) is None
-    assert SampleEfficiency(learners, np.array([np.nan, -10.0]), EACH).steps_to(PPO_SCRATCH, -8) == 3 * EACH
-    assert SampleEfficiency(learners, np.array([np.nan, -10.0]), EACH).threshold == pytest.approx(-14)
+    assert SampleEfficiency(methods, np.array([np.nan, -10.0]), EACH).steps_to(PPO_SCRATCH, -8) == 3 * EACH
+    assert SampleEfficiency(methods, np.array([np.nan, -10.0]), EACH).threshold == pytest.approx(-14)
 
 
 # ------------------------------------------------------------------------------------------- overtaking
@@ -133,9 +133,9 @@ def test_the_file_is_what_the_page_reads(tmp_path):
 
 
 def test_what_is_undefined_is_null_in_the_file():
-    learners = dict(results().learners)
-    learners[META][1][:, 1] = np.nan
-    data = json.loads(json.dumps(SampleEfficiency(learners, None, EACH).to_json({}), allow_nan=False))
+    methods = dict(results().methods)
+    methods[META][1][:, 1] = np.nan
+    data = json.loads(json.dumps(SampleEfficiency(methods, None, EACH).to_json({}), allow_nan=False))
     assert data["curves"][META]["mean"] == [-40, None]
     assert data["table"][0]["return at the end"] is None
 
@@ -261,7 +261,7 @@ def test_twenty_tasks_or_as_many_as_there_are(adapts, tmp_path):
         ("pretrained", SEES, "(?s)cannot be compared.*env.options.goal_visible is True"),
         ("pretrained", replace(JOINT, env=replace(JOINT.env, horizon=6)), "env.horizon is 6, in .*adapts 5"),
         ("pretrained", replace(JOINT, policy=Policy(hidden_sizes=(5,))), "policy.hidden_sizes is"),
-        ("oracle", JOINT, "does not see its goal: env.options.goal_visible is False. metarl train point_nav/oracle"),
+        ("oracle", JOINT, "does not see its task: env.options.goal_visible is False. metarl train point_nav/oracle"),
         ("oracle", replace(SEES, algorithm=ADAPTS.algorithm), "was trained to adapt"),
         ("oracle", replace(SEES, env=replace(SEES.env, id="envs:metarl/ReacherGoal-v0")), "env.id is 'envs:metarl/Re"),
     ],

@@ -17,9 +17,9 @@ from metarl.figures.adaptation import (
     TaskReturns,
     adaptation_curve,
     evaluation_figure,
-    learners,
     learning_curve,
     return_per_task,
+    sample_efficiency,
 )
 from metarl.statistics import Estimate
 
@@ -38,7 +38,7 @@ LINE = TaskReturns(PAIRS.before, PAIRS.after, np.linspace(0, 3, 12), "goal [m/s]
 PLANE = TaskReturns(PAIRS.before, PAIRS.after, np.random.default_rng(0).normal(size=(12, 2)), ("x [m]", "y [m]"))
 STEPS = np.arange(1, 201) * 8000
 LOSS = flat(1.0, 0.1)
-LEARNERS = {
+METHODS = {
     "meta-learned": (np.arange(4) * 2000, curve(-80, 60)),
     "from scratch": (2000 * 2 ** np.arange(12), curve(-90, 70, 12)),
 }
@@ -67,7 +67,7 @@ def texts(figure: Figure) -> set[str]:
         (lambda path: evaluation_figure(path, CURVES, LINE, "title"), (1560, 570)),
         (lambda path: evaluation_figure(path, CURVES, PLANE, "title"), (1560, 570)),
         (lambda path: learning_curve(path, STEPS, STEPS * 1e-5, STEPS * 2e-5, "title"), (840, 540)),
-        (lambda path: learners(path, LEARNERS, "title", "steps"), (840, 540)),
+        (lambda path: sample_efficiency(path, METHODS, "title", "steps"), (840, 540)),
     ],
 )
 def test_a_png_of_its_size(tmp_path, draw, size):
@@ -143,9 +143,9 @@ def test_seconds_stand_above_the_steps_taken_by_then(tmp_path, drawn):
 
 def test_learners_lie_at_the_steps_that_each_took(tmp_path, drawn):
     """The axis is logarithmic above the first step that was taken, and 0 has a place on it."""
-    learners(tmp_path / "a.png", LEARNERS, "title", "environment steps")
+    sample_efficiency(tmp_path / "a.png", METHODS, "title", "environment steps")
     [axes] = drawn[0].axes
-    for line, (steps, expected) in zip(axes.lines, LEARNERS.values(), strict=True):
+    for line, (steps, expected) in zip(axes.lines, METHODS.values(), strict=True):
         np.testing.assert_array_equal(line.get_xydata(), np.stack([steps, [e.value for e in expected]], axis=1))
     left, right = (axes.transAxes.inverted().transform(axes.transData.transform((x, 0)))[0] for x in (0, 4_096_000))
     assert (left, right) == pytest.approx((0.05, 0.95), abs=0.02)

@@ -1,6 +1,6 @@
 """Advantages whose values are known beforehand.
 
-Each observation is the discounted sum of the rewards that follow it, so the linear baseline fits V(o) = o and
+Each observation is the discounted sum of the rewards that follow it, so the value function fits V(o) = o and
 every delta is 0 but the one at a time limit, gamma V(o_final). So
 A_t = gamma V(o_final) (gamma lambda)^(steps to the end).
 """

@@ -425,7 +425,7 @@ def test_units_and_values_of_tasks_are_only_text(folder, space, changes):
 
 
 def test_baselines_are_shown_where_they_are(folder, space):
-    assert "Other learners" not in reader(read(folder), space).text
+    assert "Baselines" not in reader(read(folder), space).text
     (folder / "baseline.json").write_text(json.dumps(BASELINES))
     page = reader(read(folder), space)
     assert "not reached" in page.text

@@ -165,7 +165,7 @@ def test_a_fall_in_the_last_step_is_no_time_limit():
     ],
 )
 def test_what_is_no_batch_of_tasks_is_refused(other):
-    with pytest.raises(UserError, match=r"not a batched family of tasks.*gymnasium\.make_vec"):
+    with pytest.raises(UserError, match=r"not a vector environment of tasks.*gymnasium\.make_vec"):
         TaskVecEnv(other())
 
 
@@ -267,7 +267,7 @@ def test_attributes_and_methods_are_those_of_the_batch():
         lambda: env.set_attr("max_episode_steps", 9, 1),
         lambda: env.env_method("set_tasks", GOALS, indices=[1]),
     ):
-        with pytest.raises(UserError, match="4 simulations are one batch. Leave out indices"):
+        with pytest.raises(UserError, match="alone: all 4 are stepped together. Leave out indices"):
             action()
     with pytest.raises(UserError, match="env.reset"):
         env.set_options({"reset_mask": None})
