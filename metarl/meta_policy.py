@@ -14,10 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from metarl import runs
-from metarl.builders import initial_params, policy_of_sizes
 from metarl.errors import NonFinite, UserError, nearest, shortened
 from metarl.experiment import Experiment
-from metarl.files import write_atomically
+from metarl.experiment.builders import initial_params, policy_of_sizes
 from metarl.inner.sgd import LOG_STEP_SIZE
 from metarl.parameters import expand, require_finite
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
@@ -26,7 +25,8 @@ from metarl.sampling.any_env import AnyEnv, Episodes, fitting_actions, onto
 from metarl.sampling.memory import require_memory, rollout_bytes
 from metarl.sampling.rollout import as_numbers
 from metarl.seeding import Purpose, stream, streams
-from metarl.threads import on_one_thread
+from metarl.system.files import write_atomically
+from metarl.system.threads import on_one_thread
 from metarl.types import Params
 
 CHECKPOINTS = {"latest": runs.CHECKPOINT, "best": runs.BEST}

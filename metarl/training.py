@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from metarl import runs
 from metarl.algorithms import memory
-from metarl.builders import (
+from metarl.errors import RunFailed
+from metarl.experiment import Experiment
+from metarl.experiment.builders import (
     check_can_be_filmed,
     fixed_tasks,
     initial_params,
@@ -23,11 +25,8 @@ from metarl.builders import (
     make_vector_env,
     training_tasks,
 )
-from metarl.collection import Collected, collect
-from metarl.errors import RunFailed
-from metarl.evaluation import evaluate
-from metarl.experiment import Experiment
-from metarl.machine import available_memory
+from metarl.experiment.collection import Collected, collect
+from metarl.experiment.evaluation import evaluate
 from metarl.parameters import require_finite
 from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
@@ -37,7 +36,8 @@ from metarl.runs.tracking import Tracker
 from metarl.sampling.memory import parameter_bytes, require_memory
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.statistics import estimate, paired_gain
-from metarl.threads import set_threads
+from metarl.system.machine import available_memory
+from metarl.system.threads import set_threads
 from metarl.types import Params
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from metarl import config
-from metarl.builders import fixed_tasks, make_policy, make_vector_env, training_tasks
 from metarl.commands import configs as listing
 from metarl.commands import results
 from metarl.experiment import Experiment
+from metarl.experiment.builders import fixed_tasks, make_policy, make_vector_env, training_tasks
 from metarl.few_shot.training import FewShot
 
 CONFIGS = Path(__file__).parents[1] / "configs"

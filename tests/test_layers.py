@@ -13,12 +13,9 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS = [
     "errors",
-    "files",
+    "system",
     "types",
     "seeding",
-    "machine",
-    "threads",
-    "timing",
     "parameters",
     "statistics",
     "figures",
@@ -30,9 +27,6 @@ LAYERS = [
     "inner",
     "algorithms",
     "experiment",
-    "builders",
-    "collection",
-    "evaluation",
     "few_shot",
     "runs",
     "training",

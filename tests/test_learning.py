@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from metarl import config
-from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
-from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment, Sampling, Tracking
+from metarl.experiment.builders import fixed_tasks, initial_params, make_policy, make_vector_env
+from metarl.experiment.evaluation import evaluate
 from metarl.runs.console import TrainingProgress
 from metarl.runs.directory import create, read_id
 from metarl.runs.tracking import Tracker

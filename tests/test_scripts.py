@@ -26,8 +26,8 @@ import metarl
 from envs.hopper import params
 from envs.point import GoalTask, goal_space
 from metarl import runs
-from metarl.builders import make_vector_env
 from metarl.commands import render
+from metarl.experiment.builders import make_vector_env
 from metarl.figures.video import GAP
 from metarl.jobs.sweep import Sweep
 from metarl.results.report import run_data, videos

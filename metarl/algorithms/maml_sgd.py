@@ -19,8 +19,8 @@ from metarl.algorithms.optimizers import Optimizer
 from metarl.config.settings import LARGEST, settings
 from metarl.inner.sgd import SGD
 from metarl.parameters import flatten, total
-from metarl.threads import parallel_map
-from metarl.timing import Stopwatch
+from metarl.system.threads import parallel_map
+from metarl.system.timing import Stopwatch
 from metarl.types import AlgorithmState, Experience, Model, Params
 
 

@@ -29,8 +29,8 @@ from metarl.config.settings import LARGEST, settings
 from metarl.inner.sgd import SGD
 from metarl.parameters import expand, flatten, total
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
-from metarl.threads import parallel_map
-from metarl.timing import Stopwatch
+from metarl.system.threads import parallel_map
+from metarl.system.timing import Stopwatch
 from metarl.types import AlgorithmState, Experience, Params
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metarl.timing import Stopwatch
+from metarl.system.timing import Stopwatch
 
 
 def conjugate_gradient(

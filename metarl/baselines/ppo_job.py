@@ -24,17 +24,17 @@ from numpy.typing import NDArray
 
 from metarl import config
 from metarl.baselines.setup import Setup, points
-from metarl.builders import make_vector_env
 from metarl.errors import RunFailed, UserError
 from metarl.experiment import Environment
-from metarl.files import parse_json, write_atomically
+from metarl.experiment.builders import make_vector_env
 from metarl.inner.sb3 import SB3PPO
 from metarl.parameters import expand
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.rollout import rollout
 from metarl.seeding import Purpose, stream
 from metarl.statistics import plain
-from metarl.threads import set_threads
+from metarl.system.files import parse_json, write_atomically
+from metarl.system.threads import set_threads
 from metarl.types import Params
 
 FOLDER = "baselines"

@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from metarl import config, runs
-from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
 from metarl.config import shipped
 from metarl.errors import UserError
-from metarl.evaluation import evaluate
 from metarl.experiment import Experiment
+from metarl.experiment.builders import fixed_tasks, initial_params, make_policy, make_vector_env
+from metarl.experiment.evaluation import evaluate
 from metarl.inner.sb3 import SB3PPO
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.results.records import META, RANDOM

@@ -24,14 +24,14 @@ from metarl import baselines, config, runs
 from metarl.baselines import PPOJob, PPOResult, SampleEfficiency, Setup
 from metarl.config.settings import settings
 from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly
-from metarl.files import write_atomically
 from metarl.inner.sb3 import SB3PPO
-from metarl.machine import available_cores
 from metarl.results import baseline_record
 from metarl.runs.console import PartProgress, show, shown
 from metarl.runs.wandb_run import requested_mode
 from metarl.seeding import SEEDS
-from metarl.threads import set_threads
+from metarl.system.files import write_atomically
+from metarl.system.machine import available_cores
+from metarl.system.threads import set_threads
 
 WIDTH = 100
 """Characters in a line of text."""

@@ -38,21 +38,21 @@ from metarl.algorithms.maml_sgd import MAMLSGD
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.promp import MAMLPPO, ProMP
 from metarl.algorithms.reptile import Reptile
-from metarl.builders import initial_params, make_policy, make_vector_env, training_tasks
-from metarl.collection import collect
 from metarl.config.settings import settings
 from metarl.errors import exits_cleanly
 from metarl.experiment import Environment, Experiment, Sampling
-from metarl.files import write_atomically
+from metarl.experiment.builders import initial_params, make_policy, make_vector_env, training_tasks
+from metarl.experiment.collection import collect
 from metarl.inner import PPO, SGD
-from metarl.machine import available_cores
 from metarl.parameters import expand
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, to_command
 from metarl.runs.directory import versions
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.sampling.rollout import rollout
 from metarl.seeding import Purpose, streams
-from metarl.threads import set_threads
+from metarl.system.files import write_atomically
+from metarl.system.machine import available_cores
+from metarl.system.threads import set_threads
 
 
 @settings

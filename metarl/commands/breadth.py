@@ -23,11 +23,11 @@ from metarl.errors import RunFailed, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.figures.breadth import draw
 from metarl.jobs.runner import Job, run_all
-from metarl.machine import available_cores
 from metarl.results import records
 from metarl.results.comparison.entries import HELD_OUT
 from metarl.runs.console import show, shown
 from metarl.statistics import estimate
+from metarl.system.machine import available_cores
 
 CONFIGS = shipped.FOLDER / "breadth"
 RANGES = ("narrow", "medium", "wide")

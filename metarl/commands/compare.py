@@ -17,15 +17,15 @@ import tyro
 from pydantic import Field
 
 from metarl import config, runs
-from metarl.builders import make_vector_env
 from metarl.config.settings import settings
 from metarl.errors import exits_cleanly
-from metarl.files import write_atomically
+from metarl.experiment.builders import make_vector_env
 from metarl.results import comparison, records
 from metarl.results.comparison.entries import HELD_OUT, OUT_OF_RANGE
 from metarl.results.comparison.pictures import NUMBERS
 from metarl.results.comparison.tables import family
 from metarl.runs.console import show
+from metarl.system.files import write_atomically
 
 
 @settings

@@ -18,12 +18,11 @@ from pydantic import Field
 from rich.console import Console
 
 from metarl import config, runs
-from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
 from metarl.config.settings import settings
 from metarl.errors import UserError, exits_cleanly
-from metarl.evaluation import evaluate
 from metarl.experiment import Evaluation, Experiment
-from metarl.files import write_atomically
+from metarl.experiment.builders import fixed_tasks, initial_params, make_policy, make_vector_env
+from metarl.experiment.evaluation import evaluate
 from metarl.meta_policy import CHECKPOINTS
 from metarl.results import records
 from metarl.results.evaluation import draw_evaluation, evaluation_table
@@ -31,7 +30,8 @@ from metarl.results.records import META, RANDOM, Checkpoint, Record, Training
 from metarl.runs.console import PartProgress
 from metarl.runs.directory import State
 from metarl.seeding import SEEDS
-from metarl.threads import set_threads
+from metarl.system.files import write_atomically
+from metarl.system.threads import set_threads
 
 
 @settings

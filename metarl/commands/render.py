@@ -19,10 +19,10 @@ import tyro
 from pydantic import Field
 
 from metarl import config, runs
-from metarl.builders import check_can_be_filmed, fixed_tasks, make_single_env, make_vector_env
 from metarl.config.settings import settings
 from metarl.errors import UserError, exits_cleanly
 from metarl.experiment import Experiment
+from metarl.experiment.builders import check_can_be_filmed, fixed_tasks, make_single_env, make_vector_env
 from metarl.figures.video import RenderingUnavailable
 from metarl.meta_policy import MetaPolicy, load
 from metarl.results.records import Checkpoint

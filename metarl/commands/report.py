@@ -13,16 +13,16 @@ import tyro
 from rich.console import Console
 
 from metarl import config, runs
-from metarl.builders import make_vector_env
 from metarl.config.settings import settings
 from metarl.errors import exits_cleanly
-from metarl.files import write_atomically
+from metarl.experiment.builders import make_vector_env
 from metarl.results.report import videos
 from metarl.results.report.page import build
 from metarl.results.report.run_data import read
 from metarl.results.report.tasks import tasks_of
 from metarl.sampling.protocols import aim_of
-from metarl.threads import set_threads
+from metarl.system.files import write_atomically
+from metarl.system.threads import set_threads
 
 PAGE = "report.html"
 

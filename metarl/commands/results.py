@@ -19,14 +19,14 @@ from metarl.config import shipped
 from metarl.config.settings import settings
 from metarl.errors import RunFailed, UserError, exits_cleanly, nearest
 from metarl.experiment import Experiment
-from metarl.files import write_atomically
 from metarl.jobs.runner import Job, run_all
-from metarl.machine import available_cores
 from metarl.results import comparison, records
 from metarl.results.comparison import Entry
 from metarl.runs.console import show, shown
 from metarl.sampling.protocols import family_name
 from metarl.statistics import Estimate, estimate, paired_gain
+from metarl.system.files import write_atomically
+from metarl.system.machine import available_cores
 
 CONFIGS = shipped.FOLDER
 FAMILIES = ("point_nav", "half_cheetah_dir", "half_cheetah_vel")

@@ -30,7 +30,7 @@ from metarl.inner.sgd import SGD
 from metarl.runs.console import shown
 from metarl.runs.tracking import Tracker
 from metarl.statistics import estimate
-from metarl.threads import set_threads
+from metarl.system.threads import set_threads
 from metarl.types import Params
 
 CONFIGS = shipped.FOLDER / "sinusoid"

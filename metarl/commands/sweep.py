@@ -26,8 +26,8 @@ from metarl.errors import RunFailed, exits_cleanly
 from metarl.figures.grids import Grid, heat_maps, ranked_curves
 from metarl.jobs.runner import run_all
 from metarl.jobs.sweep import Outcome, Sweep, spelled
-from metarl.machine import available_cores
 from metarl.runs.console import show, shown
+from metarl.system.machine import available_cores
 
 
 @settings

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from metarl import config
-from metarl.builders import make_vector_env
 from metarl.config.settings import settings
 from metarl.errors import UserError, exits_cleanly, nearest
 from metarl.experiment import Environment
+from metarl.experiment.builders import make_vector_env
 from metarl.sampling.registry import families, find, full_id, import_module_of
 
 STEPS = 10  # random steps before a task is drawn

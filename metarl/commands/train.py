@@ -19,11 +19,11 @@ from typing import Annotated
 import tyro
 
 from metarl import config, runs
-from metarl.builders import check_can_be_filmed
 from metarl.config import shipped
 from metarl.config.settings import settings
 from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly
 from metarl.experiment import Experiment
+from metarl.experiment.builders import check_can_be_filmed
 from metarl.runs.console import TrainingProgress, command, shown
 from metarl.runs.directory import State
 from metarl.runs.metrics import truncate_metrics

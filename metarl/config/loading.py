@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from metarl.config import flags, strict_yaml
 from metarl.config.settings import NAME, fields_of, kinds, names_of
 from metarl.errors import UserError, nearest, no_such_file, shortened
-from metarl.files import write_atomically
+from metarl.system.files import write_atomically
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.ImageFont import FreeTypeFont
 
-from metarl.files import draft_of
+from metarl.system.files import draft_of
 
 MARGIN = 6  # [px] around a caption
 SMALLEST = 8  # [px] font size of a caption in a tiny frame

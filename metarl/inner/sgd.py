@@ -16,7 +16,7 @@ from metarl.inner.learner import Adapted
 from metarl.parameters import concatenate, leaves, select
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.lazy_rollout import LazyRollout
-from metarl.threads import parallel_map
+from metarl.system.threads import parallel_map
 from metarl.types import Data, Model, Params
 
 LOG_STEP_SIZE = "log_step_size."

@@ -26,8 +26,8 @@ from typing import IO, Any
 from metarl import runs
 from metarl.config import shipped
 from metarl.errors import UserError, shortened
-from metarl.files import parse_json, write_atomically
 from metarl.runs.console import PartProgress
+from metarl.system.files import parse_json, write_atomically
 
 MARK = "finished.json"
 WAIT = 0.5  # [s] between two checks of a lock, or of whether to stop

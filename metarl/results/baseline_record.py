@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl.errors import UserError
-from metarl.files import parse_json
 from metarl.results.records import META
 from metarl.statistics import Curve, Estimate, plain
+from metarl.system.files import parse_json
 
 FILE, FORMAT, VERSION = "baseline.json", "metarl-baselines", 1
 LONGEST = 120

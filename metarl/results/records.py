@@ -32,9 +32,9 @@ from pydantic.dataclasses import dataclass
 
 from metarl.config.settings import with_signature
 from metarl.errors import UserError, no_such_file
-from metarl.files import parse_json
 from metarl.runs import console
 from metarl.statistics import plain, summary
+from metarl.system.files import parse_json
 
 Checkpoint = Literal["latest", "best"]
 FORMAT, VERSION = "metarl-evaluation", 2

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import UserError, no_such_file
-from metarl.files import UNPACKED, check_unpacked, write_atomically
+from metarl.system.files import UNPACKED, check_unpacked, write_atomically
 
 FORMAT = "metarl-checkpoint"
 VERSION = 1

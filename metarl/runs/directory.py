@@ -37,11 +37,11 @@ from metarl.config import strict_yaml
 from metarl.config.shipped import policies
 from metarl.errors import UserError, nearest, shortened
 from metarl.experiment import Experiment
-from metarl.files import parse_json, remove_drafts, write_atomically
 from metarl.policy_gradient import normalizer
 from metarl.runs import checkpoints, naming
 from metarl.runs.tracking import Tracker, gone
 from metarl.sampling.protocols import family_name
+from metarl.system.files import parse_json, remove_drafts, write_atomically
 from metarl.types import AlgorithmState, Params
 
 CONFIG, METRICS, ABOUT, LOCK = "config.yaml", "metrics.jsonl", "run.json", ".lock"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from metarl.files import parse_json, write_atomically
+from metarl.system.files import parse_json, write_atomically
 
 TRAINING_S = "time/training_s"
 """Name of the duration [s] of all iterations before a row, without tests."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metarl.files import parse_json, write_atomically
+from metarl.system.files import parse_json, write_atomically
 
 HELD = "held.json"
 READING = 60.0  # [s] after which a part counts as unreadable

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from metarl import runs
-from metarl.builders import make_single_env
 from metarl.errors import warns_only
-from metarl.evaluation import AdaptationReturns
 from metarl.experiment import Environment, Experiment
+from metarl.experiment.builders import make_single_env
+from metarl.experiment.evaluation import AdaptationReturns
 from metarl.figures import adaptation
 from metarl.figures.style import Target
 from metarl.figures.video import record_episode, side_by_side, write_mp4

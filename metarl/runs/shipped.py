@@ -7,8 +7,8 @@ from metarl import config
 from metarl.config.shipped import POLICIES, policies
 from metarl.errors import UserError
 from metarl.experiment import Experiment
-from metarl.files import write_atomically
 from metarl.runs.directory import ABOUT, CONFIG, load, read_experiment, save
+from metarl.system.files import write_atomically
 
 COPIES = Path("runs", "shipped")
 """Where commands that write into a run directory copy a shipped policy to, below the current folder."""

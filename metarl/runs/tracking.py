@@ -43,11 +43,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from metarl.errors import end_undisturbed
-from metarl.files import append_whole
 from metarl.runs import parts, wandb_run
 from metarl.runs.metrics import TRAINING_S, read_metrics
 from metarl.runs.parts import RowId, row_id
 from metarl.runs.wandb_run import Axis, Mode, in_one_line, requested_mode, warn
+from metarl.system.files import append_whole
 
 if TYPE_CHECKING:
     import wandb

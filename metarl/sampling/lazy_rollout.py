@@ -13,7 +13,7 @@ from metarl.policy_gradient.advantages import policy_gradient_batch
 from metarl.policy_gradient.normalizer import Moments
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.seeding import Purpose
-from metarl.timing import Stopwatch
+from metarl.system.timing import Stopwatch
 from metarl.types import Batch, Trajectories
 
 

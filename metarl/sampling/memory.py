@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from metarl.errors import UserError
-from metarl.machine import available_memory
+from metarl.system.machine import available_memory
 
 SIMULATION = 3 * 1024
 """Bytes of one simulation, at least: the smallest family takes 4 KiB."""

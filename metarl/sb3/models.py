@@ -22,7 +22,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import Tensor, nn
 
 from metarl.errors import UserError, nearest, no_such_file
-from metarl.files import check_unpacked, write_atomically
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sb3.conversion import (
     actor_params,
@@ -34,6 +33,7 @@ from metarl.sb3.conversion import (
     units,
 )
 from metarl.sb3.vec_normalize import read_statistics, statistics_of
+from metarl.system.files import check_unpacked, write_atomically
 from metarl.types import Params
 
 Kind = Literal["ppo", "a2c"]

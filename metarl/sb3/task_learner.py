@@ -28,7 +28,7 @@ from metarl.sb3.conversion import (
 from metarl.sb3.metrics import Metrics
 from metarl.sb3.models import Kind, load, to_sb3
 from metarl.sb3.vec_env import TaskVecEnv
-from metarl.threads import on_one_thread
+from metarl.system.threads import on_one_thread
 from metarl.types import Params
 
 

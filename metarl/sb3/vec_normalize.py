@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from metarl.errors import UserError, no_such_file
-from metarl.files import DESCRIBED
 from metarl.policy_gradient import normalizer
+from metarl.system.files import DESCRIBED
 from metarl.types import Params
 
 _ARRAYS = {

@@ -47,7 +47,7 @@ assert (batch.reset(seed=0)[0][0] == single.reset(seed=0)[0]).all()
 
 def test_settings_name_the_suites_families_as_ever(project):
     code = """
-from metarl.builders import make_vector_env
+from metarl.experiment.builders import make_vector_env
 from metarl.experiment import Environment
 from metarl.sampling.registry import full_id
 import envs

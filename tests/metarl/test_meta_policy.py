@@ -21,10 +21,10 @@ from envs.point import GoalTask
 from metarl import runs
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.reptile import Reptile
-from metarl.builders import initial_params, make_vector_env, policy_of_sizes
 from metarl.errors import NonFinite, UserError
-from metarl.evaluation import evaluate
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
+from metarl.experiment.builders import initial_params, make_vector_env, policy_of_sizes
+from metarl.experiment.evaluation import evaluate
 from metarl.inner.sb3 import SB3A2C, SB3PPO
 from metarl.inner.sgd import SGD
 from metarl.meta_policy import MetaPolicy, commands_of, load

@@ -15,9 +15,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from metarl import runs
 from metarl.algorithms.maml_trpo import MAMLTRPO
-from metarl.builders import training_tasks
 from metarl.errors import NonFinite, SimulationDiverged
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
+from metarl.experiment.builders import training_tasks
 from metarl.inner.sgd import SGD
 from metarl.policy_gradient import normalizer
 from metarl.runs import checkpoints

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from metarl.builders import fixed_tasks
 from metarl.errors import UserError
+from metarl.experiment.builders import fixed_tasks
 from metarl.results import records
 from metarl.results.records import Record
 from metarl.sampling.protocols import TaskVectorEnv

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metarl import runs
-from metarl.builders import check_can_be_filmed, initial_params, make_policy, make_vector_env
 from metarl.errors import UserError
-from metarl.evaluation import AdaptationReturns, evaluate
+from metarl.experiment.builders import check_can_be_filmed, initial_params, make_policy, make_vector_env
+from metarl.experiment.evaluation import AdaptationReturns, evaluate
 from metarl.figures.video import RenderingUnavailable, last_frame
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.results.records import META, Record

@@ -11,7 +11,7 @@ from metarl.errors import NonFinite
 from metarl.inner.sgd import SGD
 from metarl.parameters import expand, flatten
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, log_prob
-from metarl.threads import set_threads
+from metarl.system.threads import set_threads
 from metarl.types import Batch, Experience, Gaussian
 
 M = 4

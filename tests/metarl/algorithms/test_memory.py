@@ -6,8 +6,8 @@ from metarl.algorithms import MAMLPPO, MAMLSGD, MAMLTRPO, ProMP, Reptile
 from metarl.algorithms.memory import iteration_bytes
 from metarl.experiment import Experiment, Sampling
 from metarl.inner import PPO, SB3A2C, SB3PPO, SGD
-from metarl.machine import available_memory
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.system.machine import available_memory
 from metarl.training import warn_of_memory
 
 POLICY = GaussianMLP(17, 6, (64, 64))

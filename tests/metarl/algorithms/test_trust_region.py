@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metarl.algorithms.trust_region import conjugate_gradient, trust_region_step
-from metarl.timing import Stopwatch
+from metarl.system.timing import Stopwatch
 
 SETTINGS = {"cg_iterations": 20, "cg_damping": 1e-6, "backtrack_ratio": 0.8, "max_backtracks": 15}
 

@@ -11,9 +11,9 @@ from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.reptile import Reptile
 from metarl.baselines import PPOResult, SampleEfficiency, mean_metrics, minibatches, points, ppo_jobs, prepare
 from metarl.baselines.setup import ORACLE, PPO_META, PPO_PRETRAINED, PPO_SCRATCH, advice, reward_scale
-from metarl.builders import initial_params, make_policy, make_vector_env
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Policy
+from metarl.experiment.builders import initial_params, make_policy, make_vector_env
 from metarl.inner.sb3 import SB3PPO
 from metarl.inner.sgd import SGD
 from metarl.policy_gradient import normalizer

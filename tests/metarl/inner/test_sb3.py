@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from metarl.algorithms.reptile import Reptile
-from metarl.builders import (
+from metarl.errors import UserError
+from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
+from metarl.experiment.builders import (
     fixed_tasks,
     initial_params,
     make_policy,
     make_vector_env,
     simulations_of_one_task,
 )
-from metarl.collection import collect, step_rollout
-from metarl.errors import UserError
-from metarl.evaluation import evaluate
-from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
+from metarl.experiment.collection import collect, step_rollout
+from metarl.experiment.evaluation import evaluate
 from metarl.inner.sb3 import SB3A2C, SB3PPO
 from metarl.parameters import expand
 from metarl.policy_gradient import normalizer

@@ -18,12 +18,12 @@ from metarl.algorithms.reptile import Reptile
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Tracking
 from metarl.figures import style
-from metarl.files import write_atomically
 from metarl.inner import PPO, SGD
 from metarl.results import comparison
 from metarl.results.comparison import tables
 from metarl.results.records import META, RANDOM, Record, Training, file_of
 from metarl.statistics import estimate, interquartile_mean, plain, probability_of_improvement, worst_decile
+from metarl.system.files import write_atomically
 
 M, K = 5, 2
 MAML = Experiment(env=Environment(id="envs:metarl/Rail-v0", horizon=50))

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from metarl import config, runs
-from metarl.builders import fixed_tasks, make_vector_env
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment
+from metarl.experiment.builders import fixed_tasks, make_vector_env
 from metarl.figures.adaptation import adaptation_curve
 from metarl.figures.style import svg
 from metarl.results.records import META, RANDOM, Record, Training, file_of

@@ -12,8 +12,8 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 
 from metarl import runs
-from metarl.evaluation import AdaptationReturns
 from metarl.experiment import Environment, Evaluation, Experiment
+from metarl.experiment.evaluation import AdaptationReturns
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs import publish
 from metarl.runs.directory import State

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from metarl.builders import make_vector_env
 from metarl.errors import UserError
 from metarl.experiment import Environment, Experiment, Policy, Sampling
-from metarl.machine import available_memory
+from metarl.experiment.builders import make_vector_env
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.memory import parameter_bytes, require_memory, rollout_bytes
+from metarl.system.machine import available_memory
 from metarl.training import prepare
 
 ROOT = Path(__file__).parents[3]
@@ -21,7 +21,7 @@ HUGE = 10**9
 
 PEAK = """
 import numpy as np
-from metarl.builders import initial_params, make_policy, make_vector_env
+from metarl.experiment.builders import initial_params, make_policy, make_vector_env
 from metarl.experiment import Environment, Experiment
 from metarl.parameters import expand
 from metarl.policy_gradient.advantages import policy_gradient_batch

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from metarl import threads
-from metarl.threads import parallel_map, set_threads
+from metarl.system import threads
+from metarl.system.threads import parallel_map, set_threads
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 FORKS = """
 import os, signal
-from metarl.threads import parallel_map, set_threads
+from metarl.system.threads import parallel_map, set_threads
 set_threads(1)
 assert parallel_map(abs, [-1, -2]) == [1, 2]
 child = os.fork()

@@ -9,9 +9,9 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env, training_tasks
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
+from metarl.experiment.builders import fixed_tasks, initial_params, make_policy, make_vector_env, training_tasks
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.seeding import Purpose
 

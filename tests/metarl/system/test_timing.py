@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from metarl import timing
-from metarl.timing import Stopwatch
+from metarl.system import timing
+from metarl.system.timing import Stopwatch
 
 
 def test_a_phase_within_another_counts_for_itself_alone(monkeypatch):

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from metarl import machine
-from metarl.machine import available_cores, available_memory
+from metarl.system import machine
+from metarl.system.machine import available_cores, available_memory
 
 GIB = 2**30
 
@@ -58,7 +58,7 @@ def test_cores_are_those_that_the_quota_fills(linux, files, cores):
 def test_a_process_that_is_bound_to_one_core_has_one():
     code = (
         "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-        "from metarl.machine import available_cores; from metarl import threads\n"
+        "from metarl.system.machine import available_cores; from metarl.system import threads\n"
         "print(available_cores(), threads._pool._max_workers)"
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from metarl.machine import available_cores
+from metarl.system.machine import available_cores
 
 Result = TypeVar("Result")
 

@@ -7,8 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from metarl.builders import simulations_of_one_task
 from metarl.experiment import Experiment
+from metarl.experiment.builders import simulations_of_one_task
 from metarl.parameters import expand, require_finite_tasks
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.policy_gradient.normalizer import Moments
@@ -16,7 +16,7 @@ from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.sampling.rollout import rollout
 from metarl.seeding import Purpose, streams
-from metarl.timing import Stopwatch
+from metarl.system.timing import Stopwatch
 from metarl.types import Experience, Params
 
 

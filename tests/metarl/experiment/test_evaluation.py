@@ -15,15 +15,15 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from metarl import runs
 from metarl.algorithms.maml_trpo import MAMLTRPO
-from metarl.builders import fixed_tasks, initial_params, make_policy, make_vector_env
-from metarl.evaluation import AdaptationReturns, evaluate
 from metarl.experiment import Environment, Evaluation, Experiment, Policy, Sampling
+from metarl.experiment.builders import fixed_tasks, initial_params, make_policy, make_vector_env
+from metarl.experiment.evaluation import AdaptationReturns, evaluate
 from metarl.inner.sgd import SGD
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.runs.directory import State
 from metarl.seeding import Purpose
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[3] / "scripts"
 M, E, T, K = 3, 2, 2, 3
 TASKS = ("cold", "warm", "hot")
 POLICY = GaussianMLP(observation_size=1, action_size=1, hidden_sizes=(), action_scale=1e-3, min_std=0)

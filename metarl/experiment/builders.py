@@ -15,12 +15,12 @@ from gymnasium.spaces.utils import flatdim
 
 from metarl.errors import UserError
 from metarl.experiment import Environment, Experiment, Policy
-from metarl.machine import available_cores
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling import registry
 from metarl.sampling.memory import parameter_bytes, require_memory, rollout_bytes
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.seeding import Purpose, stream
+from metarl.system.machine import available_cores
 from metarl.types import Params
 
 SMALL = 100_000

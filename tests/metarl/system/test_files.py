@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from metarl.files import draft_of, parse_json, remove_drafts, write_atomically
+from metarl.system.files import draft_of, parse_json, remove_drafts, write_atomically
 
 
 def test_plain_json_is_read_as_json_reads_it():
@@ -46,7 +46,7 @@ def test_what_does_not_fit_on_the_disk_is_added_not_at_all(tmp_path):
     script = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from metarl.files import append_whole\n"
+        "from metarl.system.files import append_whole\n"
         "path = Path(sys.argv[1])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, -1))\n"
         "append_whole(path, b'a' * 60 + b'\\n')\n"

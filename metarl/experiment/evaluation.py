@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metarl.collection import step_rollout
 from metarl.experiment import Experiment
+from metarl.experiment.collection import step_rollout
 from metarl.parameters import expand, select
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.protocols import TaskVectorEnv

@@ -1,0 +1,1 @@
+"""What the operating system gives: files, cores and memory, threads, time."""
