@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     VIDEO = 5
     SB3 = 6
     ACTING = 7
+    TUNING = 8
 
 
 def stream(seed: int, purpose: Purpose, iteration: int = 0, phase: int = 0, task: int = 0) -> np.random.Generator:

@@ -38,7 +38,7 @@ KINDS = {
     .replace("iterations: 1", "iterations: 12")
     + JOINT,
 }
-SMALL = ("--tasks", 3, "--steps", 2, "--rollouts", 3)
+SMALL = ("--tasks", 3, "--steps", 2, "--rollouts", 3, "--tune", 0)
 
 
 def script(name: str, *args: object) -> int:
@@ -93,7 +93,7 @@ def test_all_learners_on_the_same_goals(trained, recorded, capsys):
 
     data = json.loads((run / "baseline.json").read_text())
     ppo = ["PPO from scratch", f"PPO from {META}", "PPO from pretrained"]
-    assert list(data["curves"]) == [META, RANDOM, *ppo, "oracle"]
+    assert list(data["curves"]) == [META, RANDOM, "pretrained", *ppo, "oracle"]
     assert [data["curves"][label]["steps"] for label in (META, ppo[0], "oracle")] == [
         [0, 20, 40],
         [0, 20, 40, 60],
@@ -125,7 +125,7 @@ def test_all_learners_on_the_same_goals(trained, recorded, capsys):
 
 def test_what_is_done_is_not_done_again(folders, tmp_path, capsys):
     run = shutil.copytree(folders / "meta", tmp_path / "meta")
-    few = ("--tasks", 2, "--steps", 1, "--rollouts", 2, "--workers", 1)
+    few = ("--tasks", 2, "--steps", 1, "--rollouts", 2, "--workers", 1, "--tune", 0)
     assert script("baseline.py", run, *few) == 0
     output = capsys.readouterr().out
     assert "Without --pretrained, its curve is left out: metarl train point_nav/pretrained trains one" in output
@@ -150,11 +150,32 @@ def test_what_is_done_is_not_done_again(folders, tmp_path, capsys):
     assert (run / "baseline.json").read_bytes() != content
 
 
+def test_every_learner_has_the_settings_that_are_best_for_it(folders, tmp_path, capsys):
+    run = shutil.copytree(folders / "meta", tmp_path / "meta")
+    few = ("--tasks", 2, "--steps", 2, "--rollouts", 1, "--workers", 1, "--tune", 2)
+    assert script("baseline.py", run, *few, "--pretrained", folders / "pretrained") == 0
+    output = " ".join(capsys.readouterr().out.split())
+    data = json.loads((run / "baseline.json").read_text())
+    sizes = {label: len(tuned["candidates"]) for label, tuned in data["tuned"].items()}
+    ppo = {"PPO from scratch": 12, f"PPO from {META}": 4, "PPO from pretrained": 4}
+    assert sizes == {META: 12, RANDOM: 12, "pretrained": 12, **ppo}
+    for label, tuned in data["tuned"].items():
+        best = max(tuned["candidates"], key=lambda candidate: candidate["return"])
+        assert {**tuned["chosen"], "return": best["return"]} == best
+        assert (tuned["split"], tuned["tasks"]) == ("validation", 2)
+        assert f"{label}: " in output
+    assert "Chosen on 2 validation tasks" in output
+    [scratch] = {path for path in (run / "baselines").glob("PPO-from-scratch-000-*.json")}
+    setup, chosen = prepare(run, tasks=2, steps=2, tune=2), data["tuned"]["PPO from scratch"]["chosen"]
+    learner = SB3PPO(**{name: value for name, value in data["ppo"].items() if name != "name"})
+    assert ppo_jobs(setup, "PPO from scratch", learner, chosen)[0].file == scratch
+
+
 def test_an_interrupted_call_keeps_what_is_done(folders, tmp_path):
     """It ends at once; what other processes have done is what this one does."""
     run = shutil.copytree(folders / "meta", tmp_path / "meta")
     words = [sys.executable, SCRIPTS / "baseline.py", run, "--tasks", 20, "--rollouts", 60, "--workers", 2]
-    words += ["--reward-scale", 0.5]
+    words += ["--reward-scale", 0.5, "--tune", 0]
     process = subprocess.Popen(
         [*map(str, words)],
         stdout=subprocess.PIPE,
@@ -177,7 +198,9 @@ def test_an_interrupted_call_keeps_what_is_done(folders, tmp_path):
     done = [*run.glob("baselines/*.json")]
     assert 1 <= len(done) < 40
     ppo = SB3PPO(steps=60, learning_rate=1e-3, minibatches=1, reward_scale=0.5)
-    [goal] = [goal for own in ppo_jobs(prepare(run), ppo).values() for goal in own if goal.file == done[0]]
+    setup = prepare(run)
+    chosen = {"action_scale": 0.1, "learning_rate": 1e-3}
+    [goal] = [g for label in setup.starts for g in ppo_jobs(setup, label, ppo, chosen) if g.file == done[0]]
     returns = goal.read().returns
     goal.file.unlink()
     goal.run()

@@ -935,8 +935,11 @@ def test_results_at_equal_environment_steps(script, tmp_path, capsys, monkeypatc
     assert script("results.py", *asked, "--out", tmp_path) == 0
     assert "reptile" in capsys.readouterr().out
     table = (tmp_path / "results.md").read_text().splitlines()
-    assert table[0].startswith("| PointNav-v0, 0.2 M environment steps, 40 held-out tasks, 1 seed | 0 steps | 1 step |")
-    assert [row.split(" |")[0] for row in table[2:]] == ["| `maml_trpo`", "| `reptile`", "| random initialization"]
+    assert table[0].startswith(
+        "| PointNav-v0, 0.2 M environment steps, 40 held-out tasks, 1 seed | adapts with | 0 steps |"
+    )
+    assert [row.split(" |")[0] for row in table[2:5]] == ["| `maml_trpo`", "| `reptile`", "| random initialization"]
+    assert table[-1].endswith("on 10 validation tasks.")
     reports = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("point_nav/*/evaluation-held-out.json"))]
     assert [report["training"]["environment_steps"] for report in reports] == [160_000, 120_000]  # whole iterations
     mean = torch.tensor(reports[0]["returns"]["meta-learned"]).mean(0)

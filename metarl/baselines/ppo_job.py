@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ import torch
 from numpy.typing import NDArray
 
 from metarl import config
-from metarl.baselines.setup import Setup, points
+from metarl.baselines.setup import PPO_SCRATCH, Setup, points
 from metarl.errors import RunFailed, UserError
 from metarl.experiment import Environment
 from metarl.experiment.builders import make_vector_env
+from metarl.experiment.tuning import Candidate
 from metarl.inner.sb3 import SB3PPO
 from metarl.parameters import expand
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
@@ -40,6 +41,12 @@ from metarl.types import Params
 FOLDER = "baselines"
 GAE_LAMBDA = 0.95
 """Of PPO: the default of Stable-Baselines3."""
+ACTION_SCALES = (0.1, 0.3, 1.0)
+"""Candidates for the action scale of PPO from scratch."""
+LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+"""Candidates for the learning rate of PPO; with the action scales as many as adaptation has."""
+LEARNING_RATE = 1e-3
+"""The learning rate of PPO where none is chosen."""
 LARGEST = 64
 """The largest number of steps in a minibatch: the default of Stable-Baselines3."""
 
@@ -74,6 +81,8 @@ class PPOJob:
     seed: int
     folder: Path
     """The folder of its file."""
+    candidate: bool = False
+    """Whether it is run to choose settings. If it diverges, it has no returns, and the others go on."""
 
     @property
     def file(self) -> Path:
@@ -113,10 +122,12 @@ class PPOJob:
             path = [start, *learner.learn(start, self.task, self.ppo.steps, own).params]
             returns = [self._test(env, path[k], k) for k in points(self.ppo.steps)]
         except RunFailed as error:
-            raise RunFailed(
-                f"{self.label} on {self.task.label}: {error}. What is finished is kept. A smaller --learning-rate may "
-                "help."
-            ) from error
+            if not self.candidate:
+                raise RunFailed(
+                    f"{self.label} on {self.task.label}: {error}. What is finished is kept. A smaller --learning-rate "
+                    "may help."
+                ) from error
+            returns = [float("nan")] * len(points(self.ppo.steps))
         env.close()
         content = {"returns": returns, "metrics": metrics}
         write_atomically(self.file, json.dumps(plain(content), allow_nan=False).encode())
@@ -135,28 +146,52 @@ def minibatches(steps: int) -> int:
     return steps // size
 
 
-def ppo_jobs(setup: Setup, ppo: SB3PPO) -> dict[str, list[PPOJob]]:
-    """Label of a method -> its jobs, one for each test task."""
+def ppo_candidates(
+    setup: Setup, label: str, learning_rate: float | None = None, action_scale: float | None = None
+) -> list[Candidate]:
+    """The settings of a method that are compared on validation tasks; a single one where there is nothing to choose.
+
+    Args:
+        learning_rate: the only candidate, if given.
+        action_scale: the same, for PPO from scratch. A trained policy has its own.
+    """
+    scales, rates = (setup.policy.action_scale,), (learning_rate or LEARNING_RATE,)
+    if label == PPO_SCRATCH and (action_scale or setup.tuned_on):
+        scales = (action_scale,) if action_scale else ACTION_SCALES
+    if not learning_rate and setup.tuned_on:
+        rates = LEARNING_RATES
+    return [{"action_scale": scale, "learning_rate": rate} for scale in scales for rate in rates]
+
+
+def ppo_jobs(
+    setup: Setup, label: str, ppo: SB3PPO, chosen: Candidate, tasks: Sequence[Any] | None = None
+) -> list[PPOJob]:
+    """The jobs of a method, one for each task.
+
+    Args:
+        ppo: its settings.
+        chosen: those of them that are changed.
+        tasks: validation tasks, to compare candidates on; None for the test tasks.
+    """
     experiment = setup.run.experiment
-    return {
-        label: [
-            PPOJob(
-                label=label,
-                index=index,
-                task=task,
-                env=experiment.env,
-                policy=setup.policy,
-                params={name: p.detach().numpy() for name, p in params.items()},
-                ppo=ppo,
-                gamma=experiment.sampling.gamma,
-                episodes=setup.episodes,
-                seed=setup.seed,
-                folder=setup.run.folder / FOLDER,
-            )
-            for index, task in enumerate(setup.tasks)
-        ]
-        for label, params in setup.starts.items()
-    }
+    params = setup.starts[label]
+    return [
+        PPOJob(
+            label=label,
+            index=index,
+            task=task,
+            env=experiment.env,
+            policy=replace(setup.policy, action_scale=chosen.get("action_scale", setup.policy.action_scale)),
+            params={name: p.detach().numpy() for name, p in params.items()},
+            ppo=replace(ppo, learning_rate=chosen.get("learning_rate", ppo.learning_rate)),
+            gamma=experiment.sampling.gamma,
+            episodes=setup.episodes,
+            seed=setup.seed,
+            folder=setup.run.folder / FOLDER / ("candidates" if tasks else ""),
+            candidate=tasks is not None,
+        )
+        for index, task in enumerate(tasks or setup.tasks)
+    ]
 
 
 def run_jobs(jobs: Iterable[PPOJob], workers: int, after_each: Callable[[], None] = lambda: None) -> None:

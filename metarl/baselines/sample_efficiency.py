@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from metarl.baselines.ppo_job import PPOResult
 from metarl.baselines.setup import ORACLE, PPO_SCRATCH, Setup
+from metarl.experiment.tuning import Tuned
 from metarl.figures import adaptation
 from metarl.results.baseline_record import BaselineRecord, LearningCurves
 from metarl.results.records import META, RANDOM
@@ -38,6 +39,8 @@ class SampleEfficiency:
     """(tasks,): return of the oracle; None without one."""
     steps_each: int
     """Environment steps on a task in one adaptation step or rollout."""
+    tuned: Mapping[str, Tuned] = field(default_factory=dict)
+    """Label -> the settings that were chosen for the method; a method that is missing has those of its run."""
 
     @property
     def curves(self) -> LearningCurves:
@@ -95,7 +98,7 @@ class SampleEfficiency:
     @property
     def remarks(self) -> list[str]:
         """Sentences: when PPO from scratch overtakes the meta-learned policy, and what 90% of the oracle is."""
-        remarks = [self._overtaking()]
+        remarks = [self._overtaking(), *self._chosen()]
         if self.oracle is None:
             return remarks
         start, end = float(mean(self.methods[RANDOM][1][:, 0])), float(mean(self.oracle))
@@ -133,6 +136,14 @@ class SampleEfficiency:
             f"is {here}, the difference {gap}.{stopped}"
         )
 
+    def _chosen(self) -> list[str]:
+        """A sentence: the settings that were chosen, and what for; none where nothing was chosen."""
+        if not self.tuned:
+            return []
+        first = next(iter(self.tuned.values()))
+        own = [f"{label}: {each.in_words} (of {len(each.candidates)})" for label, each in self.tuned.items()]
+        return [f"Chosen on {first.tasks} {first.split} tasks, with the number of candidates: {'; '.join(own)}."]
+
     def table(self, title: str) -> Table:
         """The rows, for the terminal."""
         table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
@@ -155,7 +166,8 @@ class SampleEfficiency:
         if self.oracle is not None:
             returns[ORACLE] = self.oracle[:, None].tolist()
         record = BaselineRecord(self.curves, self.rows, self.remarks)
-        return record.to_json({"returns": returns, "threshold": self.threshold, **about})
+        tuned = {label: vars(each) for label, each in self.tuned.items()}
+        return record.to_json({"returns": returns, "threshold": self.threshold, "tuned": tuned, **about})
 
 
 def gather(
@@ -164,6 +176,7 @@ def gather(
     oracle: NDArray[np.floating] | None,
     learned: Mapping[str, Sequence[PPOResult]],
     rollouts: Sequence[int],
+    tuned: Mapping[str, Tuned],
 ) -> SampleEfficiency:
     """The results of all methods, against environment steps.
 
@@ -173,12 +186,13 @@ def gather(
         oracle: return of the oracle, (tasks,); None without one.
         learned: label -> the result of PPO on each task.
         rollouts: the numbers of rollouts after which PPO was tested, (P,).
+        tuned: label -> the settings that were chosen for a method.
     """
     each = setup.steps_each
     methods: dict[str, Measured] = {label: (each * np.arange(x.shape[1]), x) for label, x in adapted.items()}
     for label, found in learned.items():
         methods[label] = each * np.array(rollouts), np.stack([of_task.returns for of_task in found])
-    return SampleEfficiency(methods, oracle, each)
+    return SampleEfficiency(methods, oracle, each, tuned)
 
 
 def mean_metrics(label: str, learned: Sequence[PPOResult]) -> dict[int, dict[str, float]]:

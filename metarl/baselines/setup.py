@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from metarl.errors import UserError
 from metarl.experiment import Experiment
 from metarl.experiment.builders import fixed_tasks, initial_params, make_policy, make_vector_env
 from metarl.experiment.evaluation import evaluate
+from metarl.experiment.tuning import Tuned, adapting_with, tune_adaptation, tuning_tasks
 from metarl.inner.sb3 import SB3PPO
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.results.records import META, RANDOM
@@ -25,7 +26,8 @@ from metarl.runs.directory import State
 from metarl.sampling.protocols import TaskVectorEnv, family_name
 from metarl.types import Params
 
-PPO_SCRATCH, PPO_META, PPO_PRETRAINED, ORACLE = "PPO from scratch", f"PPO from {META}", "PPO from pretrained", "oracle"
+PRETRAINED, ORACLE = "pretrained", "oracle"
+PPO_SCRATCH, PPO_META, PPO_PRETRAINED = "PPO from scratch", f"PPO from {META}", f"PPO from {PRETRAINED}"
 TASKS = 20
 """Number of test tasks, if the split has as many."""
 POINTS = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -70,6 +72,10 @@ class Setup:
     """K, adaptation steps."""
     seed: int
     """Of initial states, exploration and minibatches."""
+    tuned_on: Sequence[Any]
+    """The tasks that settings are chosen on; empty where none are chosen."""
+    tuned_split: str
+    """The split of these tasks."""
 
     @property
     def steps_each(self) -> int:
@@ -129,16 +135,41 @@ class Setup:
         new = SB3PPO().start(self.policy, self.policy.acting(params), torch.Generator().manual_seed(self.seed))
         return {name: params.get(name, p) for name, p in new.items()}
 
-    def adapt(self) -> dict[str, NDArray[np.floating]]:
-        """Label -> return after 0..K adaptation steps, (tasks, K+1), measured as by `metarl evaluate`."""
-        experiment = self.run.experiment
-        starts = {META: self.run.state.params, RANDOM: initial_params(self.policy, experiment)}
+    @property
+    def adapting(self) -> dict[str, tuple[Experiment, Params]]:
+        """Label -> settings and parameters before adaptation, of each method that adapts by gradient steps."""
+        run = self.run
+        random = initial_params(self.policy, run.experiment)
+        own = {META: (run.experiment, run.state.params), RANDOM: (run.experiment, random)}
+        if self.pretrained:
+            own[PRETRAINED] = self.pretrained.experiment, self.pretrained.state.params
         return {
-            label: evaluate(
-                self.env, self.policy, params, experiment, self.tasks, steps=self.steps, seed=self.seed
-            ).means
-            for label, params in starts.items()
+            label: (replace(each, evaluation=replace(each.evaluation, episodes=self.episodes)), params)
+            for label, (each, params) in own.items()
         }
+
+    def tune(self) -> dict[str, Tuned]:
+        """Label -> the settings of adaptation that were chosen, for methods that have something to choose."""
+        if not self.tuned_on:
+            return {}
+        found = {
+            label: tune_adaptation(
+                self.policy, params, experiment, tasks=len(self.tuned_on), steps=self.steps, seed=self.seed
+            )
+            for label, (experiment, params) in self.adapting.items()
+        }
+        return {label: tuned for label, tuned in found.items() if tuned}
+
+    def adapt(self, tuned: Mapping[str, Tuned]) -> dict[str, NDArray[np.floating]]:
+        """Label -> return after 0..K adaptation steps, (tasks, K+1), measured as by `metarl evaluate`."""
+        returns = {}
+        for label, (experiment, params) in self.adapting.items():
+            own, scale = adapting_with(experiment, tuned[label].chosen if label in tuned else {})
+            result = evaluate(
+                self.env, self.policy, params, own, self.tasks, steps=self.steps, seed=self.seed, scale=scale
+            )
+            returns[label] = result.means
+        return returns
 
     def reward_scale(self, adapted: Mapping[str, NDArray[np.floating]]) -> float:
         """`reward_scale` for PPO on these tasks; adapted: returns as from `adapt`."""
@@ -166,6 +197,7 @@ def prepare(
     episodes: int | None = None,
     steps: int = 3,
     seed: int = 0,
+    tune: int = 0,
 ) -> Setup:
     """Read the runs and check that they can be compared.
 
@@ -178,6 +210,7 @@ def prepare(
         episodes: E; by default that of the run's own test.
         steps: K, adaptation steps.
         seed: of initial states, exploration and minibatches.
+        tune: number of validation tasks to choose settings on; 0: none are chosen.
 
     Errors: UserError if a run is missing, or cannot be compared with the run that adapts.
     """
@@ -189,6 +222,7 @@ def prepare(
     count = tasks or min(TASKS, len(set(space.grid(TASKS))))
     env = make_vector_env(experiment.env, count * episodes, experiment.threads)
     fixed, policy = fixed_tasks(env, split, count), make_policy(experiment, env)
+    tuned_on, tuned_split = tuning_tasks(experiment, tune) if tune else ([], "")
     runs.check_shapes(folder / runs.CHECKPOINT, run.state.params, initial_params(policy, experiment))
     return Setup(
         run=run,
@@ -203,6 +237,8 @@ def prepare(
         episodes=episodes,
         steps=steps,
         seed=seed,
+        tuned_on=tuned_on,
+        tuned_split=tuned_split,
     )
 
 

@@ -1,13 +1,14 @@
 """Compare a run with PPO of Stable-Baselines3 on the same held-out tasks, at equal environment steps on each.
 
     metarl baseline RUN_DIR [--pretrained RUN_DIR] [--oracle RUN_DIR] [--tasks 20] [--steps 3]
-                            [--rollouts 50] [--workers N]
+                            [--rollouts 50] [--tune 4] [--workers N]
 
 PPO learns each task separately: from a random initialization, from the meta-learned policy and, with --pretrained, from
 a policy that was trained on all tasks without adaptation. A rollout of PPO has as many episodes as an adaptation step.
-With --oracle, a policy that observes its task, the table has the steps that each method needs to reach 90% of the
-oracle's return. Finished tasks are kept in RUN_DIR/baselines and are not learned again. The output is
-RUN_DIR/baseline.json, which metarl report shows, and RUN_DIR/figures/baseline.png.
+Each method has the settings that are best for it on validation tasks: step size and whole or half later steps; PPO its
+learning rate and, from scratch, its action scale. With --oracle, a policy that observes its task, the table has the
+steps that each method needs to reach 90% of the oracle's return. Finished tasks are kept in RUN_DIR/baselines and are
+not learned again. The output is RUN_DIR/baseline.json, which metarl report shows, and RUN_DIR/figures/baseline.png.
 """
 
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Annotated
 
+import numpy as np
 import tyro
 from pydantic import Field
 
@@ -24,6 +26,7 @@ from metarl import baselines, config, runs
 from metarl.baselines import PPOJob, PPOResult, SampleEfficiency, Setup
 from metarl.config.settings import settings
 from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly
+from metarl.experiment.tuning import Candidate, Tuned, choose
 from metarl.inner.sb3 import SB3PPO
 from metarl.results import baseline_record
 from metarl.runs.console import PartProgress, show, shown
@@ -61,8 +64,12 @@ class Options:
     """Tasks learned at a time (default: the number of cores)."""
     seed: int = Field(0, ge=0, lt=SEEDS)
     """Seed of initial states and exploration"""
-    learning_rate: float = 1e-3
-    """Learning rate of PPO"""
+    tune: int = Field(4, ge=0)
+    """Number of validation tasks that settings are chosen on; 0: none are chosen"""
+    learning_rate: float | None = None
+    """Learning rate of PPO (default: chosen on validation tasks; 0.001 with --tune 0)."""
+    action_scale: float | None = Field(None, gt=0)
+    """Action scale of PPO from scratch (default: chosen on validation tasks; that of the run with --tune 0)."""
     epochs: int = Field(10, ge=1)
     """Epochs of PPO on each rollout"""
     minibatches: int | None = Field(None, ge=1)
@@ -76,19 +83,27 @@ def main(args: Sequence[str] | None = None) -> None:
     """Measure all methods, print the table, write the numbers and the figure."""
     arguments = config.options(Options, args, command="baseline", description=__doc__)
     arguments = replace(arguments, run_dir=runs.writable(arguments.run_dir))
-    named = ("pretrained", "oracle", "split", "tasks", "episodes", "steps", "seed")
+    named = ("pretrained", "oracle", "split", "tasks", "episodes", "steps", "seed", "tune")
     setup = baselines.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
     ppo = settings(arguments, setup)
     requested_mode(setup.run.experiment.tracking.mode)
     set_threads(setup.run.experiment.threads)
     with runs.locked(arguments.run_dir):
-        adapted, oracle = setup.adapt(), setup.ask_oracle()
+        tuned = setup.tune()
+        adapted, oracle = setup.adapt(tuned), setup.ask_oracle()
         if arguments.reward_scale is None:
             ppo = replace(ppo, reward_scale=setup.reward_scale(adapted))
-        jobs = baselines.ppo_jobs(setup, ppo)
-        learn(jobs, arguments.workers or available_cores())
+        workers = arguments.workers or available_cores()
+        flags = arguments.learning_rate, arguments.action_scale
+        candidates = {label: baselines.ppo_candidates(setup, label, *flags) for label in setup.starts}
+        tuned |= tune_ppo(setup, ppo, candidates, workers)
+        jobs = {
+            label: baselines.ppo_jobs(setup, label, ppo, tuned[label].chosen if label in tuned else own[0])
+            for label, own in candidates.items()
+        }
+        learn([job for own in jobs.values() for job in own], workers, "tasks learned by PPO")
         found = {label: [job.read() for job in own] for label, own in jobs.items()}
-        results = baselines.gather(setup, adapted, oracle, found, baselines.points(ppo.steps))
+        results = baselines.gather(setup, adapted, oracle, found, baselines.points(ppo.steps), tuned)
         numbers, picture = arguments.run_dir / baseline_record.FILE, arguments.run_dir / "figures" / "baseline.png"
         about = {**setup.about, "ppo": config.to_dict(ppo)}
         content = json.dumps(results.to_json(about), indent=1, allow_nan=False).encode()
@@ -112,19 +127,37 @@ def settings(arguments: Options, setup: Setup) -> SB3PPO:
         "steps": arguments.rollouts,
         "minibatches": minibatches,
         "epochs": arguments.epochs,
-        "learning_rate": arguments.learning_rate,
+        "learning_rate": baselines.LEARNING_RATE,
     }
-    if arguments.reward_scale is not None:
-        data |= {"reward_scale": arguments.reward_scale}
+    optional = {"learning_rate": arguments.learning_rate, "reward_scale": arguments.reward_scale}
+    data |= {name: value for name, value in optional.items() if value is not None}
     return config.from_dict(data, SB3PPO, source="the command line")
 
 
-def learn(jobs: Mapping[str, Sequence[PPOJob]], workers: int) -> None:
+def tune_ppo(
+    setup: Setup, ppo: SB3PPO, candidates: Mapping[str, Sequence[Candidate]], workers: int
+) -> dict[str, Tuned]:
+    """Label -> the settings of PPO that are best on the validation tasks, of methods with several candidates."""
+    jobs = {
+        label: [(candidate, baselines.ppo_jobs(setup, label, ppo, candidate, setup.tuned_on)) for candidate in own]
+        for label, own in candidates.items()
+        if len(own) > 1
+    }
+    every = [job for own in jobs.values() for _, of_candidate in own for job in of_candidate]
+    learn(every, workers, "validation tasks learned by PPO")
+    tuned = {}
+    for label, own in jobs.items():
+        measured = [(candidate, np.stack([job.read().returns for job in of_it])) for candidate, of_it in own]
+        if found := choose(measured, setup.tuned_split, len(setup.tuned_on)):
+            tuned[label] = found
+    return tuned
+
+
+def learn(jobs: Sequence[PPOJob], workers: int, what: str) -> None:
     """Let PPO learn the tasks that are not finished, and show the progress."""
-    every = [job for own in jobs.values() for job in own]
-    waiting = [job for job in every if not job.file.exists()]
+    waiting = [job for job in jobs if not job.file.exists()]
     try:
-        with PartProgress("tasks learned by PPO", len(every), len(every) - len(waiting)) as progress:
+        with PartProgress(what, len(jobs), len(jobs) - len(waiting)) as progress:
             baselines.run_jobs(waiting, workers, progress.advance)
     except KeyboardInterrupt as error:
         end_undisturbed()
@@ -138,8 +171,7 @@ def tell(setup: Setup, results: SampleEfficiency, ppo: SB3PPO) -> None:
     for remark in results.remarks:
         print(fill(remark, WIDTH))
     print(f"Environment steps of training before the test tasks: {setup.trained_before}.")
-    how = f"{ppo.minibatches} minibatches, {ppo.epochs} epochs, learning rate {ppo.learning_rate:g}"
-    print(f"PPO: {how}, rewards times {ppo.reward_scale:g}.")
+    print(f"PPO: {ppo.minibatches} minibatches, {ppo.epochs} epochs, rewards times {ppo.reward_scale:g}.")
     for name in ("pretrained", "oracle"):
         if getattr(setup, name) is None:
             advice = baselines.advice(setup.run.experiment, name)

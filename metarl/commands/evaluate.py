@@ -1,17 +1,18 @@
 """Measure how a trained policy adapts to tasks that it was not trained on, compared with a random initialization.
 
-    metarl evaluate RUN_DIR [--split held-out] [--tasks 40] [--steps 3] [--episodes 20] [--checkpoint best]
+    metarl evaluate RUN_DIR [--split held-out] [--tasks 40] [--steps 3] [--episodes 20] [--tune 10] [--checkpoint best]
 
 Returns are measured before adaptation and after each step, for the stochastic policy, whose episodes the next step
-learns from, and for the deterministic policy, which takes the mean action, from the same initial states. The output is
-a table, RUN_DIR/evaluation-SPLIT.json, and a picture beside it.
+learns from, and for the deterministic policy, which takes the mean action, from the same initial states. With --tune,
+the trained policy and the random initialization each have the step size that is best for them on validation tasks. The
+output is a table, RUN_DIR/evaluation-SPLIT.json, and a picture beside it.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from pydantic import Field
@@ -23,6 +24,7 @@ from metarl.errors import UserError, exits_cleanly
 from metarl.experiment import Evaluation, Experiment
 from metarl.experiment.builders import fixed_tasks, initial_params, make_policy, make_vector_env
 from metarl.experiment.evaluation import evaluate
+from metarl.experiment.tuning import adaptation_candidates, adapting_with, tune_adaptation
 from metarl.meta_policy import CHECKPOINTS
 from metarl.results import records
 from metarl.results.evaluation import draw_evaluation, evaluation_table
@@ -53,6 +55,9 @@ class Options:
     """Episodes per task and adaptation step (default: the run's setting, usually 20)."""
     later_steps: float | None = Field(None, gt=0)
     """Factor of the step size in steps beyond those of training (default: the run's setting, usually 0.5)."""
+    tune: int = Field(0, ge=0)
+    """Number of validation tasks to choose the step size on, and whether later steps are whole or half (default: 0, all
+    as in the run's settings). A family without a validation split chooses on training tasks"""
     seed: int = Field(0, ge=0, lt=SEEDS)
     """Seed of initial states and exploration"""
     json: Path | None = None
@@ -75,7 +80,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if numbers.is_dir():
         raise UserError(f"{numbers} is a folder: name a file for the numbers with --json")
     if not arguments.replace:
-        check_nothing_is_lost(numbers, experiment.evaluation, arguments.seed)
+        check_nothing_is_lost(numbers, experiment.evaluation, arguments)
     record = measure(arguments, experiment, state)
     Console().print(evaluation_table(record))
     write_atomically(numbers, json.dumps(record.to_json(), indent=1, allow_nan=False).encode())
@@ -92,15 +97,16 @@ def requested(arguments: Options, own: Evaluation) -> Evaluation:
     return config.from_dict(data, Evaluation, source="the command line")
 
 
-def check_nothing_is_lost(numbers: Path, test: Evaluation, seed: int) -> None:
+def check_nothing_is_lost(numbers: Path, test: Evaluation, arguments: Options) -> None:
     """Raise UserError where the file holds an evaluation that was made in another way."""
     try:
         found = records.read(numbers)
     except UserError:  # there is none, or none that can be read
         return
     names = ("tasks", "steps", "episodes", "later_steps")
-    now = {name: getattr(test, name) for name in names} | {"seed": seed}
-    then = {name: getattr(found, name) for name in now} | {"tasks": len(found.tasks)}
+    now = {name: getattr(test, name) for name in names} | {"seed": arguments.seed, "tune": bool(arguments.tune)}
+    then = {name: getattr(found, name) for name in (*names, "seed")}
+    then |= {"tasks": len(found.tasks), "tune": bool(found.tuned)}
     if wrong := [f"{name} = {then[name]}, not {now[name]}" for name in now if then[name] != now[name]]:
         raise UserError(
             f"{numbers} holds an evaluation with {'; '.join(wrong)}. Keep both with --json FILE, or replace it with "
@@ -116,19 +122,16 @@ def measure(arguments: Options, experiment: Experiment, state: State) -> Record:
     policy, tasks = make_policy(experiment, env), fixed_tasks(env, test.split, test.tasks)
     random = initial_params(policy, experiment)
     runs.check_shapes(arguments.run_dir / CHECKPOINTS[arguments.checkpoint], state.params, random)
-    results = {}
-    with PartProgress("rounds of episodes", 2 * (test.steps + 1)) as progress:
+    results, tuned = {}, {}
+    candidates = len(adaptation_candidates(experiment, test.steps)) if arguments.tune else 0
+    with PartProgress("rounds of episodes", 2 * (1 + candidates) * (test.steps + 1)) as progress:
+        common: dict[str, Any] = {"steps": test.steps, "seed": arguments.seed, "after_each": progress.advance}
         for name, params in {META: state.params, RANDOM: random}.items():
-            results[name] = evaluate(
-                env,
-                policy,
-                params,
-                experiment,
-                tasks,
-                seed=arguments.seed,
-                deterministic=True,
-                after_each=progress.advance,
-            )
+            chosen = {}
+            if candidates and (found := tune_adaptation(policy, params, experiment, tasks=arguments.tune, **common)):
+                tuned[name], chosen = found, found.chosen
+            own, scale = adapting_with(experiment, chosen)
+            results[name] = evaluate(env, policy, params, own, tasks, scale=scale, deterministic=True, **common)
     return Record(
         run=str(arguments.run_dir),
         environment=experiment.env.id,
@@ -145,4 +148,5 @@ def measure(arguments: Options, experiment: Experiment, state: State) -> Record:
         units=dict(env.task_space.units),
         returns={name: result.means for name, result in results.items()},
         deterministic={name: result.deterministic_means for name, result in results.items()},
+        tuned=tuned,
     )

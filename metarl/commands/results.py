@@ -3,7 +3,8 @@
     metarl results [--families point_nav …] [--algorithms maml_trpo …] [--seeds 3] [--out DIR] [--workers N]
 
 Each run has the config FAMILY/ALGORITHM. All configs of a family cost the same number of environment steps, or those of
---budget. Each run is evaluated on held-out tasks. Runs are kept in DIR: called again, the command skips finished ones.
+--budget. Each run is evaluated on held-out tasks, with the step size of adaptation that is best for it on validation
+tasks; so is the random initialization. Runs are kept in DIR: called again, the command skips finished ones.
 The output is DIR/results.md, with a table for each family, and figures.
 """
 
@@ -32,6 +33,8 @@ CONFIGS = shipped.FOLDER
 FAMILIES = ("point_nav", "half_cheetah_dir", "half_cheetah_vel")
 ALGORITHMS = ("maml_trpo", "fomaml", "meta_sgd", "maml_ppo", "promp", "maml_sgd", "reptile", "pretrained")
 STEPS = 3
+TUNE = 10
+"""Number of validation tasks that each run chooses its step size of adaptation on."""
 
 
 @settings
@@ -113,7 +116,8 @@ def job(arguments: Options, family: str, algorithm: str, seed: int) -> Job:
             settings["algorithm.anneal_iterations"] = max(round(anneal * iterations / experiment.iterations), 1)
     flags = [f"--{name}={value}" for name, value in settings.items()]
     train = ("scripts/train.py", f"configs/{family}/{algorithm}.yaml", *flags)
-    return Job(folder / f"{algorithm}-seed{seed}", train, then=(("scripts/evaluate.py", f"--steps={STEPS}"),))
+    evaluate = ("scripts/evaluate.py", f"--steps={STEPS}", f"--tune={TUNE}")
+    return Job(folder / f"{algorithm}-seed{seed}", train, then=(evaluate,))
 
 
 def steps_per_iteration(experiment: Experiment) -> int:
@@ -132,20 +136,24 @@ def markdown(entries: list[Entry]) -> str:
     title = f"{family}, {entries[0].environment_steps[0] / 1e6:.1f} M environment steps, {tasks}, {seeds}"
     return "\n".join(
         [
-            f"| {title} | {steps} | gain after one step |",
-            f"|---|{'---|' * (STEPS + 2)}",
-            *(row(f"`{entry.label}`", entry.returns) for entry in entries),
-            row("random initialization", random),
+            f"| {title} | adapts with | {steps} | gain after one step |",
+            f"|---|{'---|' * (STEPS + 3)}",
+            *(row(f"`{entry.label}`", entry.adapts_with(), entry.returns) for entry in entries),
+            row("random initialization", entries[0].adapts_with(records.RANDOM), random),
+            "",
+            f"Each row adapts with what is best of equally many candidates on {record.tuned_on}.",
         ]
     )
 
 
-def row(name: str, returns: NDArray[np.floating]) -> str:
+def row(name: str, adapts_with: Sequence[str], returns: NDArray[np.floating]) -> str:
     """A row of the table: mean return after each step, with an interval after step 1, and the gain of step 1.
 
-    returns: (seeds, tasks, K+1).
+    Args:
+        adapts_with: the settings of adaptation of its runs, in words; empty where none were chosen.
+        returns: (seeds, tasks, K+1).
     """
     cells = [estimate(returns[..., k]) for k in range(returns.shape[-1])]
     words = [str(cell) if k == 1 else f"{cell.value:.1f}" for k, cell in enumerate(cells)]
     gain: Estimate = paired_gain(returns[..., 0], returns[..., 1])
-    return f"| {name} | {' | '.join(words)} | {gain} |"
+    return f"| {name} | {'; '.join(adapts_with) or 'its settings'} | {' | '.join(words)} | {gain} |"

@@ -60,6 +60,8 @@ def evaluate(
     *,
     steps: int | None = None,
     seed: int = 0,
+    purpose: Purpose = Purpose.EVALUATION,
+    scale: float = 1.0,
     deterministic: bool = False,
     after_each: Callable[[], None] = lambda: None,
 ) -> AdaptationReturns:
@@ -73,7 +75,8 @@ def evaluate(
         experiment: the settings: the inner loop, the horizon, the discounts, and the size of later steps.
         tasks: the test tasks.
         steps: K; by default `experiment.evaluation.steps`.
-        seed: of initial states and exploration; use the same one for results that are to be compared.
+        seed, purpose: of initial states and exploration; use the same for results that are to be compared.
+        scale: factor on the size of all adaptation steps.
         deterministic: after each step, also play E episodes with the policy's mean action, from the same initial
             states. The other results do not depend on this.
         after_each: called after each of the K+1 rounds of episodes.
@@ -87,12 +90,12 @@ def evaluate(
         inner.check(env.num_envs // len(tasks), horizon)
     path, returns, by_mean = [expand(params, len(tasks))], [], []
     for k in range(K + 1):
-        episodes = step_rollout(env, policy, experiment, seed, Purpose.EVALUATION, 0, k, path[k])
+        episodes = step_rollout(env, policy, experiment, seed, purpose, 0, k, path[k])
         returns.append(episodes.trajectories.returns.numpy())
         if deterministic:
-            same_streams = streams(seed, Purpose.EVALUATION, 0, k, len(tasks))
+            same_streams = streams(seed, purpose, 0, k, len(tasks))
             by_mean.append(rollout(env, policy, path[k], same_streams, horizon, deterministic=True).returns.numpy())
         if k < K:
-            path.append(inner.adapt(policy, path[k], episodes, experiment.step_scale(k)).params)
+            path.append(inner.adapt(policy, path[k], episodes, scale * experiment.step_scale(k)).params)
         after_each()
     return AdaptationReturns(np.stack(returns, 1), tuple(path), np.stack(by_mean, 1) if deterministic else None)

@@ -25,6 +25,7 @@ def evaluation_table(record: Record) -> Table:
         "[95% interval over tasks], IQM: interquartile mean, gain: paired by task\n"
         "stochastic: the policy explores, as in training\n"
         "deterministic: after the same adaptation, it takes the mean action"
+        + "".join(f"\n{name}: {tuned.in_words}, {tuned.how}" for name, tuned in record.tuned.items())
     )
     width = max(map(len, [title, *caption.splitlines()]))
     table = Table(title=escape(title), caption=caption, box=None, padding=(0, 2, 0, 0), pad_edge=False, min_width=width)

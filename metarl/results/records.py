@@ -4,7 +4,9 @@
     run, environment, algorithm  the run directory, Gymnasium's id, the algorithm's name
     split, tasks, units          the test tasks as plain data, and the units of their fields
     horizon, episodes            steps of an episode; episodes per task and adaptation step
-    later_steps                  factor of the step size in steps beyond those of training
+    later_steps                  factor of the step size in steps beyond those of training, where it was not chosen
+    tuned                        initialization -> how it adapts, chosen on validation tasks, and from what (see
+                                 `metarl.experiment.tuning`); empty, or absent, where all adapt as the config says
     seed                         of initial states and exploration
     checkpoint                   latest (also where the key is absent), or best: chosen by the tests during training
     training                     seed, iterations and environment_steps of training up to the checkpoint
@@ -27,11 +29,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from metarl.config.settings import with_signature
 from metarl.errors import UserError, no_such_file
+from metarl.experiment.tuning import Tuned
 from metarl.runs import console
 from metarl.statistics import plain, summary
 from metarl.system.files import parse_json
@@ -80,7 +83,7 @@ class Record:
     """E, episodes per task and adaptation step, of each of the two policies."""
     horizon: int
     later_steps: float
-    """Factor of the step size in steps beyond those of training."""
+    """Factor of the step size in steps beyond those of training, where it was not chosen."""
     seed: int
     """Seed of initial states and exploration; that of the run is in `training`."""
     checkpoint: Checkpoint = "latest"
@@ -93,6 +96,8 @@ class Record:
     """Initialization -> return (tasks, K+1) of the stochastic policy."""
     deterministic: dict[str, Returns]
     """Initialization -> return (tasks, K+1) of the deterministic policy."""
+    tuned: dict[str, Tuned] = Field(default_factory=dict)
+    """Initialization -> how it adapts, chosen on validation tasks; empty where all adapt as the run's config says."""
 
     def __post_init__(self) -> None:
         if META not in self.returns or self.returns.keys() != self.deterministic.keys():
@@ -112,6 +117,11 @@ class Record:
     def steps(self) -> int:
         """K, adaptation steps."""
         return self.returns[META].shape[1] - 1
+
+    @property
+    def tuned_on(self) -> str:
+        """The tasks that the settings of adaptation were chosen on, in words; empty where nothing was chosen."""
+        return next((f"{each.tasks} {each.split} tasks" for each in self.tuned.values()), "")
 
     @property
     def summary(self) -> dict[str, list[dict[str, Any]]]:
@@ -136,6 +146,7 @@ class Record:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields |= {"training": vars(self.training), "returns": _lists(self.returns)}
         fields |= {"deterministic": _lists(self.deterministic), "summary": self.summary}
+        fields |= {"tuned": {name: vars(tuned) for name, tuned in self.tuned.items()}}
         return {"format": FORMAT, "version": VERSION, **plain(fields)}
 
 
@@ -161,6 +172,7 @@ def command(run_dir: Path | str, split: str, like: Record | None = None) -> str:
         words += ["--tasks", len(like.tasks), "--steps", like.steps, "--episodes", like.episodes]
         words += ["--later-steps", like.later_steps, "--seed", like.seed]
         words += ["--checkpoint", "best"] * (like.checkpoint == "best")
+        words += ["--tune", next(iter(like.tuned.values())).tasks] if like.tuned else []
     return console.command(*words)
 
 

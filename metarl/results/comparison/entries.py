@@ -54,7 +54,8 @@ class Run:
             "number of test tasks": len(record.tasks),
             "episodes": record.episodes,
             "adaptation steps": record.steps,
-            "step size of later steps": record.later_steps,
+            "step size of later steps": "chosen" if record.tuned else record.later_steps,
+            "tasks that step sizes were chosen on": record.tuned_on,
             "seed of the evaluation": record.seed,
             **{f"test task {m}": task for m, task in enumerate(record.tasks)},
         }
@@ -81,6 +82,11 @@ class Entry:
     def environment_steps(self) -> list[int]:
         """Environment steps of training, of each run."""
         return [run.record.training.environment_steps for run in self.runs]
+
+    def adapts_with(self, initialization: str = META) -> list[str]:
+        """The settings of adaptation that were chosen for its runs, in words, each once; empty where none were."""
+        tuned = [run.record.tuned.get(initialization) for run in self.runs]
+        return list(dict.fromkeys(each.in_words for each in tuned if each))
 
     @property
     def returns(self) -> NDArray[np.floating]:

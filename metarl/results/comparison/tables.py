@@ -13,6 +13,7 @@ from rich.text import Text
 
 from metarl.results import records
 from metarl.results.comparison.entries import Entry
+from metarl.results.records import META
 from metarl.sampling.protocols import family_name
 from metarl.statistics import Estimate, plain, probability_of_improvement
 
@@ -43,7 +44,9 @@ def table(entries: Sequence[Entry]) -> Group:
 def _table(entries: Sequence[Entry], between: str) -> Group:
     """The table, with the text `between` each value and its interval."""
     first, others = entries[0], len(entries) > 1
-    path = _columns(f"{title(entries)}\nmean return, stochastic policy", "seeds", "environment\nsteps", *steps(first))
+    chosen = first.record.tuned_on
+    columns = ["seeds", "environment\nsteps", *["adapts with"] * bool(chosen), *steps(first)]
+    path = _columns(f"{title(entries)}\nmean return, stochastic policy", *columns)
     better = [f"better than\n{first.label}"] * others
     more = f"\nstatistics of the return {steps(first)[-1]}"
     end = _columns(more, "IQM", "worst decile", "gain", *better, "deterministic\nmean")
@@ -51,7 +54,8 @@ def _table(entries: Sequence[Entry], between: str) -> Group:
         *_, last = rows = summary(entry, first)
         trained = in_words(float(np.mean(entry.environment_steps)))
         means = [_cell(row["mean"], between) for row in rows]
-        path.add_row(escape(entry.label), str(len(entry.seeds)), trained, *means)
+        adapts = ["\n".join(entry.adapts_with()) or "its settings"] * bool(chosen)
+        path.add_row(escape(entry.label), str(len(entry.seeds)), trained, *adapts, *means)
         cells = [_cell(last[name], between) for name in ("iqm", "worst_decile", "gain")]
         if others:
             improvement = last["probability_of_improvement"]
@@ -62,6 +66,8 @@ def _table(entries: Sequence[Entry], between: str) -> Group:
         "IQM: interquartile mean, worst decile: mean of the lowest tenth\n"
         "gain: over 0 steps, paired by seed and task; better: probability of a higher return on the same task\n"
         "deterministic: the policy takes the mean action"
+        + f"\nadapts with: what is best of equally many candidates on {chosen}"
+        * bool(chosen)
     )
     return Group(path, end, Text(caption))
 
@@ -104,6 +110,7 @@ def to_json(entries: Sequence[Entry]) -> dict[str, Any]:
         "version": VERSION,
         **{name: plain(getattr(record, name)) for name in common},
         "options": first.runs[0].settings["env"]["options"],
+        "tuned_on": record.tuned_on,
         "reference": first.label,
         "entries": [
             {
@@ -113,6 +120,7 @@ def to_json(entries: Sequence[Entry]) -> dict[str, Any]:
                 "environment_steps": entry.environment_steps,
                 "intervals_over": resampled([entry]),
                 "settings": entry.runs[0].settings,
+                "tuned": [run.record.tuned[META].chosen for run in entry.runs if META in run.record.tuned],
                 "summary": plain(summary(entry, first)),
             }
             for entry in entries

@@ -57,7 +57,8 @@ def _trained_steps(run: RunData, record: Record) -> int:
     """Number of adaptation steps in training, if the evaluation has further steps of another size; else 0."""
     inner = run.experiment.algorithm.inner
     trained = max(inner.steps, 1)
-    return 0 if record.steps <= trained or record.later_steps == 1 or not inner.scalable else trained
+    alike = record.steps <= trained or record.later_steps == 1 or not inner.scalable
+    return 0 if alike or record.tuned else trained
 
 
 def learning_curve(run: RunData) -> Values:
@@ -90,9 +91,25 @@ def adaptation(run: RunData, record: Record) -> Values:
     policies = {"stochastic": stochastic, "deterministic": deterministic}
     return {
         "policies": {policy: (_adaptation_curve(policy, rows), rows) for policy, rows in policies.items()},
-        "others": [(name, other, _before_after_gain(other)) for name, other in run.others.items()],
+        "others": [
+            (name, other, _before_after_gain(other), _otherwise(record, other)) for name, other in run.others.items()
+        ],
         "chosen": CHOSEN["best"].strip(),
     }
+
+
+def _otherwise(record: Record, other: Record) -> str:
+    """How another evaluation was made, and in what it differs from the record, apart from its split and checkpoint."""
+    differs = {
+        format_noun(len(other.tasks), "task"): True,
+        format_noun(other.steps, "step"): True,
+        format_noun(other.episodes, "episode"): record.episodes != other.episodes,
+        f"step size chosen on {other.tuned_on}": other.tuned_on and record.tuned_on != other.tuned_on,
+        "step size of the run": record.tuned and not other.tuned,
+        f"later steps times {other.later_steps:g}": not other.tuned and record.later_steps != other.later_steps,
+        f"seed {other.seed}": record.seed != other.seed,
+    }
+    return ", ".join(words for words, so in differs.items() if so)
 
 
 def _before_after_gain(record: Record) -> list[Estimate]:

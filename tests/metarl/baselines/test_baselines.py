@@ -9,11 +9,21 @@ import pytest
 from metarl import runs
 from metarl.algorithms.maml_trpo import MAMLTRPO
 from metarl.algorithms.reptile import Reptile
-from metarl.baselines import PPOResult, SampleEfficiency, mean_metrics, minibatches, points, ppo_jobs, prepare
+from metarl.baselines import (
+    PPOResult,
+    SampleEfficiency,
+    mean_metrics,
+    minibatches,
+    points,
+    ppo_candidates,
+    ppo_jobs,
+    prepare,
+)
 from metarl.baselines.setup import ORACLE, PPO_META, PPO_PRETRAINED, PPO_SCRATCH, advice, reward_scale
-from metarl.errors import UserError
+from metarl.errors import RunFailed, UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Policy
 from metarl.experiment.builders import initial_params, make_policy, make_vector_env
+from metarl.experiment.tuning import Tuned, adaptation_candidates
 from metarl.inner.sb3 import SB3PPO
 from metarl.inner.sgd import SGD
 from metarl.policy_gradient import normalizer
@@ -216,14 +226,15 @@ def test_step_sizes_stay_behind_and_a_critic_comes_along(tmp_path):
 
 
 def test_a_result_is_found_again_only_where_all_is_the_same(adapts):
-    def files(rollouts=2, **changes):
-        jobs = ppo_jobs(prepare(adapts, tasks=2, **changes), SB3PPO(steps=rollouts, minibatches=1))
-        return [job.file for own in jobs.values() for job in own]
+    def files(rollouts=2, chosen=None, **changes):
+        setup, ppo = prepare(adapts, tasks=2, **changes), SB3PPO(steps=rollouts, minibatches=1)
+        return [job.file for label in setup.starts for job in ppo_jobs(setup, label, ppo, chosen or {})]
 
     own = files()
     assert len(set(own)) == 4
     assert files() == own
-    for other in (files(3), files(seed=1), files(episodes=3), files(split="out-of-range")):
+    chosen = files(chosen={"action_scale": 0.3}), files(chosen={"learning_rate": 0.1})
+    for other in (files(3), files(seed=1), files(episodes=3), files(split="out-of-range"), *chosen):
         assert not {*own} & {*other}
     folder = adapts.rename(adapts.with_name("old"))
     saved(adapts, ADAPTS, seed=1)
@@ -233,13 +244,55 @@ def test_a_result_is_found_again_only_where_all_is_the_same(adapts):
 
 @pytest.mark.parametrize("content", ["", "[]", '{"returns": [1]}', '{"returns": [1, Infinity, 2], "metrics": []}'])
 def test_a_damaged_result_is_one_message_that_names_the_file(adapts, content):
-    job = ppo_jobs(prepare(adapts, tasks=1), SB3PPO(steps=2, minibatches=1))[PPO_META][0]
+    [job] = ppo_jobs(prepare(adapts, tasks=1), PPO_META, SB3PPO(steps=2, minibatches=1), {})
     job.file.parent.mkdir()
     job.file.write_text('{"returns": [1, null, 3], "metrics": [[10, {"sb3/x": 1.0}]]}')
     assert job.read().metrics == [(10, {"sb3/x": 1.0})]
     job.file.write_text(content)
     with pytest.raises(UserError, match=f"{job.file.name} is damaged .*Remove it"):
         job.read()
+
+
+def test_ppo_has_as_many_candidates_as_adaptation(adapts, tmp_path):
+    """Where it starts from a trained policy, the action scale is given, and so is what a flag names."""
+    setup = prepare(adapts, pretrained=saved(tmp_path / "joint", JOINT, seed=1), tasks=2, tune=3)
+    scratch = ppo_candidates(setup, PPO_SCRATCH)
+    assert len({*map(str, scratch)}) == len(adaptation_candidates(ADAPTS, 3)) == 12
+    assert {candidate["action_scale"] for candidate in ppo_candidates(setup, PPO_PRETRAINED)} == {0.1}
+    assert ppo_candidates(setup, PPO_SCRATCH, 0.01, 0.5) == [{"action_scale": 0.5, "learning_rate": 0.01}]
+    assert len(ppo_candidates(setup, PPO_META, 0.01, 0.5)) == 1
+    untuned = prepare(adapts, tasks=2)
+    assert ppo_candidates(untuned, PPO_SCRATCH) == [{"action_scale": 0.1, "learning_rate": 1e-3}]
+    assert untuned.tune() == {}
+
+
+def test_candidates_learn_validation_tasks_in_files_of_their_own(adapts):
+    setup, ppo = prepare(adapts, tasks=2, tune=3), SB3PPO(steps=2, minibatches=1)
+    assert (setup.tuned_split, len(setup.tuned_on)) == ("validation", 3)
+    assert not {*setup.tuned_on} & {*setup.tasks}
+    jobs = ppo_jobs(setup, PPO_SCRATCH, ppo, {"action_scale": 0.3, "learning_rate": 0.02}, setup.tuned_on)
+    assert [job.task for job in jobs] == setup.tuned_on
+    assert {(job.policy.action_scale, job.ppo.learning_rate) for job in jobs} == {(0.3, 0.02)}
+    assert {job.file.parent.name for job in jobs} == {"candidates"}
+
+
+def test_a_candidate_that_diverges_has_no_returns_and_the_others_go_on(adapts):
+    setup, ppo = prepare(adapts, tasks=1, tune=1), SB3PPO(steps=2, minibatches=1)
+    [job] = ppo_jobs(setup, PPO_SCRATCH, ppo, {}, setup.tuned_on)
+    lost = replace(job, params=job.params | {"w0": np.full_like(job.params["w0"], np.nan)})
+    lost.run()
+    assert np.isnan(lost.read().returns).all()
+    with pytest.raises(RunFailed, match="A smaller --learning-rate may help"):
+        replace(lost, candidate=False).run()
+
+
+def test_what_was_chosen_is_in_the_file_and_in_words():
+    tuned = {PPO_SCRATCH: Tuned(chosen={"action_scale": 0.3}, split="validation", tasks=4, candidates=({},) * 12)}
+    found = replace(results(), tuned=tuned)
+    assert found.remarks[1] == (
+        "Chosen on 4 validation tasks, with the number of candidates: PPO from scratch: action scale 0.3 (of 12)."
+    )
+    assert found.to_json({})["tuned"][PPO_SCRATCH]["chosen"] == {"action_scale": 0.3}
 
 
 def test_twenty_tasks_or_as_many_as_there_are(adapts, tmp_path):

@@ -172,6 +172,36 @@ def test_the_script_compares_the_trained_with_the_first_parameters(tmp_path, mon
     assert report["returns"]["meta-learned"] != report["returns"]["random init"]
 
 
+def test_with_tune_each_initialization_has_its_own_step_size(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    experiment = replace(TINY, evaluation=replace(OWN, split="validation"))
+    env = make_vector_env(experiment.env, 2 * 3, 1)
+    policy, tasks = make_policy(experiment, env), fixed_tasks(env, "held-out", 2)
+    first = initial_params(policy, experiment)
+    start = {"meta-learned": {name: p + 0.5 for name, p in first.items()}, "random init": first}
+    runs.create(tmp_path / "run", experiment)
+    state = State(6, 99, start["meta-learned"], algorithm_state={}, test_tasks=[])
+    runs.save(tmp_path / "run", experiment, state)
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "run", "--steps", "2", "--tune", "2"])
+    runpy.run_path(str(SCRIPTS / "evaluate.py"), run_name="__main__")
+    told, report = (
+        " ".join(capsys.readouterr().out.split()),
+        json.loads(Path("run/evaluation-held-out.json").read_text()),
+    )
+    for name, params in start.items():
+        chosen = report["tuned"][name]["chosen"]
+        own = replace(experiment, algorithm=MAMLTRPO(inner=SGD(step_size=chosen["step_size"])))
+        own = replace(own, evaluation=replace(own.evaluation, later_steps=chosen["later_steps"]))
+        np.testing.assert_allclose(
+            report["returns"][name], evaluate(env, policy, params, own, tasks, steps=2).means, rtol=1e-6
+        )
+        assert f"{name}: step size {chosen['step_size']:g}" in told
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", "run", "--steps", "2"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(SCRIPTS / "evaluate.py"), run_name="__main__")
+    assert "tune = True, not False" in capsys.readouterr().err
+
+
 def test_how_many_steps_is_a_setting_of_the_experiment():
     assert adapted(steps=None).returns.shape == (M, Evaluation().steps + 1, E)
     assert adapted(steps=0).returns.shape == (M, 1, E)

@@ -17,6 +17,7 @@ from metarl.algorithms.promp import ProMP
 from metarl.algorithms.reptile import Reptile
 from metarl.errors import UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Tracking
+from metarl.experiment.tuning import Tuned
 from metarl.figures import style
 from metarl.inner import PPO, SGD
 from metarl.results import comparison
@@ -155,6 +156,21 @@ def test_labels_can_be_given(three_and_two):
         comparison.load(three_and_two, labels=["a", "a"])
 
 
+TUNED = Tuned(chosen={"step_size": 0.2, "later_steps": 1.0}, split="validation", tasks=3, candidates=({},) * 12)
+
+
+def test_chosen_settings_are_in_the_table_and_in_the_numbers(evaluated, capsys):
+    entries = comparison.load(seeds(evaluated, "maml", MAML, 0, tuned={META: TUNED}))
+    console = Console(width=200)
+    console.print(comparison.table(entries))
+    told = capsys.readouterr().out
+    assert "step size 0.2, later steps whole" in told
+    assert "adapts with: what is best of equally many candidates on 3 validation tasks" in told
+    data = comparison.to_json(entries)
+    assert data["tuned_on"] == "3 validation tasks"
+    assert data["entries"][0]["tuned"] == [TUNED.chosen] * 3
+
+
 def short(x):
     return {META: x, RANDOM: x}
 
@@ -172,6 +188,7 @@ def short(x):
         ({}, {"episodes": 9}, "episodes: 7 and 9\n"),
         ({}, {"later_steps": 1.0}, "step size of later steps: 0.5 and 1.0\n"),
         ({}, {"seed": 0}, "seed of the evaluation: 4 and 0\n"),
+        ({}, {"tuned": {META: TUNED}}, "step size of later steps: 0.5 and 'chosen'\n"),
         (
             {},
             {"returns": short(np.zeros((M, 4))), "deterministic": short(np.zeros((M, 4)))},

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metarl.errors import UserError
+from metarl.experiment.tuning import Tuned
 from metarl.results import records
 from metarl.results.records import META, RANDOM, Record, Training, read
 from metarl.statistics import summary
@@ -53,6 +54,17 @@ def test_a_record_is_strict_json_and_reads_as_it_was(tmp_path):
     assert again.to_json() == data
     assert again.steps == 2
     np.testing.assert_array_equal(again.returns[META], lost)
+
+
+def test_what_was_chosen_is_read_as_it_was(tmp_path):
+    tuned = {META: Tuned(chosen={"step_size": 0.2}, split="train", tasks=2, candidates=({"return": None},))}
+    data = record(tuned=tuned).to_json()
+    again = read(written(tmp_path / "evaluation-held-out.json", data))
+    assert again.tuned == tuned
+    assert again.tuned_on == "2 train tasks"
+    assert records.command("runs/rail", "held-out", again).endswith("--tune 2")
+    del data["tuned"]  # as before settings could be chosen
+    assert read(written(tmp_path / "evaluation-held-out.json", data)).tuned_on == ""
 
 
 @pytest.mark.parametrize("left_out", [0, 1, 4])
