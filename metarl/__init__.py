@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from metarl.meta_policy import MetaPolicy
 
 __version__ = "0.1.0"
+
+os.environ.setdefault("MKL_CBWR", "AUTO")
+"""MKL, which multiplies PyTorch's matrices, reads this at its first product: each matrix of a batch then has the same
+product wherever it lies in memory, so that a task's numbers do not depend on which tasks are computed with it."""
 
 
 def load(run_dir: Path | str, checkpoint: str = "latest") -> MetaPolicy:

@@ -43,10 +43,10 @@ def require_finite(params: Params, after: str) -> None:
             raise NonFinite(f"{name} is not finite after {after}")
 
 
-def require_finite_tasks(params: Params, after: str) -> None:
-    """The same for one set of parameters per task, (M, ...); the message names the first task."""
+def require_finite_tasks(params: Params, after: str, first_task: int = 0) -> None:
+    """The same for one set of parameters per task, (M, ...), of which `first_task` is the index of the first one."""
     for m in range(len(next(iter(params.values())))):
-        require_finite({f"{name} of task {m}": p[m] for name, p in params.items()}, after)
+        require_finite({f"{name} of task {first_task + m}": p[m] for name, p in params.items()}, after)
 
 
 def flatten(params: Params) -> Tensor:
@@ -60,11 +60,11 @@ def unflatten(vector: Tensor, like: Params) -> Params:
     return {name: part.view_as(p) for (name, p), part in zip(like.items(), parts, strict=True)}
 
 
+def rows(params: Params) -> Tensor:
+    """All parameters of each task, (M, ...), as one vector for each, (M, P)."""
+    return torch.cat([p.reshape(len(p), -1) for p in params.values()], 1)
+
+
 def add(params: Params, step: Tensor) -> Params:
     """theta + step, with the step as one vector (P,)."""
     return unflatten(flatten(params) + step, params)
-
-
-def total(parts: Sequence[Params]) -> Params:
-    """The sum of parameters or gradients with the same names and shapes."""
-    return {name: torch.stack([part[name] for part in parts]).sum(0) for name in parts[0]}

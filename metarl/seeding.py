@@ -42,6 +42,8 @@ def stream(seed: int, purpose: Purpose, iteration: int = 0, phase: int = 0, task
     return np.random.Generator(np.random.Philox(address))
 
 
-def streams(seed: int, purpose: Purpose, iteration: int, phase: int, num_tasks: int) -> list[np.random.Generator]:
-    """One stream for each of `num_tasks` tasks."""
-    return [stream(seed, purpose, iteration, phase, task) for task in range(num_tasks)]
+def streams(
+    seed: int, purpose: Purpose, iteration: int, phase: int, num_tasks: int, first_task: int = 0
+) -> list[np.random.Generator]:
+    """One stream for each of `num_tasks` tasks, of which `first_task` is the index of the first one."""
+    return [stream(seed, purpose, iteration, phase, task) for task in range(first_task, first_task + num_tasks)]

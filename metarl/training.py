@@ -1,10 +1,14 @@
-"""The outer loop, in the order of the pseudocode in the papers."""
+"""The outer loop, in the order of the pseudocode in the papers.
+
+All ranks go through it together, each with its share of the tasks (see `metarl.system.ranks`); rank 0 alone writes and
+prints.
+"""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +19,7 @@ from numpy.typing import NDArray
 
 from metarl import runs
 from metarl.algorithms import memory
-from metarl.errors import RunFailed
+from metarl.errors import RunFailed, UserError
 from metarl.experiment import Experiment
 from metarl.experiment.builders import (
     check_can_be_filmed,
@@ -26,7 +30,7 @@ from metarl.experiment.builders import (
     training_tasks,
 )
 from metarl.experiment.collection import Collected, collect
-from metarl.experiment.evaluation import evaluate
+from metarl.experiment.evaluation import evaluate, gathered
 from metarl.parameters import require_finite
 from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
@@ -36,6 +40,7 @@ from metarl.runs.tracking import Tracker
 from metarl.sampling.memory import parameter_bytes, require_memory
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.statistics import estimate, paired_gain
+from metarl.system import ranks
 from metarl.system.machine import available_memory
 from metarl.system.threads import set_threads
 from metarl.types import Params
@@ -60,7 +65,7 @@ class Setup:
     experiment: Experiment
     """All settings."""
     env: TaskVectorEnv
-    """M*E simulations for training."""
+    """Simulations for training, E for each of this rank's share of the M tasks."""
     policy: GaussianMLP
     """How parameters act."""
     test: FixedTest
@@ -80,7 +85,14 @@ def prepare(experiment: Experiment, *, resumes: bool = False) -> Setup:
     """
     set_threads(experiment.threads)
     M, E = experiment.sampling.tasks, experiment.sampling.episodes
-    env = make_vector_env(experiment.env, M * E, experiment.threads)
+    for name, tasks in (("sampling.tasks", M), ("evaluation.tasks", experiment.evaluation.tasks)):
+        if tasks < ranks.count():
+            raise UserError(
+                f"{name} = {tasks} with {ranks.count()} ranks: every rank needs a task. Start fewer ranks, or choose "
+                "more tasks"
+            )
+    own = ranks.share(M)
+    env = make_vector_env(experiment.env, (own.stop - own.start) * E, experiment.threads)
     if experiment.evaluation.videos:
         check_can_be_filmed(experiment.env.id)
     training_tasks(env, experiment, iteration=0)  # raises an error now if the split has no tasks to draw
@@ -117,10 +129,20 @@ def warn_of_memory(experiment: Experiment, policy: GaussianMLP) -> None:
         )
 
 
-def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, progress: Progress) -> State:
+def train(
+    setup: Setup,
+    run_dir: Path,
+    state: State | None,
+    tracker: Tracker,
+    progress: Progress,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> State:
     """Meta-train from `state` (None: from the start) to `experiment.iterations`.
 
     A checkpoint is written after every iteration, so a run that is interrupted loses at most one iteration.
+
+    Args:
+        asked_to_stop: whether to end after the current iteration; asked on each rank, and one is enough.
 
     Returns:
         The state at the end.
@@ -130,7 +152,8 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
     """
     experiment, env, policy, test = setup.experiment, setup.env, setup.policy, setup.test
     state = state or State(0, 0, setup.first_params, algorithm_state={}, test_tasks=test.as_data)
-    runs.save(run_dir, experiment, state)
+    if ranks.is_first():
+        runs.save(run_dir, experiment, state)
 
     for iteration in range(state.iteration, experiment.iterations):
         with failures_named(iteration):
@@ -138,7 +161,7 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
                 test.run(state, run_dir, tracker, progress)
 
             began = time.perf_counter()
-            env.set_tasks(training_tasks(env, experiment, iteration))
+            env.set_tasks(training_tasks(env, experiment, iteration)[ranks.share(experiment.sampling.tasks)])
             collected = collect(env, policy, state.params, experiment, iteration)
             params, algorithm_state, metrics = experiment.algorithm.update(
                 policy, state.params, state.algorithm_state, collected.experience
@@ -147,7 +170,8 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
             params = normalizer.updated(params, collected.observed)
 
         metrics = iteration_metrics(collected, metrics, time.perf_counter() - began)
-        tracker.log(metrics, iteration=iteration, environment_steps=state.environment_steps)
+        if ranks.is_first():
+            tracker.log(metrics, iteration=iteration, environment_steps=state.environment_steps)
         state = replace(
             state,
             iteration=iteration + 1,
@@ -155,8 +179,11 @@ def train(setup: Setup, run_dir: Path, state: State | None, tracker: Tracker, pr
             params=params,
             algorithm_state=algorithm_state,
         )
-        runs.save(run_dir, experiment, state)
-        progress.show(state.iteration, metrics)
+        if ranks.is_first():
+            runs.save(run_dir, experiment, state)
+            progress.show(state.iteration, metrics)
+        if state.iteration < experiment.iterations and any(ranks.from_all(asked_to_stop())):
+            return state
 
     with failures_named(state.iteration):
         test.run(state, run_dir, tracker, progress)
@@ -199,7 +226,9 @@ class FixedTest:
     def __init__(self, experiment: Experiment, policy: GaussianMLP) -> None:
         settings = experiment.evaluation
         self._experiment, self._policy = experiment, policy
-        self._env = make_vector_env(experiment.env, settings.tasks * settings.episodes, experiment.threads)
+        self._own = ranks.share(settings.tasks)
+        simulations = (self._own.stop - self._own.start) * settings.episodes
+        self._env = make_vector_env(experiment.env, simulations, experiment.threads)
         self._tasks = fixed_tasks(self._env, settings.split, settings.tasks)
 
     @property
@@ -210,7 +239,13 @@ class FixedTest:
     def run(self, state: State, run_dir: Path, tracker: Tracker, progress: Progress) -> None:
         """Adapt the parameters of `state` to every test task, and log and publish the returns."""
         experiment, tasks = self._experiment, self._tasks
-        result = evaluate(self._env, self._policy, state.params, experiment, tasks)
+        own, total = self._own, len(tasks)
+        found = evaluate(
+            self._env, self._policy, state.params, experiment, tasks[own], first_task=own.start, of_tasks=total
+        )
+        result = gathered(found, total)
+        if not ranks.is_first():
+            return
 
         section = section_of(experiment)
         at = {"iteration": state.iteration, "environment_steps": state.environment_steps}

@@ -186,10 +186,17 @@ class Experience:
     """(M, ...): the parameters after the last of them."""
     query: Any = None
     """The batch collected with the adapted parameters; None for an algorithm that does not use it."""
+    of_tasks: int = 0
+    """Number of tasks of all ranks together (see `metarl.system.ranks`), M of which are this rank's; 0: M."""
 
     @property
     def num_tasks(self) -> int:
         return len(next(iter(self.adapted.values())))
+
+    @property
+    def all_tasks(self) -> int:
+        """Number of tasks of all ranks together."""
+        return self.of_tasks or self.num_tasks
 
     @property
     def chunks(self) -> list[slice]:

@@ -116,6 +116,7 @@ def test_the_package_itself_imports_nothing():
     """What `metarl.load` needs is imported when it is called."""
     assert [*imports(ROOT / "metarl" / "__init__.py", inside_functions=False)] == [
         "__future__.annotations",
+        "os",
         "typing.TYPE_CHECKING",
     ]
     code = "import sys; before = {*sys.modules}; import metarl; print(*{*sys.modules} - before)"

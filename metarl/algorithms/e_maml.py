@@ -24,6 +24,7 @@ from torch import Tensor
 
 from metarl.algorithms.meta_gradient import Adaptation, value_and_grad
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.system import ranks
 from metarl.types import Batch, Experience, Params
 
 
@@ -35,10 +36,12 @@ def exploration_credits(weight: float, experience: Experience) -> list[Tensor | 
     """
     if not weight:
         return [None] * len(experience.by_chunk)
-    played = experience.query.valid.bool().flatten(1).any(1)
-    returns = experience.query.returns * played
+    M = experience.all_tasks
+    played = ranks.gather(experience.query.valid.bool().flatten(1).any(1), M)
+    returns = ranks.gather(experience.query.returns, M) * played
     others = (returns.sum() - returns) / (played.sum() - 1).clamp(min=1)
-    return [weight * ((returns - others) * played)[chunk] for chunk in experience.query.chunks]
+    credits = weight * ((returns - others) * played)[ranks.share(M)]
+    return [credits[chunk] for chunk in experience.query.chunks]
 
 
 def exploration_term(policy: GaussianMLP, params: Params, support: Batch, credit: Tensor | None) -> Tensor:

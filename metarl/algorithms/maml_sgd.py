@@ -18,7 +18,8 @@ from metarl.algorithms.meta_gradient import adapt_and_linearize, meta_gradient, 
 from metarl.algorithms.optimizers import Optimizer
 from metarl.config.settings import LARGEST, settings
 from metarl.inner.sgd import SGD
-from metarl.parameters import flatten, total
+from metarl.parameters import concatenate, rows, unflatten
+from metarl.system import ranks
 from metarl.system.threads import parallel_map
 from metarl.system.timing import Stopwatch
 from metarl.types import AlgorithmState, Experience, Model, Params
@@ -52,16 +53,16 @@ class MAMLSGD:
         stopwatch = Stopwatch()
         with stopwatch("gradient"):
             results = parallel_map(partial(self._gradient, model, params), experience.by_chunk, credits)
-        losses, gradients = zip(*results, strict=True)
-        require_finite_gradients(gradients, experience.chunks)
-        gradient = total(gradients)
-        updated, state = optimizers.step(self.optimizer, params, gradient, state, self.step_size)
-        loss = torch.stack(losses).sum().item() / experience.num_tasks
-        norm = flatten(gradient).norm().item()
-        return updated, state, {"loss": loss, "gradient_norm": norm} | stopwatch.metrics()
+        losses, parts = zip(*results, strict=True)
+        gradients = concatenate(parts)
+        require_finite_gradients(gradients, experience.all_tasks)
+        gradient = ranks.total(rows(gradients), experience.all_tasks)
+        updated, state = optimizers.step(self.optimizer, params, unflatten(gradient, params), state, self.step_size)
+        loss = ranks.mean(torch.cat(losses), experience.all_tasks).item()
+        return updated, state, {"loss": loss, "gradient_norm": gradient.norm().item()} | stopwatch.metrics()
 
     def _gradient(self, model: Any, params: Params, chunk: Experience, credit: Tensor | None) -> tuple[Tensor, Params]:
-        """sum_i L_i(theta_i), (), over the tasks of a chunk, and its gradient with respect to theta, (...)."""
+        """L_i(theta_i) of the m tasks of a chunk, (m,), and its gradient with respect to theta, (m, ...)."""
         adaptation = adapt_and_linearize(
             self.inner, model, params, chunk.num_tasks, chunk.support, first_order=self.first_order
         )

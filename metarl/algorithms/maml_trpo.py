@@ -30,8 +30,9 @@ from metarl.algorithms.meta_gradient import (
 )
 from metarl.config.settings import LARGEST, settings
 from metarl.inner.sgd import SGD
-from metarl.parameters import add, expand, flatten, unflatten
+from metarl.parameters import add, concatenate, expand, rows, unflatten
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.system import ranks
 from metarl.system.threads import parallel_map
 from metarl.system.timing import Stopwatch
 from metarl.types import AlgorithmState, Experience, Params
@@ -89,30 +90,31 @@ class MAMLTRPO:
         """
         iteration = state.get("iteration", 0)
         max_kl = optimizers.annealed(self.max_kl, self.final_max_kl, self.anneal_iterations, iteration)
-        tasks = experience.by_chunk
+        tasks, M = experience.by_chunk, experience.all_tasks
         credits = e_maml.exploration_credits(self.exploration_credit, experience)
         stopwatch = Stopwatch()
         with stopwatch("gradient"):
             results = parallel_map(partial(self._gradient, policy, params), tasks, credits)
-        require_finite_gradients([task.gradient for task in results], experience.chunks)
+        gradients = concatenate([task.gradient for task in results])
+        require_finite_gradients(gradients, M)
         with stopwatch("curvature"):
             curvatures = self._curvatures(policy, [task.adaptation for task in results], experience)
 
         def hvp(v: Tensor) -> Tensor:
             tangent = unflatten(v, params)
-            products = parallel_map(lambda curvature: flatten(curvature().product(tangent)), curvatures)
-            return torch.stack(products).sum(0) / len(tasks)
+            products = parallel_map(lambda curvature: rows(curvature().product(tangent)), curvatures)
+            return ranks.mean(torch.cat(products), M)
 
         def evaluate(step: Tensor) -> tuple[Tensor, Tensor]:
             values = parallel_map(partial(self._evaluate, policy, add(params, step)), tasks, credits)
-            surrogate, kl = torch.stack(values).mean(0)
+            surrogate, kl = ranks.mean(torch.stack(values), M)
             return surrogate, kl
 
         step, metrics = trust_region.trust_region_step(
-            torch.stack([flatten(task.gradient) for task in results]).mean(0),
+            ranks.mean(rows(gradients), M),
             hvp,
             evaluate,
-            torch.stack([task.surrogate for task in results]).mean(),
+            ranks.mean(torch.cat([task.surrogate for task in results]), M),
             stopwatch,
             max_kl=max_kl,
             cg_iterations=self.cg_iterations,
@@ -169,8 +171,8 @@ class TaskGradient:
     """The gradient of one task's surrogate through the adaptation."""
 
     surrogate: Tensor
-    """S_i(theta_i), ()."""
+    """S_i(theta_i), (1,)."""
     gradient: Params
-    """J_i^T grad S_i(theta_i), (...)."""
+    """J_i^T grad S_i(theta_i), (1, ...)."""
     adaptation: Adaptation
     """theta -> theta_i, without graphs."""

@@ -32,6 +32,7 @@ from metarl.inner.sgd import LOG_STEP_SIZE, SGD, gradient, gradient_step
 from metarl.parameters import concatenate, detach, expand, leaves
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, kl_divergence, log_prob
 from metarl.policy_gradient.losses import mean_over_steps
+from metarl.system import ranks
 from metarl.types import Batch, Data, Gaussian, Model, Params
 
 
@@ -169,7 +170,7 @@ def linearize_at(
 
 # --------------------------------------------------------------------------------------------- gradients
 def value_and_grad(function: Callable[[Params], Tensor], model: Model, params: Params) -> tuple[Tensor, Params]:
-    """A function of the model's parameters: its sum over tasks, (), and the gradient for each task, (M, ...).
+    """A function of the model's parameters: its value, (M,), and its gradient, (M, ...), for each task.
 
     Args:
         function: from parameters (M, ...) to one value per task, (M,).
@@ -177,14 +178,14 @@ def value_and_grad(function: Callable[[Params], Tensor], model: Model, params: P
         params: (M, ...); those that are not the model's, such as step sizes, are left out.
     """
     at = leaves(params, model.names)
-    value = function(at).sum()
-    return value.detach(), dict(zip(at, torch.autograd.grad(value, list(at.values())), strict=True))
+    values = function(at)
+    return values.detach(), dict(zip(at, torch.autograd.grad(values.sum(), list(at.values())), strict=True))
 
 
 def meta_gradient(
     model: Model, adaptation: Adaptation, function: Callable[[Params], Tensor], before_steps: Sequence[Params] = ()
 ) -> tuple[Tensor, Params]:
-    """sum_i f(theta_i), (), and its gradient with respect to theta, sum_i J_i^T grad f(theta_i), (...).
+    """f(theta_i) of each task, (M,), and its gradient with respect to theta, J_i^T grad f(theta_i), (M, ...).
 
     Args:
         model: whose parameters f is a function of.
@@ -192,8 +193,8 @@ def meta_gradient(
         function: f, from theta_i (M, ...) to one value per task, (M,).
         before_steps: see `Adaptation.vjp`.
     """
-    value, grad = value_and_grad(function, model, adaptation.adapted)
-    return value, sum_over_tasks(adaptation.vjp(with_zeros(grad, adaptation.adapted), before_steps))
+    values, grad = value_and_grad(function, model, adaptation.adapted)
+    return values, adaptation.vjp(with_zeros(grad, adaptation.adapted), before_steps)
 
 
 def with_zeros(part: Params, like: Params) -> Params:
@@ -201,24 +202,18 @@ def with_zeros(part: Params, like: Params) -> Params:
     return {name: part[name] if name in part else torch.zeros_like(p) for name, p in like.items()}
 
 
-def sum_over_tasks(params: Params) -> Params:
-    """(M, ...) -> (...)"""
-    return {name: p.sum(0) for name, p in params.items()}
-
-
-def require_finite_gradients(gradients: Sequence[Params], chunks: Sequence[slice]) -> None:
-    """Raise NonFinite, with the tasks and the names of the parameters, if a meta-gradient is infinite or NaN.
+def require_finite_gradients(gradients: Params, all_tasks: int) -> None:
+    """Raise NonFinite, with the task and the names of the parameters, if a meta-gradient is infinite or NaN.
 
     Args:
-        gradients: one for each chunk of tasks.
-        chunks: their tasks.
+        gradients: of this rank's tasks, (m, ...).
+        all_tasks: number of tasks of all ranks together.
     """
-    for part, chunk in zip(gradients, chunks, strict=True):
-        wrong = [name for name, g in part.items() if not torch.isfinite(g).all()]
-        if wrong:
-            one = chunk.stop - chunk.start == 1
-            tasks = f"task {chunk.start}" if one else f"tasks {chunk.start} to {chunk.stop - 1}"
-            raise NonFinite(f"the meta-gradient of {tasks} is not finite in {', '.join(wrong)}")
+    finite = {name: torch.isfinite(g).reshape(len(g), -1).all(1) for name, g in gradients.items()}
+    for m in range(len(next(iter(finite.values())))):
+        if wrong := [name for name, each in finite.items() if not each[m]]:
+            task = ranks.share(all_tasks).start + m
+            raise NonFinite(f"the meta-gradient of task {task} is not finite in {', '.join(wrong)}")
 
 
 # --------------------------------------------------------------------------------------------- curvature
@@ -270,7 +265,7 @@ def _kl_metric(distribution: Gaussian, valid: Tensor) -> list[Tensor]:
 
 
 class KLCurvature:
-    """Products with the Hessian, at theta_old, of the KL after adaptation, summed over M tasks."""
+    """Products with the Hessian, at theta_old, of the KL after adaptation, for each of M tasks."""
 
     def __init__(self, policy: GaussianMLP, adaptation: Adaptation, query: Batch) -> None:
         self._adaptation = adaptation
@@ -278,6 +273,6 @@ class KLCurvature:
         self._num_tasks = query.num_tasks
 
     def product(self, v: Params) -> Params:
-        """sum_i J_i^T F_i J_i v, (...), for a v that all tasks share, (...)."""
+        """J_i^T F_i J_i v of each task, (M, ...), for a v that all tasks share, (...)."""
         pushforward = self._adaptation.jvp(expand(v, self._num_tasks))
-        return sum_over_tasks(self._adaptation.vjp(self._fisher.product(pushforward)))
+        return self._adaptation.vjp(self._fisher.product(pushforward))

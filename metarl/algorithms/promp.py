@@ -27,8 +27,9 @@ from metarl.algorithms.meta_gradient import (
 )
 from metarl.config.settings import LARGEST, settings
 from metarl.inner.sgd import SGD
-from metarl.parameters import expand, flatten, total
+from metarl.parameters import concatenate, expand, rows, unflatten
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.system import ranks
 from metarl.system.threads import parallel_map
 from metarl.system.timing import Stopwatch
 from metarl.types import AlgorithmState, Experience, Params
@@ -78,23 +79,24 @@ class Proximal:
         iteration = state.get("iteration", 0)
         adam = state.get("adam", state)  # up to version 0.1, the state of MAML-PPO was that of Adam alone
         step_size = optimizers.annealed(self.step_size, self.final_step_size, self.anneal_iterations, iteration)
-        stopwatch, losses, kl = Stopwatch(), [], None
+        stopwatch, losses, kl, M = Stopwatch(), [], None, experience.all_tasks
         with stopwatch("epochs"):
             for _ in range(self.epochs):
                 gradient_of = partial(self.task_gradient, policy, params, penalties)
-                values, gradients, kls = zip(*parallel_map(gradient_of, experience.by_chunk), strict=True)
-                require_finite_gradients(gradients, experience.chunks)
+                values, parts, kls = zip(*parallel_map(gradient_of, experience.by_chunk), strict=True)
+                gradients = concatenate(parts)
+                require_finite_gradients(gradients, M)
                 if self.target_kl is not None:
-                    kl = torch.cat(kls).mean().item()
+                    kl = ranks.mean(torch.cat(kls), M).item()
                     if losses and kl > self.target_kl:
                         break
-                mean = {name: g / experience.num_tasks for name, g in total(gradients).items()}
-                params, adam = optimizers.step("adam", params, mean, adam, step_size)
-                losses.append(torch.stack(values).mean().item())
+                gradient = ranks.mean(rows(gradients), M)
+                params, adam = optimizers.step("adam", params, unflatten(gradient, params), adam, step_size)
+                losses.append(ranks.mean(torch.cat(values), M).item())
         metrics = {
             "loss_first_epoch": losses[0],
             "loss_last_epoch": losses[-1],
-            "gradient_norm": flatten(mean).norm().item(),
+            "gradient_norm": gradient.norm().item(),
             "epochs": len(losses),
             "step_size": step_size,
         }
@@ -108,8 +110,8 @@ class Proximal:
         """The loss of one task and its gradient at theta.
 
         Returns:
-            The clipped loss at theta_i, (), without the KL penalties; the gradient of clipped loss and penalties,
-            (...); and the mean KL(pi_old,i || pi_i) on the query, (1,), or (0,) without a `target_kl` to compare with.
+            The clipped loss at theta_i, (1,), without the KL penalties; the gradient of clipped loss and penalties,
+            (1, ...); and the mean KL(pi_old,i || pi_i) on the query, (1,), or (0,) without a `target_kl`.
         """
         adaptation = adapt_and_linearize(self.inner, policy, params, 1, task.support, first_order=self.first_order)
         penalty_grads = [
@@ -164,7 +166,7 @@ class ProMP(Proximal):
         penalties = state.get("kl_penalties", [self.kl_penalty] * len(experience.support))
         updated, new_state, metrics = self.outer_step(policy, params, state, experience, penalties)
         results = parallel_map(partial(inner_kls, self.inner, policy, updated), experience.by_chunk)
-        kls = torch.stack(results).mean(0).tolist()
+        kls = ranks.mean(torch.stack(results), experience.all_tasks).tolist()
         if self.adaptive_kl_penalty:
             penalties = [adapted_penalty(eta, kl, self.kl_target) for eta, kl in zip(penalties, kls, strict=True)]
         metrics |= {f"kl_before_step_{k + 1}": kl for k, kl in enumerate(kls)}

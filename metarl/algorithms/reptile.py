@@ -11,7 +11,8 @@ from metarl.algorithms.optimizers import Optimizer
 from metarl.config.settings import LARGEST, settings
 from metarl.inner import PPO, SGD
 from metarl.inner.sb3 import SB3A2C, SB3PPO
-from metarl.parameters import flatten
+from metarl.parameters import rows, unflatten
+from metarl.system import ranks
 from metarl.types import AlgorithmState, Experience, Params
 
 
@@ -54,12 +55,14 @@ class Reptile:
             The new theta and state, and metrics.
         """
         iteration = state.get("iteration", 0)
-        direction = {name: (p - experience.adapted[name]).mean(0) for name, p in params.items()}
+        differences = {name: p - experience.adapted[name] for name, p in params.items()}
+        direction = ranks.mean(rows(differences), experience.all_tasks)
         epsilon = optimizers.annealed(self.step_size, self.final_step_size, self.anneal_iterations, iteration)
         updated, optimizer = params, state.get("optimizer", {})
         if epsilon:
-            updated, optimizer = optimizers.step(self.optimizer, params, direction, optimizer, epsilon)
-        metrics = {"distance": flatten(direction).norm().item(), "epsilon": epsilon}
+            gradient = unflatten(direction, params)
+            updated, optimizer = optimizers.step(self.optimizer, params, gradient, optimizer, epsilon)
+        metrics = {"distance": direction.norm().item(), "epsilon": epsilon}
         return updated, {"iteration": iteration + 1, "optimizer": optimizer}, metrics
 
 

@@ -2,26 +2,34 @@
 
     metarl train CONFIG [--run-dir DIR] [--iterations N] [--algorithm NAME] [--FLAG VALUE …]
     metarl train --run-dir DIR --resume [--iterations N]
+    torchrun --standalone --nproc-per-node R -m metarl train CONFIG [--run-dir DIR] …
 
 CONFIG is a file or the name of a shipped config, such as demo or half_cheetah_vel/promp; metarl configs lists them.
 Every setting can be given as a flag. --algorithm NAME and --algorithm.inner NAME choose another algorithm and inner
-loop, with their own defaults. A resumed run gives the same numbers as one that never stopped.
+loop, with their own defaults. A resumed run gives the same numbers as one that never stopped. torchrun starts R
+processes that share the tasks out, on one or several machines; the results do not depend on R. SIGUSR1 ends the run
+after the current iteration, with exit status 0.
 """
 
+import os
+import platform
 import shlex
+import signal
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import tyro
 
 from metarl import config, runs
 from metarl.config import shipped
 from metarl.config.settings import settings
-from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly
+from metarl.errors import Interrupted, UserError, end_undisturbed, exits_cleanly, shortened
 from metarl.experiment import Experiment
 from metarl.experiment.builders import check_can_be_filmed
 from metarl.runs.console import TrainingProgress, command, shown
@@ -31,6 +39,7 @@ from metarl.runs.publish import LEARNING, VIDEOS
 from metarl.runs.tracking import Tracker
 from metarl.sampling.protocols import family_name
 from metarl.sampling.registry import full_id, import_module_of
+from metarl.system import ranks
 from metarl.training import Setup, prepare, train
 
 STEP_SIZES = "step_size learning_rate max_kl"
@@ -78,25 +87,70 @@ class Options:
 @exits_cleanly
 def main(args: Sequence[str] | None = None) -> None:
     """Start or resume a run, train to the end, and print where the results are."""
-    arguments, flags = config.known_options(Options, args)
-    experiment, name = chosen(arguments, flags)
-    given = arguments.run_dir
-    setup = prepare(experiment, resumes=arguments.resume and given is not None and runs.has_checkpoint(given))
-    runs.check_tracking(experiment.tracking)
-    run_dir = given or runs.new_dir(f"{name}-seed{experiment.seed}")
-    with runs.locked(run_dir):
-        if arguments.resume:
-            state = continued(setup, run_dir)
-        else:
-            state = None
-            runs.create(run_dir, experiment)
-        with (
-            says_how_to_go_on(run_dir),
-            runs.open_tracker(run_dir, experiment) as tracker,
-            TrainingProgress(experiment.iterations, state.iteration if state else 0) as progress,
-        ):
-            train(setup, run_dir, state, tracker, progress)
-    tell(run_dir, experiment, tracker)
+    with asked_to_stop() as asked, ranks.joined():
+        arguments, flags = config.known_options(Options, args)
+        arguments = after_restart(arguments)
+        experiment, name = chosen(arguments, flags)
+        check_same_everywhere(experiment)
+        given, resume = arguments.run_dir, arguments.resume
+        setup = prepare(experiment, resumes=resume and given is not None and runs.has_checkpoint(given))
+        runs.check_tracking(experiment.tracking)
+        run_dir = ranks.from_first(lambda: given or runs.new_dir(f"{name}-seed{experiment.seed}"))
+        with runs.locked(run_dir) if ranks.is_first() else nullcontext():
+            state = ranks.from_first(lambda: continued(setup, run_dir) if resume else begun(setup, run_dir))
+            check_shared(run_dir)
+            with (
+                says_how_to_go_on(run_dir),
+                runs.open_tracker(run_dir, experiment) if ranks.is_first() else Tracker(run_dir, None) as tracker,
+                TrainingProgress(experiment.iterations, state.iteration if state else 0) as progress,
+            ):
+                state = train(setup, run_dir, state, tracker, progress, asked)
+        if ranks.is_first():
+            if state.iteration < experiment.iterations:
+                tell_how_to_go_on(run_dir)
+            else:
+                tell(run_dir, experiment, tracker)
+
+
+def after_restart(options: Options) -> Options:
+    """The options, with --resume where torchrun has started all ranks again after one was lost.
+
+    Errors: UserError where a restart would not find the run.
+    """
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS") or 0) and not options.run_dir:
+        raise UserError("torchrun --max-restarts without --run-dir: name the folder in which a restart finds the run")
+    restarts = ranks.from_all(int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0))
+    again = options.run_dir is not None and (options.run_dir / runs.CONFIG).exists()
+    return replace(options, resume=ranks.from_first(lambda: options.resume or (any(restarts) and again)))
+
+
+def check_same_everywhere(experiment: Experiment) -> None:
+    """Raise UserError where a rank has other settings, or other versions, than rank 0."""
+    own = experiment, {**runs.versions(), "platform": "", "cpu": torch.backends.cpu.get_cpu_capability()}
+    (first, its_versions), *others = ranks.from_all(own)
+    for rank, (other, versions) in enumerate(others, 1):
+        different = {f"setting {name}": pair for name, pair in config.difference(first, other).items()}
+        different |= {name: (its_versions[name], own) for name, own in versions.items() if own != its_versions[name]}
+        if different:
+            lines = [f"{name}: {shortened(str(a))} and {shortened(str(b))}" for name, (a, b) in different.items()]
+            raise UserError("\n  ".join([f"rank 0 and rank {rank} differ, and would not compute the same:", *lines]))
+
+
+def check_shared(run_dir: Path) -> None:
+    """Raise UserError where a rank does not see the run directory of rank 0, in which a restart has to find the run."""
+    here = Path(run_dir / runs.ABOUT)
+    seen = ranks.from_all((platform.node(), here.read_bytes() if here.exists() else None))
+    for rank, (machine, content) in enumerate(seen):
+        if content != seen[0][1]:
+            raise UserError(
+                f"rank {rank} on {machine} does not see the run in {run_dir.absolute()} that rank 0 on {seen[0][0]} "
+                "writes: name a folder of a file system that all machines share, --run-dir /SHARED/FOLDER"
+            )
+
+
+def begun(setup: Setup, run_dir: Path) -> None:
+    """Create the run directory."""
+    runs.create(run_dir, setup.experiment)
 
 
 def chosen(options: Options, flags: Sequence[str]) -> tuple[Experiment, str]:
@@ -176,9 +230,28 @@ def says_how_to_go_on(run_dir: Path) -> Generator[None]:
         yield
     except KeyboardInterrupt as error:
         end_undisturbed()
-        print("\nThe last finished iteration is saved. Go on with")
-        print(f"  {command('train', '--run-dir', shown(run_dir), '--resume')}")
+        tell_how_to_go_on(run_dir)
         raise Interrupted.after_telling(error) from None
+
+
+def tell_how_to_go_on(run_dir: Path) -> None:
+    """Print the command that resumes the run."""
+    print("\nThe last finished iteration is saved. Go on with")
+    print(f"  {command('train', '--run-dir', shown(run_dir), '--resume')}")
+
+
+@contextmanager
+def asked_to_stop() -> Generator[Callable[[], bool]]:
+    """A function that says whether the process has got SIGUSR1, by which a scheduler announces the end of its time."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = signal.signal(signal.SIGUSR1, lambda signum, frame: asked.set())
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def tell(run_dir: Path, experiment: Experiment, tracker: Tracker) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from metarl.experiment import Experiment
@@ -14,9 +15,10 @@ from metarl.experiment.collection import step_rollout
 from metarl.parameters import expand, select
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.protocols import TaskVectorEnv
-from metarl.sampling.rollout import rollout
+from metarl.sampling.rollout import require_few_diverged, rollout
 from metarl.seeding import Purpose, streams
 from metarl.statistics import mean
+from metarl.system import ranks
 from metarl.types import Params
 
 
@@ -51,6 +53,19 @@ class AdaptationReturns:
         return [select(params, slice(m, m + 1)) for params in self.adapted]
 
 
+def gathered(result: AdaptationReturns, tasks: int) -> AdaptationReturns:
+    """The stochastic policy's results of this rank's share of the tasks -> those of all tasks, on every rank.
+
+    Raises:
+        SimulationDiverged: more than a tenth of the simulations of a round diverged.
+    """
+    returns = ranks.gather(torch.from_numpy(result.returns), tasks)
+    for k in range(returns.shape[1]):
+        require_few_diverged(returns[:, k])
+    adapted = tuple({name: ranks.gather(p, tasks) for name, p in params.items()} for params in result.adapted)
+    return AdaptationReturns(returns.numpy(), adapted)
+
+
 def evaluate(
     env: TaskVectorEnv,
     policy: GaussianMLP,
@@ -63,6 +78,8 @@ def evaluate(
     purpose: Purpose = Purpose.EVALUATION,
     scale: float = 1.0,
     deterministic: bool = False,
+    first_task: int = 0,
+    of_tasks: int = 0,
     after_each: Callable[[], None] = lambda: None,
 ) -> AdaptationReturns:
     """Adapt `params` to every task by K steps, each on new episodes, and record the return of every episode.
@@ -79,6 +96,7 @@ def evaluate(
         scale: factor on the size of all adaptation steps.
         deterministic: after each step, also play E episodes with the policy's mean action, from the same initial
             states. The other results do not depend on this.
+        first_task, of_tasks: index of the first of these tasks among those of all ranks, and number of these (0: all).
         after_each: called after each of the K+1 rounds of episodes.
 
     Errors: UserError if the inner loop cannot learn from E episodes.
@@ -90,10 +108,10 @@ def evaluate(
         inner.check(env.num_envs // len(tasks), horizon)
     path, returns, by_mean = [expand(params, len(tasks))], [], []
     for k in range(K + 1):
-        episodes = step_rollout(env, policy, experiment, seed, purpose, 0, k, path[k])
+        episodes = step_rollout(env, policy, experiment, seed, purpose, 0, k, path[k], first_task, of_tasks)
         returns.append(episodes.trajectories.returns.numpy())
         if deterministic:
-            same_streams = streams(seed, purpose, 0, k, len(tasks))
+            same_streams = streams(seed, purpose, 0, k, len(tasks), first_task)
             by_mean.append(rollout(env, policy, path[k], same_streams, horizon, deterministic=True).returns.numpy())
         if k < K:
             path.append(inner.adapt(policy, path[k], episodes, scale * experiment.step_scale(k)).params)

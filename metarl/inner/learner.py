@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import torch
+from torch import Tensor
 
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.policy_gradient.normalizer import Moments
@@ -19,12 +20,13 @@ class Adapted:
 
     params: Params
     """(M, ...): the adapted parameters of each task."""
-    mean_return: float
-    """Mean undiscounted return of the episodes that the step learned from, which the parameters before it collected."""
+    returns: Tensor
+    """(M, E): undiscounted returns of the episodes that the step learned from, which the parameters before it
+    collected, NaN for one that diverged; (M, 1): their means, from a learner that samples by itself."""
     environment_steps: int
     """Number of environment steps in these episodes."""
-    observed: Moments
-    """Moments of their observations, as the policy normalized them; training updates its statistics with them."""
+    observed: list[Moments]
+    """Moments of each task's observations, as the policy normalized them; training updates its statistics with them."""
     support: Batch | None = None
     """These episodes; None from a learner that samples by itself."""
 
@@ -33,7 +35,7 @@ class Adapted:
         """The result of a step that made `params` from the episodes of `rollout`."""
         return cls(
             params,
-            rollout.mean_return,
+            rollout.trajectories.returns,
             rollout.trajectories.environment_steps,
             rollout.observed,
             rollout.batch,

@@ -6,10 +6,8 @@ needed, because its import takes seconds.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 
@@ -17,7 +15,6 @@ from metarl.config.settings import LARGEST, settings
 from metarl.errors import UserError
 from metarl.inner.learner import Adapted
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
-from metarl.policy_gradient.normalizer import Moments
 from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.sampling.protocols import TaskVectorEnv
 from metarl.seeding import Purpose
@@ -66,9 +63,9 @@ class SB3Learner:
         ]
         return Adapted(
             params={name: torch.stack([each.params[0][name] for each in learned]) for name in params},
-            mean_return=float(np.nanmean([each.returns[0] for each in learned])),
+            returns=torch.tensor([each.returns[:1] for each in learned], dtype=torch.float64),
             environment_steps=sum(each.environment_steps for each in learned),
-            observed=functools.reduce(Moments.joined, (each.observed for each in learned)),
+            observed=[each.observed for each in learned],
         )
 
     def learner(self: SB3PPO | SB3A2C, policy: GaussianMLP, env: TaskVectorEnv, **others: Any) -> TaskLearner:

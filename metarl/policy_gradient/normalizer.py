@@ -7,7 +7,6 @@ and are the same for all tasks. If the parameters have no statistics, z = o.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,14 +44,25 @@ class Moments:
         variance, mean = torch.var_mean(rows, dim=0, correction=0)
         return cls(len(rows), mean, variance)
 
-    def joined(self, other: Moments) -> Moments:
-        """The moments of both sets together (Chan et al. 1979)."""
-        if not (count := self.count + other.count):
-            return self
-        part, difference = other.count / count, other.mean - self.mean
-        mean = self.mean + part * difference
-        spread = (1 - part) * self.variance + part * other.variance
-        return Moments(count, mean, spread + part * (1 - part) * difference**2)
+    @classmethod
+    def joined(cls, parts: Sequence[Moments]) -> Moments:
+        """The moments of several sets together, mean_i(mean_i) and mean_i(variance_i + (mean_i - mean)^2), by count."""
+        count = sum(part.count for part in parts)
+        weights = torch.tensor([part.count / max(count, 1) for part in parts], dtype=torch.float64).unsqueeze(1)
+        means = torch.stack([part.mean for part in parts])
+        mean = (weights * means).sum(0)
+        variances = torch.stack([part.variance for part in parts]) + (means - mean) ** 2
+        return cls(count, mean, (weights * variances).sum(0))
+
+    @property
+    def numbers(self) -> Tensor:
+        """Count, mean and variance in one vector, (1 + 2 O,)."""
+        return torch.cat([self.mean.new_tensor([self.count]), self.mean, self.variance])
+
+    @classmethod
+    def from_numbers(cls, numbers: Tensor) -> Moments:
+        """The moments whose `numbers` these are."""
+        return cls(int(numbers[0]), *numbers[1:].chunk(2))
 
 
 def initial(observation_size: int) -> Params:
@@ -86,10 +96,9 @@ def updated(params: Params, parts: Sequence[Moments]) -> Params:
     """
     if MEAN not in params or not parts:
         return params
-    seen = functools.reduce(Moments.joined, parts)
     mean, std, count = (params[name].double() for name in NAMES)
     before = Moments(int(count), torch.zeros_like(mean), torch.ones_like(std))  # of z: mean 0, variance 1
-    after = before.joined(seen)
+    after = Moments.joined([before, *parts])
     statistics = {
         MEAN: (mean + std * after.mean).float(),
         STD: (std * after.variance.sqrt()).clamp(min=SMALLEST_STD).float(),

@@ -56,11 +56,7 @@ class LazyRollout:
             return policy_gradient_batch(trajectories, self.gamma, self.gae_lambda)
 
     @property
-    def observed(self) -> Moments:
-        """Moments of the normalized observations before each action."""
-        return Moments.of(self.trajectories.observations[:, :, :-1], self.trajectories.valid)
-
-    @property
-    def mean_return(self) -> float:
-        """Mean undiscounted return of all episodes."""
-        return self.trajectories.returns.nanmean().item()
+    def observed(self) -> list[Moments]:
+        """Moments of each task's normalized observations before each action."""
+        rounds = zip(self.trajectories.observations[:, :, :-1], self.trajectories.valid, strict=True)
+        return [Moments.of(observations, valid) for observations, valid in rounds]

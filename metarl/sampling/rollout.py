@@ -23,6 +23,8 @@ MAX_DIVERGED_FRACTION = 0.1
 LARGEST_SUM = 1e38
 """Largest sum of absolute rewards in one rollout, so that no sum of them overflows a float32."""
 
+TOO_MANY = f"More than {MAX_DIVERGED_FRACTION:.0%} is too many to learn from"
+
 NAMED = 3
 """Most tasks with diverged simulations that a message names."""
 
@@ -35,6 +37,7 @@ def rollout(
     horizon: int,
     *,
     deterministic: bool = False,
+    of_tasks: int = 0,
 ) -> Trajectories:
     """One episode on each of the N = M*E simulations of `env`, whose tasks are set.
 
@@ -46,6 +49,7 @@ def rollout(
         horizon: T; shorter episodes are padded.
         deterministic: act by the mean, from the same initial states. Such episodes only measure a policy: to learn from
             them would be wrong, because their actions are not drawn from the recorded distribution.
+        of_tasks: number of tasks of all ranks together (0: M); a tenth of all their simulations may diverge.
 
     Returns:
         Trajectories (M, E, T, ...).
@@ -78,7 +82,7 @@ def rollout(
             recording.write(t, mean.flatten(0, 1), action.flatten(0, 1), normalized(observation), *outcome)
             if not recording.live.any():
                 break
-    _report_divergence(env.tasks, recording.diverged, generators)
+    _report_divergence(env.tasks, recording.diverged, generators, of=N * max(of_tasks, M) // M)
     return recording.trajectories(policy.log_std(params).detach(), env.tasks)
 
 
@@ -200,18 +204,25 @@ def _named(m: int, tasks: Sequence[Any]) -> str:
     return f"{m} ({shortened(str(getattr(tasks[m], 'label', tasks[m])))})" if m < len(tasks) else f"{m}"
 
 
+def require_few_diverged(returns: Tensor) -> None:
+    """Raise SimulationDiverged if more than a tenth of all returns (M, E) are NaN, those of diverged simulations."""
+    diverged = int(returns.isnan().sum())
+    if diverged > MAX_DIVERGED_FRACTION * returns.numel():
+        raise SimulationDiverged(f"{diverged} of {returns.numel()} simulations diverged. {TOO_MANY}")
+
+
 def _report_divergence(
-    tasks: Sequence[Any], diverged: NDArray[np.bool_], generators: Sequence[np.random.Generator]
+    tasks: Sequence[Any], diverged: NDArray[np.bool_], generators: Sequence[np.random.Generator], of: int
 ) -> None:
-    """Warn of diverged simulations, with tasks and random streams; raise SimulationDiverged for too many of them."""
+    """Warn of diverged simulations, with tasks and random streams; raise SimulationDiverged for too many `of` all."""
     if not diverged.any():
         return
     affected = np.unique(np.flatnonzero(diverged) * len(generators) // diverged.size)
     named = [f"{tasks[m]} with the random stream {_address(generators[m])}" for m in affected]
     more = f" and {len(named) - NAMED} more tasks" if len(named) > NAMED else ""
-    message = f"{diverged.sum()} of {diverged.size} simulations diverged: {'; '.join(named[:NAMED])}{more}"
-    if diverged.mean() > MAX_DIVERGED_FRACTION:
-        raise SimulationDiverged(f"{message}. More than {MAX_DIVERGED_FRACTION:.0%} is too many to learn from")
+    message = f"{diverged.sum()} of {of} simulations diverged: {'; '.join(named[:NAMED])}{more}"
+    if diverged.sum() > MAX_DIVERGED_FRACTION * of:
+        raise SimulationDiverged(f"{message}. {TOO_MANY}")
     warnings.warn(f"{message}; these episodes are left out", stacklevel=3)
 
 

@@ -1,1 +1,1 @@
-"""What the operating system gives: files, cores and memory, threads, time."""
+"""What the operating system gives: files, cores and memory, threads, processes that train together, time."""

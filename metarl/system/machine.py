@@ -14,9 +14,18 @@ ROOT = Path("/")
 
 
 def available_cores() -> int:
-    """Cores that this process may use: those of its affinity mask, or fewer if its quota of CPU time is smaller."""
+    """Cores that this process may use: those of its affinity mask, or fewer if its quota of CPU time is smaller.
+
+    The processes that torchrun has started on one machine share them out.
+    """
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([bound, *_core_quotas()]))
+    return max(1, min([bound, *_core_quotas()]) // _processes())
+
+
+def _processes() -> int:
+    """The number of processes that torchrun has started on this machine; 1 without torchrun."""
+    number = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(number)) if number.isdigit() else 1
 
 
 def available_memory() -> int | None:

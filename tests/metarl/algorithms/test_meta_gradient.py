@@ -104,7 +104,14 @@ def plain_kl(policy, theta, support, query, sgd):
 
 
 def gradient_after(policy, adaptation, query):
-    return meta_gradient(policy, adaptation, lambda adapted: -policy.outer_losses(adapted, query))
+    """The surrogate, summed over tasks, and its gradient."""
+    values, grads = meta_gradient(policy, adaptation, lambda adapted: -policy.outer_losses(adapted, query))
+    return values.sum(), summed(grads)
+
+
+def summed(params):
+    """The sum over tasks of parameters (M, ...)."""
+    return {name: p.sum(0) for name, p in params.items()}
 
 
 def like(params, seed):
@@ -190,7 +197,7 @@ def test_kl_curvature_is_the_hessian_of_the_kl_after_adaptation(policy, theta, c
         v = like(theta, seed)
         along = sum((s * v[name]).sum() for name, s in zip(theta, grad, strict=True))
         product = torch.autograd.grad(along, list(at.values()), retain_graph=True)
-        for actual, expected in zip(curvature.product(v).values(), product, strict=True):
+        for actual, expected in zip(summed(curvature.product(v)).values(), product, strict=True):
             assert_close(actual, expected, rtol=1e-8, atol=1e-10)
 
 
@@ -218,7 +225,7 @@ def test_tasks_together_are_tasks_one_by_one(policy, theta, collect, sgd):
     def results(support, query):
         adaptation = adapt_and_linearize(sgd, policy, theta, query.num_tasks, support)
         _, gradient = gradient_after(policy, adaptation, query)
-        return torch.stack([flatten(gradient), flatten(KLCurvature(policy, adaptation, query).product(v))])
+        return torch.stack([flatten(gradient), flatten(summed(KLCurvature(policy, adaptation, query).product(v)))])
 
     alone = [results([b.tasks(slice(m, m + 1)) for b in support], query.tasks(slice(m, m + 1))) for m in range(M)]
     assert_close(results(support, query), sum(alone))
@@ -245,7 +252,7 @@ def test_padding_has_no_influence(policy, theta, collect, sgd):
     def results(support, query):
         adaptation = adapt_and_linearize(sgd, policy, theta, M, support)
         surrogate, gradient = gradient_after(policy, adaptation, query)
-        curvature = KLCurvature(policy, adaptation, query).product(v)
+        curvature = summed(KLCurvature(policy, adaptation, query).product(v))
         after = adapt_and_linearize(sgd, policy, moved, M, support).adapted
         return [surrogate, flatten(gradient), flatten(curvature), *surrogate_and_kl(policy, after, query)]
 
@@ -328,7 +335,9 @@ def test_linearized_together_tasks_are_what_they_were_alone(policy, theta, colle
     together = linearize_at(sgd, policy, parts, support, first_order=first_order)
     expected = adapt_and_linearize(sgd, policy, theta, M, support, first_order=first_order)
     assert_close(flatten(together.adapted), flatten(expected.adapted))
-    products = [flatten(KLCurvature(policy, adaptation, query).product(v)) for adaptation in (together, expected)]
+    products = [
+        flatten(summed(KLCurvature(policy, adaptation, query).product(v))) for adaptation in (together, expected)
+    ]
     assert_close(*products)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metarl.algorithms.meta_gradient import Adaptation, KLCurvature, adapt_and_linearize, meta_gradient
 from metarl.inner.sgd import SGD
-from metarl.parameters import expand, flatten, select, unflatten
+from metarl.parameters import expand, rows, select, unflatten
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP, log_prob
 from metarl.types import Batch, Params
 
@@ -76,13 +76,13 @@ def test_adapted_parameters(reference, loss):
 def test_meta_gradient(reference, loss):
     adapted = adaptation(reference, loss)
     _, gradient = gradient_after(adapted, batch(reference, "query", adapted.adapted))
-    assert_equal(flatten(gradient) / TASKS, reference[f"meta_gradient_{loss}"])
+    assert_equal(rows(gradient).mean(0), reference[f"meta_gradient_{loss}"])
 
 
 def test_first_order_gradient(reference):
     adapted = adaptation(reference, "ratio", first_order=True)
     _, gradient = gradient_after(adapted, batch(reference, "query", adapted.adapted))
-    assert_equal(flatten(gradient) / TASKS, reference["first_order_gradient"])
+    assert_equal(rows(gradient).mean(0), reference["first_order_gradient"])
 
 
 @pytest.mark.parametrize("loss", ["ratio", "reinforce"])
@@ -90,7 +90,7 @@ def test_kl_hessian_product(reference, loss):
     adapted = adaptation(reference, loss)
     curvature = KLCurvature(POLICY, adapted, batch(reference, "query", adapted.adapted))
     vector = unflatten(reference["vector"], theta(reference))
-    assert_equal(flatten(curvature.product(vector)) / TASKS, reference[f"kl_hessian_vector_{loss}"])
+    assert_equal(rows(curvature.product(vector)).mean(0), reference[f"kl_hessian_vector_{loss}"])
 
 
 def test_tasks_are_independent(reference):
@@ -101,11 +101,9 @@ def test_tasks_are_independent(reference):
         batch(reference, "query", together.adapted),
     )
     _, expected = gradient_after(together, query)
-    total = torch.zeros(140, dtype=torch.float64)
     for m in range(TASKS):
         task = slice(m, m + 1)
         alone = adapt_and_linearize(sgd(reference, "ratio"), POLICY, params, 1, [support.tasks(task)])
         for name, value in select(together.adapted, task).items():
             assert_equal(alone.adapted[name], value)
-        total += flatten(gradient_after(alone, query.tasks(task))[1])
-    assert_equal(total, flatten(expected))
+        assert_equal(rows(gradient_after(alone, query.tasks(task))[1]), rows(expected)[task])

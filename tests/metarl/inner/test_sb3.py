@@ -79,7 +79,7 @@ def test_every_task_is_learned_from_its_own_parameters_on_its_own_stream(experim
         for name, p in alone.params[0].items():
             assert torch.equal(together.params[name][m], p)
             assert torch.equal(p, params[name][m]) == (name in normalizer.NAMES)
-    assert together.mean_return == pytest.approx(np.mean(returns))
+    assert together.returns.mean().item() == pytest.approx(np.mean(returns))
 
 
 def test_training_takes_all_steps(experiment):
@@ -90,7 +90,7 @@ def test_training_takes_all_steps(experiment):
     params, returns = expand(theta, M), []
     for k in range(2):
         step = adapted(experiment, setup.env, setup.policy, params, experiment.seed, k, iteration=5)
-        params, returns = step.params, [*returns, step.mean_return]
+        params, returns = step.params, [*returns, step.returns.mean().item()]
     assert collected.environment_steps == 2 * M * E * T
     assert collected.returns == returns
     assert collected.experience.support == ()
@@ -137,7 +137,7 @@ def test_the_scale_of_rewards_is_a_setting(inner):
         experiment = replace(EXPERIMENT, algorithm=Reptile(inner=inner(reward_scale=scale)))
         params = expand(initial_params(policy, experiment), M)
         steps.append(adapted(experiment, env, policy, params, seed=0))
-    assert steps[0].mean_return == steps[1].mean_return
+    assert torch.equal(steps[0].returns, steps[1].returns)
     assert not torch.equal(steps[0].params["value.w0"], steps[1].params["value.w0"])
 
 

@@ -1,7 +1,5 @@
 """Statistics of observations: those of all data together, whatever its parts, and never of padding."""
 
-from functools import reduce
-
 import numpy as np
 import pytest
 import torch
@@ -40,7 +38,7 @@ def test_statistics_are_those_of_all_observations_and_of_one_of_a_unit():
 
 def test_parts_joined_are_the_moments_of_the_whole():
     parts = [data(n, n) for n in (5, 1, 200)]
-    joined = reduce(Moments.joined, [Moments.of(part, torch.ones(len(part))) for part in parts])
+    joined = Moments.joined([Moments.of(part, torch.ones(len(part))) for part in parts])
     whole = Moments.of(torch.cat(parts), torch.ones(206))
     assert joined.count == 206
     torch.testing.assert_close(joined.mean, whole.mean)

@@ -40,7 +40,7 @@ def rollout(policy, theta, sampled):
 
 def test_nothing_is_sampled_before_it_is_asked_for_and_nothing_twice(rollout, sampled):
     assert sampled == []
-    assert rollout.mean_return == np.arange(M * E * T).reshape(M * E, T).sum(1).mean()
+    assert rollout.trajectories.returns.tolist() == np.arange(M * E * T).reshape(M, E, T).sum(-1).tolist()
     assert rollout.batch is rollout.batch
     assert sampled == [1]
     assert rollout.stopwatch.seconds.keys() == {"sampling", "advantages"}
@@ -55,5 +55,7 @@ def test_a_learner_descends_the_batch_and_says_what_it_learned_from(rollout, sam
         assert torch.equal(step.params[name], p)
         assert not torch.equal(step.params[name], params[name])
     assert step.support is rollout.batch
-    assert (step.mean_return, step.environment_steps) == (rollout.mean_return, M * E * T)
+    assert torch.equal(step.returns, rollout.trajectories.returns)
+    assert step.environment_steps == M * E * T
+    assert [moments.count for moments in step.observed] == [E * T] * M
     assert sampled == [1]
