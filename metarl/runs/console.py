@@ -15,6 +15,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -28,7 +29,45 @@ INTERVAL = 30.0
 """[s] at least between two lines about progress, where the output is no terminal."""
 
 
-class PartProgress:
+class _Bar:
+    """A bar on a terminal: parts done, time passed, and time left."""
+
+    def __init__(
+        self, what: str, total: int, done: int, console: Console | None, *columns: ProgressColumn, transient: bool
+    ) -> None:
+        self._console = console or Console()
+        self._what, self._total, self._first = what, total, done
+        self._began = time.monotonic()
+        self._bar = Progress(
+            TextColumn(what, markup=False),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            *columns,
+            console=self._console,
+            transient=transient,
+        )
+        self._task = self._bar.add_task("", total=total, completed=done)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar.live.is_started:
+            self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _left(self, done: int) -> str:
+        """The time that the other parts will take, once some were done."""
+        per_part = (time.monotonic() - self._began) / max(done - self._first, 1)
+        return f"{per_part * (self._total - done) / 60:.1f} min"
+
+
+class PartProgress(_Bar):
     """Parts done and the time left: a bar on a terminal or in a notebook, which is removed at the end; else lines.
 
     Args:
@@ -49,32 +88,13 @@ class PartProgress:
         lines: bool = True,
         console: Console | None = None,
     ) -> None:
-        self._console = console or Console()
+        super().__init__(what, total, done, console, transient=True)
         self.is_bar = self._console.is_terminal or self._console.is_jupyter
-        self._what, self._total, self._first, self._done = what, total, done, done
-        self._patience, self._lines = patience, lines
-        self._began = self._printed = time.monotonic()
-        self._bar = Progress(
-            TextColumn(what, markup=False),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=20),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", total=total, completed=done)
+        self._done, self._patience, self._lines, self._printed = done, patience, lines, self._began
 
     def __enter__(self) -> Self:
         self._show(self._began)
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar.live.is_started:
-            self._bar.stop()
 
     def advance(self) -> None:
         """One of the `total` parts is done."""
@@ -87,46 +107,24 @@ class PartProgress:
 
     def status(self) -> str:
         """Parts done and the time left, such as `runs 2/8  left 1.5 min`, once a part was done."""
-        per_part = (time.monotonic() - self._began) / (self._done - self._first)
-        return f"{self._what} {self._done}/{self._total}  left {per_part * (self._total - self._done) / 60:.1f} min"
-
-    def note(self, text: str) -> None:
-        """A line of its own, above the bar."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        return f"{self._what} {self._done}/{self._total}  left {self._left(self._done)}"
 
     def _show(self, now: float) -> None:
         if self.is_bar and not self._bar.live.is_started and now - self._began >= self._patience:
             self._bar.start()
 
 
-class TrainingProgress:
+class TrainingProgress(_Bar):
     """Iterations done, time left, returns before and after adaptation, and speed: a bar on a terminal, else lines."""
 
     def __init__(self, iterations: int, done: int, console: Console | None = None) -> None:
-        self._console = console or Console()
-        self._iterations, self._first = iterations, done
-        self._began = time.monotonic()
-        self._bar = Progress(
-            TextColumn("iteration"),
-            MofNCompleteColumn(),
-            BarColumn(bar_width=20),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task("", total=iterations, completed=done)
+        latest = TextColumn("{task.description}", markup=False)
+        super().__init__("iteration", iterations, done, console, latest, transient=False)
+        self._bar.disable = not self._console.is_terminal
 
     def __enter__(self) -> Self:
         self._bar.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def show(self, iteration: int, metrics: dict[str, float]) -> None:
         """Show that `iteration` iterations are done, with the metrics of the last one."""
@@ -135,20 +133,13 @@ class TrainingProgress:
             f"  {metrics['time/environment_steps_per_s']:,.0f} steps/s"
         )
         self._bar.update(self._task, completed=iteration, description=text)
-        if iteration - self._first == TIMED < self._iterations - self._first:
-            minutes = (time.monotonic() - self._began) / TIMED * (self._iterations - iteration) / 60
+        if iteration - self._first == TIMED < self._total - self._first:
             self.note(
-                f"each iteration is episodes, adaptation and one outer step: about "
-                f"{minutes:.1f} min more on this machine"
+                "each iteration is episodes, adaptation and one outer step: about "
+                f"{self._left(iteration)} more on this machine"
             )
         if not self._console.is_terminal:
-            per_iteration = (time.monotonic() - self._began) / max(iteration - self._first, 1)
-            left = per_iteration * (self._iterations - iteration)
-            self.note(f"iteration {iteration}/{self._iterations}  {text}  left {left / 60:.1f} min")
-
-    def note(self, text: str) -> None:
-        """A line of its own, above the bar."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.note(f"iteration {iteration}/{self._total}  {text}  left {self._left(iteration)}")
 
 
 def show(wide: RenderableType) -> None:
