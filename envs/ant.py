@@ -47,8 +47,20 @@ from functools import partial
 
 import numpy as np
 
-from .family import RED, Arrays, Family, Marker, Sphere, State, arrow_above, control_reward, pace_ball, span
-from .goals_2d import DirectionTask, DiskGoalTask, direction_space, disk_space
+from .family import (
+    RED,
+    Arrays,
+    Family,
+    Marker,
+    Sphere,
+    State,
+    arrow_above,
+    control_reward,
+    observe_beyond,
+    pace_ball,
+    span,
+)
+from .goals_2d import DirectionTask, DiskGoalTask, direction_reward, direction_space, disk_space
 from .robots import Camera, Robot, UniformNormalNoise
 from .tasks import Task
 from .velocity import VelocityTask, velocity_space
@@ -66,14 +78,8 @@ def robot(camera: Camera = FOLLOWING) -> Robot:
 
 
 # ------------------------------------------------------------------------------------------- measurements
-def observe(state: State) -> np.ndarray:
-    """All positions but x and y, then all velocities, (…, 27)."""
-    return np.concatenate([state.qpos[..., 2:], state.qvel], axis=-1)
-
-
-def observe_with_position(state: State) -> np.ndarray:
-    """All positions and velocities, (…, 29)."""
-    return np.concatenate([state.qpos, state.qvel], axis=-1)
+observe = partial(observe_beyond, 2)  # all but x and y, (…, 27)
+observe_with_position = partial(observe_beyond, 0)  # (…, 29)
 
 
 def healthy(state: State) -> np.ndarray:
@@ -92,17 +98,6 @@ def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
 
 
 # --------------------------------------------------------------------------------------- direction tasks
-def direction_reward(
-    measured: Arrays, action: np.ndarray, task: Arrays, *, survive: float, control_cost: float
-) -> dict[str, np.ndarray]:
-    """d·v, survival and the control cost."""
-    return {
-        "direction": (task["direction"] * measured["velocity"]).sum(axis=-1),
-        "survive": survive * measured["healthy"],
-        "control": control_reward(action, control_cost),
-    }
-
-
 def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot that points where to run."""
     assert isinstance(task, DirectionTask)
@@ -117,7 +112,7 @@ def direction(directions: int | None = None, survive: float = 1.0, control_cost:
         task_space=direction_space(directions),
         observe=observe,
         measure=measure,
-        reward=partial(direction_reward, survive=survive, control_cost=control_cost),
+        reward=partial(direction_reward, forward=1.0, survive=survive, control_cost=control_cost),
         markers=direction_markers,
         terminated=lambda state: ~healthy(state),
         aim="run in a hidden direction",

@@ -34,13 +34,11 @@ from mujoco.batch import Batch
 
 from .errors import FamilyError, TaskError, unknown
 from .limbs import Limbs
-from .tasks import Boxes, Task, TaskSpace, held_out_space
+from .tasks import Boxes, Task, TaskSpace, held_out_cells, held_out_space, validation_cells
 
 LIMIT = 3.0  # exponents of training tasks lie in [-LIMIT, LIMIT]
 REACH = 5 / 4  # the largest exponent out of range, in limits
 GAP = 1 / 25  # between training tasks and all others, in limits
-HELD_OUT_CELLS = ((0, 1), (1, 3), (2, 0), (3, 2))  # column, row of a 4 x 4 grid
-VALIDATION_CELLS = ((0, 2), (1, 0), (2, 3), (3, 1))  # of these the middle, half as wide
 
 _ELEMENTS = {  # the numbers of a model that can be scaled, and what they belong to
     "body_mass": "body",
@@ -150,27 +148,18 @@ def multiplier_space(task_type: type[DynamicsTask], plane: tuple[str, str], limi
     """
     if not limit > 0:
         raise FamilyError(f"limit = {limit}: expected a positive exponent")
-    columns, dimension = [_column(task_type, name) for name in plane], sum(_sizes(task_type))
-    whole, beyond = np.full(dimension, limit), np.full(dimension, limit)
-    beyond[columns] *= REACH
+    columns = [_column(task_type, name) for name in plane]
+    edge = np.full((1, sum(_sizes(task_type))), limit)
+    whole, beyond = Boxes(-edge, edge), edge.copy()
+    beyond[:, columns] *= REACH
     return held_out_space(
         task_type,
-        whole=Boxes(-whole[None], whole[None]),
-        held_out=_plane_cells(HELD_OUT_CELLS, columns, dimension, limit, margin=0.0),
-        validation=_plane_cells(VALIDATION_CELLS, columns, dimension, limit, margin=limit / 8),
-        beyond=Boxes(-beyond[None], beyond[None]),
+        whole=whole,
+        held_out=held_out_cells(whole, columns),
+        validation=validation_cells(whole, columns),
+        beyond=Boxes(-beyond, beyond),
         gap=GAP * limit,
     )
-
-
-def _plane_cells(
-    cells: Sequence[tuple[int, int]], columns: Sequence[int], dimension: int, limit: float, margin: float
-) -> Boxes:
-    """Cells of a 4 × 4 grid over the plane of two exponents, smaller by a margin on each side; the others are free."""
-    low, high = np.full((len(cells), dimension), -limit), np.full((len(cells), dimension), limit)
-    corners = np.array(cells) * limit / 2 - limit
-    low[:, columns], high[:, columns] = corners + margin, corners + limit / 2 - margin
-    return Boxes(low, high)
 
 
 def _column(task_type: type[Task], name: str) -> int:

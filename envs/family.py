@@ -138,6 +138,11 @@ def span(bounds: Sequence[float]) -> str:
     return " to ".join(f"{bound:g}" for bound in bounds)
 
 
+def observe_beyond(place: int, state: State) -> np.ndarray:
+    """All positions but the first `place` ones, which say where the robot is, then all velocities, (…, O)."""
+    return np.concatenate([state.qpos[..., place:], state.qvel], axis=-1)
+
+
 def control_reward(action: np.ndarray, weight: float) -> np.ndarray:
     """-weight ‖a‖² of actions (…, A), (…,)."""
     return -weight * np.square(action).sum(axis=-1)

@@ -1,4 +1,4 @@
-"""Goals in the plane and their splits: directions on the circle, points in a disk, points in a rectangle.
+"""Goals in the plane and their splits: directions on the circle, points in a disk.
 
 The chart coordinate of a direction is its angle in [-π, π]. Those of a point in a disk are (r², angle), because a
 uniform draw of these is uniform in the disk.
@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from .errors import FamilyError, TaskError
+from .family import Arrays, control_reward
 from .tasks import (
     HELD_OUT,
     IID,
@@ -42,8 +43,6 @@ MOST_DIRECTIONS = 3600  # a tenth of a degree apart
 DIRECTION_GAP = 0.05  # chord between training directions and those of other splits
 VALIDATION_CENTRES = np.deg2rad([75.0, 100.0, -30.0, -120.0])
 VALIDATION_WIDTH = math.tau / 32  # [rad]
-HELD_OUT_CELLS = ((0, 1), (1, 3), (2, 0), (3, 2))  # column, row of a 4 x 4 grid
-VALIDATION_CELLS = ((0, 2), (1, 0), (2, 3), (3, 1))  # the middle of each, half as wide
 SECTOR_START = 1 / 3  # of the radius
 GOAL_GAP = 1 / 40  # of the radius
 
@@ -164,6 +163,17 @@ def direction_space(directions: int | None = None) -> TaskSpace:
     return TaskSpace(DirectionTask, regions, DIRECTION_GAP, absent, spans={"direction": (-1.0, 1.0)})
 
 
+def direction_reward(
+    measured: Arrays, action: np.ndarray, task: Arrays, *, forward: float, survive: float, control_cost: float
+) -> dict[str, np.ndarray]:
+    """forward · d·v, survival and the control cost, of a robot that measures its `velocity` (x, y) and is `healthy`."""
+    return {
+        "direction": forward * (task["direction"] * measured["velocity"]).sum(axis=-1),
+        "survive": survive * measured["healthy"],
+        "control": control_reward(action, control_cost),
+    }
+
+
 def _finite_directions(n: int) -> TaskSpace:
     if not isinstance(n, int) or not 2 <= n <= MOST_DIRECTIONS:
         raise FamilyError(
@@ -224,23 +234,3 @@ def disk_space(radius: float, reach: float | None = None, no_ring: str = "") -> 
         return replace(space, absent={OUT_OF_RANGE: no_ring})
     ring = times(((radius + gap) ** 2, reach**2), WHOLE_CIRCLE)
     return replace(space, regions={**regions, OUT_OF_RANGE: ring})
-
-
-# ------------------------------------------------------------------------------------------------- cells
-def held_out_cells(whole: Boxes) -> Boxes:
-    """Four cells of a 4 × 4 grid over the single rectangle `whole`, one in each row and column."""
-    corners, cell = _cells(whole, HELD_OUT_CELLS)
-    return Boxes(corners, corners + cell)
-
-
-def validation_cells(whole: Boxes) -> Boxes:
-    """The middle half, in each direction, of four other cells."""
-    corners, cell = _cells(whole, VALIDATION_CELLS)
-    return Boxes(corners + cell / 4, corners + 3 * cell / 4)
-
-
-def _cells(whole: Boxes, cells: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Low corners (4, 2) of cells of a 4 × 4 grid over the rectangle, and the size of a cell (2,)."""
-    (low,), (high,) = whole.low, whole.high
-    size = (high - low) / 4
-    return low + np.array(cells) * size, size

@@ -52,25 +52,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from .dynamics import DynamicsTask, Scaling, multiplier, multiplier_space
-from .family import Arrays, Family, Marker, State, arrow_above, control_reward, pace_ball, span
+from .family import Arrays, Family, Marker, State, arrow_above, control_reward, observe_beyond, pace_ball, span
 from .robots import Camera, Robot, UniformNormalNoise
 from .sagittal import measure, text_beside
-from .tasks import (
-    HELD_OUT,
-    IID,
-    OUT_OF_RANGE,
-    TRAIN,
-    VALIDATION,
-    Points,
-    Task,
-    TaskSpace,
-    quantity,
-)
-from .velocity import VelocityTask, interval_space, velocity_space
+from .tasks import HELD_OUT, IID, OUT_OF_RANGE, TRAIN, VALIDATION, Points, Task, TaskSpace, quantity
+from .velocity import VelocityTask, interval_space, velocity_reward, velocity_space
 
 CONTROL_COST = 0.05
 MAX_DELAY = 4.0  # [steps] of training actions
@@ -88,21 +79,10 @@ def robot() -> Robot:
     )
 
 
-# ------------------------------------------------------------------------------------------- measurements
-def observe(state: State) -> np.ndarray:
-    """All positions but x, then all velocities, (…, 17)."""
-    return np.concatenate([state.qpos[..., 1:], state.qvel], axis=-1)
+observe = partial(observe_beyond, 1)  # all but x, (…, 17)
 
 
 # ----------------------------------------------------------------------------------------- velocity tasks
-def velocity_reward(measured: Arrays, action: np.ndarray, task: Arrays) -> dict[str, np.ndarray]:
-    """-|v - v*| and the control cost."""
-    return {
-        "velocity": -np.abs(measured["x_velocity"] - task["velocity"]),
-        "control": control_reward(action, CONTROL_COST),
-    }
-
-
 def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot, 0.5 m long per m/s, and a ball that moves at the target velocity."""
     assert isinstance(task, VelocityTask)
@@ -118,7 +98,7 @@ def velocity(velocity_range: Sequence[float] = (0.0, 2.0)) -> Family:
         task_space=velocity_space(velocity_range),
         observe=observe,
         measure=measure,
-        reward=velocity_reward,
+        reward=partial(velocity_reward, control_cost=CONTROL_COST),
         markers=velocity_markers,
         aim=f"run at a hidden velocity from {span(velocity_range)} m/s",
     )

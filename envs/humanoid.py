@@ -41,8 +41,8 @@ from functools import partial
 
 import numpy as np
 
-from .family import Arrays, Family, Marker, State, arrow_above, control_reward
-from .goals_2d import DirectionTask, direction_space
+from .family import Family, Marker, State, arrow_above, observe_beyond
+from .goals_2d import DirectionTask, direction_reward, direction_space
 from .robots import Camera, Robot, UniformNoise
 from .tasks import Task
 
@@ -62,9 +62,7 @@ def robot() -> Robot:
 
 
 # ------------------------------------------------------------------------------------------- measurements
-def observe(state: State) -> np.ndarray:
-    """All positions but x and y, then all velocities, (…, 45)."""
-    return np.concatenate([state.qpos[..., 2:], state.qvel], axis=-1)
+observe = partial(observe_beyond, 2)  # all but x and y, (…, 45)
 
 
 def healthy(state: State) -> np.ndarray:
@@ -91,17 +89,6 @@ def measure(before: State, after: State, dt: float) -> dict[str, np.ndarray]:
 
 
 # ------------------------------------------------------------------------------------------ tasks and reward
-def direction_reward(
-    measured: Arrays, action: np.ndarray, task: Arrays, *, forward: float, survive: float, control_cost: float
-) -> dict[str, np.ndarray]:
-    """forward · d·v, survival and the control cost."""
-    return {
-        "direction": forward * (task["direction"] * measured["velocity"]).sum(axis=-1),
-        "survive": survive * measured["healthy"],
-        "control": control_reward(action, control_cost),
-    }
-
-
 def direction_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot that points where to walk."""
     assert isinstance(task, DirectionTask)

@@ -37,7 +37,7 @@ import numpy as np
 
 from .errors import FamilyError
 from .family import RED, Arrays, Family, Sphere, State
-from .goals_2d import CircleTask, arcs, arcs_around, chord_angle, held_out_cells, validation_cells
+from .goals_2d import CircleTask, arcs, arcs_around, chord_angle
 from .robots import Camera, Robot
 from .tasks import (
     HELD_OUT,
@@ -50,9 +50,11 @@ from .tasks import (
     Task,
     TaskSpace,
     carve,
+    held_out_cells,
     held_out_space,
     quantity,
     union,
+    validation_cells,
 )
 
 HALF_WIDTH = 0.5  # [m] of the square of training goals

@@ -42,9 +42,8 @@ import numpy as np
 
 from .errors import FamilyError
 from .family import Arrays, Family, Marker, State, control_reward, span
-from .goals_2d import held_out_cells, validation_cells
 from .robots import Camera, Robot, body_ids
-from .tasks import Boxes, Task, TaskSpace, held_out_space, quantity
+from .tasks import Boxes, Task, TaskSpace, held_out_cells, held_out_space, quantity, validation_cells
 
 JOINTS = 7  # of the arm; qpos goes on with the slides of the puck (y, x) and of the model's goal (y, x)
 ORIGIN = np.array([0.45, -0.05])  # [m] place of puck and goal with their slides at 0

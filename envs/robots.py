@@ -24,21 +24,6 @@ class StartNoise(Protocol):
 
 
 @dataclass(frozen=True)
-class UniformNormalNoise:
-    """Noise as in HalfCheetah-v5: positions U(-scale, scale), velocities scale · N(0, 1)."""
-
-    scale: float
-
-    def __post_init__(self) -> None:
-        if not self.scale >= 0:
-            raise FamilyError(f"reset noise of scale {self.scale}: expected a number >= 0")
-
-    def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
-        """Noise of the positions (n, nq), drawn first, and of the velocities (n, nv)."""
-        return rng.uniform(-self.scale, self.scale, size=(n, nq)), self.scale * rng.standard_normal((n, nv))
-
-
-@dataclass(frozen=True)
 class UniformNoise:
     """Noise as in Humanoid-v5: positions and velocities U(-scale, scale)."""
 
@@ -50,10 +35,18 @@ class UniformNoise:
 
     def draw(self, rng: np.random.Generator, n: int, nq: int, nv: int) -> tuple[np.ndarray, np.ndarray]:
         """Noise of the positions (n, nq), drawn first, and of the velocities (n, nv)."""
-        return (
-            rng.uniform(-self.scale, self.scale, size=(n, nq)),
-            rng.uniform(-self.scale, self.scale, size=(n, nv)),
-        )
+        positions = rng.uniform(-self.scale, self.scale, size=(n, nq))
+        return positions, self._velocities(rng, (n, nv))
+
+    def _velocities(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        return rng.uniform(-self.scale, self.scale, size)
+
+
+class UniformNormalNoise(UniformNoise):
+    """Noise as in HalfCheetah-v5: positions U(-scale, scale), velocities scale · N(0, 1)."""
+
+    def _velocities(self, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+        return self.scale * rng.standard_normal(size)
 
 
 @dataclass(frozen=True)

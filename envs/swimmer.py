@@ -31,13 +31,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import numpy as np
-
-from .family import Arrays, Family, Marker, State, arrow_above, control_reward, pace_ball, span
+from .family import Family, Marker, State, arrow_above, observe_beyond, pace_ball, span
 from .robots import Camera, Robot, UniformNoise
 from .sagittal import measure
 from .tasks import Task
-from .velocity import VelocityTask, velocity_space
+from .velocity import VelocityTask, velocity_reward, velocity_space
 
 
 def robot() -> Robot:
@@ -51,22 +49,10 @@ def robot() -> Robot:
 
 
 # ------------------------------------------------------------------------------------------- measurements
-def observe(state: State) -> np.ndarray:
-    """All positions but x and y, then all velocities, (…, 8)."""
-    return np.concatenate([state.qpos[..., 2:], state.qvel], axis=-1)
+observe = partial(observe_beyond, 2)  # all but x and y, (…, 8)
 
 
 # ----------------------------------------------------------------------------------------- tasks and reward
-def velocity_reward(
-    measured: Arrays, action: np.ndarray, task: Arrays, *, control_cost: float
-) -> dict[str, np.ndarray]:
-    """-|v - v*| and the control cost."""
-    return {
-        "velocity": -np.abs(measured["x_velocity"] - task["velocity"]),
-        "control": control_reward(action, control_cost),
-    }
-
-
 def velocity_markers(state: State, time: float, task: Task) -> list[Marker]:
     """An arrow above the robot, 8 m long per m/s, and a ball that moves at the target velocity."""
     assert isinstance(task, VelocityTask)

@@ -494,3 +494,26 @@ def held_out_space(
     }
     absent = {VALIDATION: "its task space declares none"} if validation is None else {}
     return TaskSpace(task_type, regions, gap, absent)
+
+
+def held_out_cells(whole: Boxes, plane: Sequence[int] = (0, 1)) -> Boxes:
+    """Four cells of a 4 × 4 grid over two coordinates of the single box `whole`, one in each row and column.
+
+    plane: the numbers of these coordinates; in the others, the cells are as wide as `whole`.
+    """
+    return _cells(whole, plane, ((0, 1), (1, 3), (2, 0), (3, 2)), margin=0.0)
+
+
+def validation_cells(whole: Boxes, plane: Sequence[int] = (0, 1)) -> Boxes:
+    """The middle half, in both coordinates, of four other cells; arguments as for `held_out_cells`."""
+    return _cells(whole, plane, ((0, 2), (1, 0), (2, 3), (3, 1)), margin=0.25)
+
+
+def _cells(whole: Boxes, plane: Sequence[int], cells: Sequence[tuple[int, int]], margin: float) -> Boxes:
+    """Cells (column, row), smaller on each side by a share `margin` of their size."""
+    low, high = (np.repeat(corner, len(cells), axis=0) for corner in (whole.low, whole.high))
+    columns = list(plane)
+    size = (high - low)[:, columns] / 4
+    corners = low[:, columns] + np.array(cells) * size
+    low[:, columns], high[:, columns] = corners + margin * size, corners + (1 - margin) * size
+    return Boxes(low, high)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import FamilyError
+from .family import Arrays, control_reward
 from .tasks import Boxes, Task, TaskSpace, held_out_space, quantity
 
 HELD_OUT_CENTRES = np.array([[1.0], [3.0], [5.0], [7.0]]) / 8  # as fractions of the range, like all numbers below
@@ -46,6 +47,16 @@ def interval_space(task_type: type[Task], low: float, high: float) -> TaskSpace:
         beyond=Boxes.interval(low, high + REACH * width),
         gap=GAP * width,
     )
+
+
+def velocity_reward(
+    measured: Arrays, action: np.ndarray, task: Arrays, *, control_cost: float
+) -> dict[str, np.ndarray]:
+    """-|v - v*| and the control cost."""
+    return {
+        "velocity": -np.abs(measured["x_velocity"] - task["velocity"]),
+        "control": control_reward(action, control_cost),
+    }
 
 
 def _intervals(centres: np.ndarray, width: float) -> Boxes:
