@@ -1,4 +1,4 @@
-"""The interface of all inner loops."""
+"""The interface of all inner loops, and what those share that learn from episodes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from metarl.parameters import concatenate, select
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.policy_gradient.normalizer import Moments
 from metarl.sampling.lazy_rollout import LazyRollout
-from metarl.types import Batch, Params
+from metarl.system.threads import parallel_map
+from metarl.types import Batch, Data, Params
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,6 @@ class Adapted:
     """Moments of each task's observations, as the policy normalized them; training updates its statistics with them."""
     support: Batch | None = None
     """These episodes; None from a learner that samples by itself."""
-
-    @classmethod
-    def from_rollout(cls, rollout: LazyRollout, params: Params) -> Adapted:
-        """The result of a step that made `params` from the episodes of `rollout`."""
-        return cls(
-            params,
-            rollout.trajectories.returns,
-            rollout.trajectories.environment_steps,
-            rollout.observed,
-            rollout.batch,
-        )
 
 
 class InnerLearner(Protocol):
@@ -75,3 +66,40 @@ class InnerLearner(Protocol):
             scale: factor on the step size, for steps beyond those of training.
         """
         ...
+
+
+class EpisodeLearner:
+    """What `SGD` and `PPO` share: the step of a task learns from its own episodes; all steps are taken in parallel."""
+
+    scalable: ClassVar[bool] = True
+
+    def check(self, episodes: int, horizon: int) -> None:
+        """There is nothing to check: any number of episodes and steps will do."""
+
+    def adapt(self, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0) -> Adapted:
+        """One step of every task; see `InnerLearner.adapt`."""
+        adapted = self.descend(policy, params, rollout.batch, scale)
+        steps = rollout.trajectories.environment_steps
+        return Adapted(adapted, rollout.trajectories.returns, steps, rollout.observed, rollout.batch)
+
+    def descend(self, model: Any, params: Params, batch: Data, scale: float = 1.0) -> Params:
+        """`step` for all M tasks, those of each chunk together."""
+
+        def of_chunk(chunk: slice) -> Params:
+            return self.step(model, select(params, chunk), batch.tasks(chunk), scale)
+
+        return concatenate(parallel_map(of_chunk, batch.chunks))
+
+    def step(self, model: Any, params: Params, batch: Any, scale: float = 1.0) -> Params:
+        """One adaptation step of each task.
+
+        Args:
+            model: how parameters act.
+            params: theta_i, one set per task, (M, ...): those that collected `batch`.
+            batch: data of each task.
+            scale: factor on the step size, for steps beyond those of training.
+
+        Returns:
+            The adapted parameters, (M, ...), detached from any graph.
+        """
+        raise NotImplementedError

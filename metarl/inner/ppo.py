@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
 
 from metarl.config.settings import LARGEST, settings
-from metarl.inner.learner import Adapted
-from metarl.inner.sgd import map_over_tasks
+from metarl.inner.learner import EpisodeLearner
 from metarl.parameters import detach, leaves
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
-from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.types import Batch, Model, Params
 
 
 @settings
-class PPO:
+class PPO(EpisodeLearner):
     """Each adaptation step is some epochs of Adam on the clipped surrogate (Schulman et al. 2017).
 
     The outer loop cannot differentiate through it: it is for Reptile.
     """
 
-    scalable: ClassVar[bool] = True
     name: Literal["ppo"] = "ppo"
     steps: int = Field(1, ge=0, le=1_000)
     """K, adaptation steps, each on fresh episodes."""
@@ -39,19 +35,8 @@ class PPO:
         """theta before training."""
         return params
 
-    def check(self, episodes: int, horizon: int) -> None:
-        """There is nothing to check: any number of episodes and steps will do."""
-
-    def adapt(self, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0) -> Adapted:
-        """Epochs of Adam on every task's episodes; see `InnerLearner.adapt`."""
-        return Adapted.from_rollout(rollout, self.descend(policy, params, rollout.batch, scale))
-
-    def descend(self, model: GaussianMLP, params: Params, batch: Batch, scale: float = 1.0) -> Params:
-        """`step` for all M tasks, in parallel."""
-        return map_over_tasks(partial(self.step, model, scale=scale), params, batch)
-
     def step(self, model: GaussianMLP, params: Params, batch: Batch, scale: float = 1.0) -> Params:
-        """One adaptation step of each task; arguments as for `SGD.step`; `scale` is a factor on the learning rate."""
+        """Epochs of Adam on each task's episodes; arguments as for `EpisodeLearner.step`."""
         at = leaves(params, model.names)
         optimizer = torch.optim.Adam(list(at.values()), lr=scale * self.learning_rate)
         for _ in range(self.epochs):

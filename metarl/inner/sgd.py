@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from metarl.config.settings import LARGEST, settings
-from metarl.inner.learner import Adapted
-from metarl.parameters import concatenate, leaves, select
-from metarl.policy_gradient.gaussian_mlp import GaussianMLP
-from metarl.sampling.lazy_rollout import LazyRollout
-from metarl.system.threads import parallel_map
+from metarl.inner.learner import EpisodeLearner
+from metarl.parameters import leaves
 from metarl.types import Data, Model, Params
 
 LOG_STEP_SIZE = "log_step_size."
@@ -24,10 +20,9 @@ LOG_STEP_SIZE = "log_step_size."
 
 
 @settings
-class SGD:
+class SGD(EpisodeLearner):
     """Plain gradient steps: theta'_i = theta_i - alpha grad L_i(theta_i)."""
 
-    scalable: ClassVar[bool] = True
     name: Literal["sgd"] = "sgd"
     steps: int = Field(1, ge=0, le=1_000)
     """K, adaptation steps, each on fresh episodes."""
@@ -63,26 +58,8 @@ class SGD:
             return {name: params[LOG_STEP_SIZE + name].exp() for name in self.adapted(model)}
         return dict.fromkeys(self.adapted(model), self.step_size)
 
-    def check(self, episodes: int, horizon: int) -> None:
-        """There is nothing to check: a gradient step can be taken on any number of episodes and steps."""
-
-    def adapt(self, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0) -> Adapted:
-        """One gradient step of every task; see `InnerLearner.adapt`."""
-        return Adapted.from_rollout(rollout, self.descend(policy, params, rollout.batch, scale))
-
-    def descend(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:
-        """`step` for all M tasks, in parallel."""
-        return map_over_tasks(partial(self.step, model, scale=scale), params, batch)
-
     def step(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:
-        """theta'_i = theta_i - scale alpha grad L_i(theta_i), (M, ...), detached from any graph.
-
-        Args:
-            model: how parameters act.
-            params: theta_i, one set per task, (M, ...): those that collected `batch`.
-            batch: data of each task.
-            scale: factor on the step size, for steps beyond those of training.
-        """
+        """theta'_i = theta_i - scale alpha grad L_i(theta_i), (M, ...); arguments as for `EpisodeLearner.step`."""
         grad = gradient(model, leaves(params, model.names), batch, self.loss)
         return gradient_step(params, grad, self.rates(model, params), scale)
 
@@ -108,9 +85,3 @@ def gradient(model: Model, params: Params, batch: Data, loss: str, *, create_gra
 def gradient_step(params: Params, grad: Params, rates: Mapping[str, Tensor | float], scale: float = 1.0) -> Params:
     """params - scale * rate * grad, (M, ...), for the parameters that have a rate; the others are not changed."""
     return params | {name: params[name] - scale * rate * grad[name] for name, rate in rates.items()}
-
-
-def map_over_tasks(step: Callable[[Params, Any], Params], params: Params, batch: Data) -> Params:
-    """`step` on the parameters, (M, ...), and the data of each chunk of tasks, in parallel; the results, (M, ...)."""
-    parts = parallel_map(lambda chunk: step(select(params, chunk), batch.tasks(chunk)), batch.chunks)
-    return concatenate(parts)
