@@ -31,7 +31,7 @@ from metarl.experiment.builders import make_vector_env
 from metarl.figures.video import GAP
 from metarl.jobs.sweep import Sweep
 from metarl.results.report import run_data, videos
-from metarl.results.report.tasks import tasks_of
+from metarl.results.report.run_data import tasks_of
 from metarl.runs import checkpoints, tracking
 
 ROOT = Path(__file__).parents[1]

@@ -18,8 +18,7 @@ from metarl.errors import exits_cleanly
 from metarl.experiment.builders import make_vector_env
 from metarl.results.report import videos
 from metarl.results.report.page import build
-from metarl.results.report.run_data import read
-from metarl.results.report.tasks import tasks_of
+from metarl.results.report.run_data import read, tasks_of
 from metarl.sampling.protocols import aim_of
 from metarl.system.files import write_atomically
 from metarl.system.threads import set_threads

@@ -18,7 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -266,14 +266,6 @@ def tell(run_dir: Path, experiment: Experiment, tracker: Tracker) -> None:
         parts = sorted(tracker.wandb_dir.parent.glob("offline-run-*")) or [tracker.wandb_dir]  # each resume adds one
         print(f"  upload it    {shlex.join([wandb, 'sync', *map(shown, parts)])}")
     print(f"evaluate       {command('evaluate', shown(run_dir))}")
-    if can_be_filmed(experiment.env.id):
+    with suppress(UserError):
+        check_can_be_filmed(experiment.env.id)
         print(f"film           {command('render', shown(run_dir))}")
-
-
-def can_be_filmed(env_id: str) -> bool:
-    """Whether the family has a single environment."""
-    try:
-        check_can_be_filmed(env_id)
-    except UserError:
-        return False
-    return True

@@ -21,11 +21,14 @@ from metarl.config import strict_yaml
 from metarl.config.settings import NAME, fields_of, is_settings, kinds, names_of
 from metarl.errors import UserError, nearest, shortened
 
-_NUMBERS = {
-    int: re.compile(r"[-+]?([0-9]+|[0-9]{1,3}(_[0-9]{3})+)"),
-    float: re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+|[0-9]{1,3}(_[0-9]{3})+)([eE][-+]?[0-9]+)?|[-+]?(inf|nan)"),
+_GROUPED = "[0-9]{1,3}(_[0-9]{3})+"
+_WRITTEN = {
+    bool: ("true|false|True|False", "neither true nor false"),
+    int: (f"[-+]?([0-9]+|{_GROUPED})", "no whole number"),
+    float: (rf"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+|{_GROUPED})([eE][-+]?[0-9]+)?|[-+]?(inf|nan)", "no number"),
 }
-"""Accepted numbers. Python also accepts full-width digits and `1_0`, which are most likely typing errors."""
+"""How values are written, and what others are. Python also accepts full-width digits and `1_0` as numbers, which are
+most likely typing errors."""
 
 _WRITTEN_OUT = tyro.conf.FlagConversionOff[bool].__metadata__[0]
 _POSITIONAL = tyro.conf.Positional[str].__metadata__[0]
@@ -123,46 +126,30 @@ def _fill(
 
 
 def _registry() -> tyro.constructors.ConstructorRegistry:
-    """Makes tyro accept the numbers of `_NUMBERS` alone, and `true` and `false` as in YAML."""
+    """Makes tyro accept only what `_WRITTEN` has."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule
-    def number(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-        if info.type not in _NUMBERS:
+    def strict(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        kind = info.type
+        if kind not in _WRITTEN:
             return None
         return tyro.constructors.PrimitiveConstructorSpec(
             nargs=1,
-            metavar=info.type.__name__.upper(),
-            instance_from_str=lambda args: _number(args[0], info.type),
-            is_instance=lambda value: isinstance(value, (int, info.type)) and not isinstance(value, bool),
-            str_from_instance=lambda value: [str(value)],
-        )
-
-    @registry.primitive_rule
-    def boolean(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-        if info.type is not bool:
-            return None
-        return tyro.constructors.PrimitiveConstructorSpec(
-            nargs=1,
-            metavar="{true,false}",
-            instance_from_str=lambda args: _boolean(args[0]),
-            is_instance=lambda value: isinstance(value, bool),
+            metavar="{true,false}" if kind is bool else kind.__name__.upper(),
+            instance_from_str=lambda args: _value(args[0], kind),
+            is_instance=lambda value: isinstance(value, (int, kind)) and isinstance(value, bool) == (kind is bool),
             str_from_instance=lambda value: [str(value).lower()],
         )
 
     return registry
 
 
-def _boolean(text: str) -> bool:
-    if text not in ("true", "false", "True", "False"):
-        raise ValueError(f"{shortened(text)!r} is neither true nor false")
-    return text in ("true", "True")
-
-
-def _number(text: str, kind: Any) -> float:
-    if not _NUMBERS[kind].fullmatch(text):
-        raise ValueError(f"{shortened(text)!r} is no {'whole number' if kind is int else 'number'}")
-    return kind(text)
+def _value(text: str, kind: Any) -> Any:
+    written, otherwise = _WRITTEN[kind]
+    if not re.fullmatch(written, text):
+        raise ValueError(f"{shortened(text)!r} is {otherwise}")
+    return text in ("true", "True") if kind is bool else kind(text)
 
 
 def _form(cls: type, config: Any = None, *, positional: bool = True) -> Any:

@@ -108,14 +108,14 @@ def _in_words(velocity: np.ndarray) -> str:
 
 
 def side_by_side(
-    left: np.ndarray, right: np.ndarray, left_caption: str | Sequence[str], right_caption: str | Sequence[str]
+    left: np.ndarray, right: np.ndarray, left_captions: Sequence[str], right_captions: Sequence[str]
 ) -> np.ndarray:
-    """Two captioned clips as one; the shorter one waits on its last frame.
+    """Two clips as one, with white text on a darkened strip at the top; the shorter one waits on its last frame.
 
     Args:
         left: (F, H, W, 3) uint8.
         right: (F', H, W', 3) uint8, as high as `left`.
-        left_caption: One text, or one for each frame of `left`; see `caption`. The same for `right_caption`.
+        left_captions, right_captions: A text for each frame of the clip; a line break starts a new line.
 
     Returns:
         (max(F, F'), H, W + gap + W', 3) uint8.
@@ -127,28 +127,12 @@ def side_by_side(
     _check_frames(right)
     if left.shape[1] != right.shape[1]:
         raise ValueError(f"clips side by side need one height, got {left.shape[1]} and {right.shape[1]} px")
-    left_texts, right_texts = _per_frame(left_caption, len(left)), _per_frame(right_caption, len(right))
-    lettering = _lettering([*left_texts, *right_texts], left.shape[1], min(left.shape[2], right.shape[2]))
+    lettering = _lettering([*left_captions, *right_captions], left.shape[1], min(left.shape[2], right.shape[2]))
     count = max(len(left), len(right))
-    left = _hold_last(_draw(left, left_texts, lettering), count)
-    right = _hold_last(_draw(right, right_texts, lettering), count)
+    left = _hold_last(_draw(left, left_captions, lettering), count)
+    right = _hold_last(_draw(right, right_captions, lettering), count)
     gap = np.full((count, left.shape[1], GAP, 3), 255, dtype=np.uint8)
     return np.concatenate([left, gap, right], axis=2)
-
-
-def caption(frames: np.ndarray, text: str | Sequence[str]) -> np.ndarray:
-    """Draw white text on a darkened strip at the top of each frame; returns a copy.
-
-    Args:
-        frames: (F, H, W, 3) uint8.
-        text: One text for all frames, or F texts; a line break starts a new line.
-
-    Raises:
-        ValueError: The frames are malformed, or there is not one text for each frame.
-    """
-    _check_frames(frames)
-    texts = _per_frame(text, len(frames))
-    return _draw(frames, texts, _lettering(texts, *frames.shape[1:3]))
 
 
 def write_mp4(path: Path, frames: np.ndarray, fps: float, coarseness: int = 20) -> None:
@@ -250,13 +234,6 @@ def _hold_last(frames: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([frames, np.repeat(frames[-1:], count - len(frames), axis=0)])
 
 
-def _per_frame(text: str | Sequence[str], count: int) -> list[str]:
-    texts = [text] * count if isinstance(text, str) else list(text)
-    if len(texts) != count:
-        raise ValueError(f"{count} frames need as many captions, got {len(texts)}")
-    return texts
-
-
 def _lettering(texts: Sequence[str], height: int, width: int) -> tuple[FreeTypeFont, int]:
     """The largest font in which every text fits the width, and the height of the strip for it [px]."""
     # Pillow's own font lacks the signs of units and mathematics (², θ, →); Matplotlib ships one with them.
@@ -274,6 +251,8 @@ def _extent(texts: Sequence[str], font: FreeTypeFont) -> tuple[int, int]:
 
 
 def _draw(frames: np.ndarray, texts: Sequence[str], lettering: tuple[FreeTypeFont, int]) -> np.ndarray:
+    if len(texts) != len(frames):
+        raise ValueError(f"{len(frames)} frames need as many captions, got {len(texts)}")
     font, strip = lettering
     drawn = frames.copy()
     for frame, text in zip(drawn, texts, strict=True):

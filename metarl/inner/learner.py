@@ -32,6 +32,12 @@ class Adapted:
     support: Batch | None = None
     """These episodes; None from a learner that samples by itself."""
 
+    @classmethod
+    def from_rollout(cls, rollout: LazyRollout, params: Params) -> Adapted:
+        """The result of a step that made `params` from the episodes of `rollout`."""
+        played = rollout.trajectories
+        return cls(params, played.returns, played.environment_steps, rollout.observed, rollout.batch)
+
 
 class InnerLearner(Protocol):
     """The settings of an inner loop, which adapts parameters to each of M tasks, step by step."""
@@ -78,9 +84,7 @@ class EpisodeLearner:
 
     def adapt(self, policy: GaussianMLP, params: Params, rollout: LazyRollout, scale: float = 1.0) -> Adapted:
         """One step of every task; see `InnerLearner.adapt`."""
-        adapted = self.descend(policy, params, rollout.batch, scale)
-        steps = rollout.trajectories.environment_steps
-        return Adapted(adapted, rollout.trajectories.returns, steps, rollout.observed, rollout.batch)
+        return Adapted.from_rollout(rollout, self.descend(policy, params, rollout.batch, scale))
 
     def descend(self, model: Any, params: Params, batch: Data, scale: float = 1.0) -> Params:
         """`step` for all M tasks, those of each chunk together."""

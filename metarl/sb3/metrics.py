@@ -23,11 +23,8 @@ class Metrics(KVWriter):
         self._log = log
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:
-        self._log({f"{SECTION}/{key}": float(value) for key, value in key_values.items() if _is_number(value)}, step)
+        scalars = {key: float(value) for key, value in key_values.items() if isinstance(value, int | float | np.number)}
+        self._log({f"{SECTION}/{key}": value for key, value in scalars.items()}, step)
 
     def close(self) -> None:
         """There is nothing to close."""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.number)

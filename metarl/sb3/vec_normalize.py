@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from metarl.errors import UserError, no_such_file
 from metarl.policy_gradient import normalizer
@@ -78,7 +77,7 @@ def statistics_of(env: Any, observation_size: int) -> Params:
     rms = env.obs_rms
     if isinstance(rms, dict):
         raise UserError("the statistics are those of a dictionary of observations, and our policy takes one vector.")
-    mean, variance = _numbers(rms.mean), _numbers(rms.var)
+    mean, variance = (np.asarray(array, np.float64) for array in (rms.mean, rms.var))
     if mean.shape != (observation_size,) or variance.shape != mean.shape:
         raise UserError(f"the statistics are of {mean.shape} numbers, and the policy takes {observation_size}.")
     std, count = np.sqrt(variance + float(env.epsilon)), float(rms.count)
@@ -89,7 +88,3 @@ def statistics_of(env: Any, observation_size: int) -> Params:
         normalizer.STD: torch.from_numpy(std).float(),
         normalizer.COUNT: torch.tensor(min(count, normalizer.LARGEST_COUNT)),
     }
-
-
-def _numbers(array: Any) -> NDArray[np.float64]:
-    return np.asarray(array, np.float64)

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metarl import config, runs
+from metarl.algorithms import in_short
 from metarl.errors import UserError, nearest
 from metarl.experiment import Experiment
 from metarl.results import records
-from metarl.results.comparison import labels as names
 from metarl.results.records import META, Record
 
 HELD_OUT, OUT_OF_RANGE = "held-out", "out-of-range"
@@ -119,8 +119,8 @@ def load(run_dirs: Sequence[Path], split: str = HELD_OUT, labels: Sequence[str] 
     grouped = [_by_seed(group) for group in groups.values()]
     folders = [[run.run_dir for run in group] for group in grouped]
     if labels is None:
-        labels = names.default_labels([group[0].experiment for group in grouped], [own[0] for own in folders])
-    names.check(labels, folders)
+        labels = default_labels([group[0].experiment for group in grouped], [own[0] for own in folders])
+    check_labels(labels, folders)
     return [Entry(label, group) for label, group in zip(labels, grouped, strict=True)]
 
 
@@ -203,3 +203,23 @@ def _by_seed(group: Sequence[Run]) -> tuple[Run, ...]:
                 f"seed {run.record.training.seed}. Give one of them."
             )
     return tuple(ordered)
+
+
+def default_labels(experiments: Sequence[Experiment], folders: Sequence[Path]) -> list[str]:
+    """The algorithm in short; where two entries have the same, the name of the folder; where that too, its path."""
+    choices = (
+        [in_short(experiment.algorithm) for experiment in experiments],
+        [folder.resolve().name for folder in folders],
+        [str(folder) for folder in folders],
+    )
+    return [next(labels[i] for labels in choices if labels.count(labels[i]) == 1) for i in range(len(folders))]
+
+
+def check_labels(labels: Sequence[str], folders: Sequence[Sequence[Path]]) -> None:
+    """Raise UserError unless each of the entries in `folders` has a label of its own."""
+    if len(labels) != len(folders):
+        lines = [", ".join(map(str, own)) for own in folders]
+        given = f"--labels {', '.join(labels)}: {len(labels)} for {len(folders)} entries. Give one for each of"
+        raise UserError("\n  ".join([given, *lines]))
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise UserError(f"the label {twice[0]!r} is given twice: give each entry its own")

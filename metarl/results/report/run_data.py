@@ -1,20 +1,24 @@
-"""The data of a page, read from the run directory."""
+"""The data of a page: the content of the run directory, and the test tasks as objects of their environment."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from metarl import runs
 from metarl.errors import UserError
 from metarl.experiment import Experiment
+from metarl.experiment.builders import fixed_tasks
 from metarl.results import baseline_record, records
 from metarl.results.baseline_record import BaselineRecord
 from metarl.results.records import RANDOM, Record
 from metarl.runs.directory import State
-from metarl.sampling.protocols import family_name
+from metarl.sampling.protocols import TaskVectorEnv, family_name
 
 
 @dataclass(frozen=True)
@@ -97,3 +101,23 @@ def read_evaluation(file: Path) -> Record:
         again = records.command(record.run, record.split, record)
         raise UserError(f"{file} has no returns of {RANDOM!r} to compare with. Evaluate the run again:\n  {again}")
     return record
+
+
+def tasks_of(record: Record, env: TaskVectorEnv) -> Sequence[Any]:
+    """The M tasks of an evaluation. Errors: UserError where the family's test tasks have changed since."""
+    tasks = fixed_tasks(env, record.split, len(record.tasks))
+    pairs = zip(map(env.task_space.to_dict, tasks), record.tasks, strict=True)
+    if not all(a.keys() == b.keys() and all(_close(a[name], b[name]) for name in a) for a, b in pairs):
+        again = records.command(record.run, record.split, record)
+        raise UserError(
+            f"{record.run} was evaluated on other {record.split} tasks than {record.environment} has now. "
+            f"Evaluate it again:\n  {again}"
+        )
+    return tasks
+
+
+def _close(value: Any, other: Any) -> bool:
+    try:
+        return np.allclose(value, other)
+    except (TypeError, ValueError):  # text, or arrays of other shapes
+        return value == other

@@ -25,9 +25,8 @@ from metarl.results.records import META, RANDOM, Record, Training, file_of
 from metarl.results.report import formatting, sections, videos
 from metarl.results.report.algorithm_names import algorithm_name, algorithm_settings
 from metarl.results.report.page import build
-from metarl.results.report.run_data import RunData, read
+from metarl.results.report.run_data import RunData, read, tasks_of
 from metarl.results.report.svg import embed
-from metarl.results.report.tasks import tasks_of
 from metarl.results.report.videos import Video, Videos
 from metarl.runs.directory import State
 from metarl.statistics import Estimate, estimate, plain
