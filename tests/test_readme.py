@@ -102,7 +102,7 @@ def test_the_environments_alone(tmp_path):
     run("alone.py", folder=tmp_path)
 
 
-def test_an_algorithm_of_stable_baselines_trains_on_the_batch(tmp_path):
+def test_an_algorithm_of_stable_baselines_trains_on_the_vector_environment(tmp_path):
     (tmp_path / "learn.py").write_text(block("import TaskVecEnv"))
     run("-W", "error::UserWarning", "learn.py", folder=tmp_path)
 
