@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -38,6 +38,22 @@ def step(
     for p in new.values():
         p.grad = None
     return new, optimizer.state_dict()["state"]
+
+
+def check_state(state: AlgorithmState, params: Params) -> None:
+    """Raise ValueError where the optimizer's part of an algorithm's state, if any, is not of these parameters."""
+    own = {key: value for key, value in state.items() if isinstance(key, int)}
+    found = state.get("adam", state.get("optimizer", own))
+    gradient = {name: torch.zeros_like(p) for name, p in params.items()}
+    if found and _form(found) != _form(step("adam", params, gradient, {}, 0.0)[1]):  # gradient descent keeps nothing
+        raise ValueError("the state of its optimizer is not that of its parameters")
+
+
+def _form(state: Any) -> Any:
+    """The keys, types and shapes of an optimizer's state."""
+    if isinstance(state, dict):
+        return {key: _form(value) for key, value in state.items()}
+    return (state.dtype, state.shape) if isinstance(state, torch.Tensor) else type(state)
 
 
 def annealed(first: float, last: float, iterations: int, done: int) -> float:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import tyro
@@ -26,9 +27,10 @@ _WRITTEN = {
     bool: ("true|false|True|False", "neither true nor false"),
     int: (f"[-+]?([0-9]+|{_GROUPED})", "no whole number"),
     float: (rf"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+|{_GROUPED})([eE][-+]?[0-9]+)?|[-+]?(inf|nan)", "no number"),
+    Path: ("(?s).+", "no file or folder; the current folder is '.'"),
 }
 """How values are written, and what others are. Python also accepts full-width digits and `1_0` as numbers, which are
-most likely typing errors."""
+most likely typing errors, and an empty path, as from a variable of the shell that is not set."""
 
 _WRITTEN_OUT = tyro.conf.FlagConversionOff[bool].__metadata__[0]
 _POSITIONAL = tyro.conf.Positional[str].__metadata__[0]
@@ -139,7 +141,7 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
             metavar="{true,false}" if kind is bool else kind.__name__.upper(),
             instance_from_str=lambda args: _value(args[0], kind),
             is_instance=lambda value: isinstance(value, (int, kind)) and isinstance(value, bool) == (kind is bool),
-            str_from_instance=lambda value: [str(value).lower()],
+            str_from_instance=lambda value: [str(value).lower() if kind is bool else str(value)],
         )
 
     return registry
@@ -287,4 +289,4 @@ def _unboxed(complaint: str) -> str:
     """The first paragraph of an error message of tyro, without the frame around it."""
     lines = [line.strip("│╭╮╰╯ ") for line in complaint.splitlines()[1:]]
     end = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
-    return re.sub(r"no type matching .* - <class '\w+'>: ", "", " ".join(lines[:end]))
+    return re.sub(r"(no type matching|\[''\] does not match) .* - <class '[\w.]+'>: ", "", " ".join(lines[:end]))

@@ -6,6 +6,7 @@ what is expected.
 
 import contextlib
 import functools
+import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from metarl.config import flags, strict_yaml
@@ -224,17 +226,27 @@ def _line(detail: ErrorDetails, data: Mapping[str, Any], cls: type) -> str:
             siblings = fields_of(section) if (section := _section(keys, data, cls)) else ()
             return f"{_dotted(keys)}: no such setting.{nearest(str(keys[-1]), siblings)}"
         case "union_tag_invalid":
-            tag, known = detail["ctx"]["tag"], detail["ctx"]["expected_tags"].replace("'", "").split(", ")
             section = _section(keys, data, cls)
-            about = (fields_of(section)[str(keys[-1])].description or "").split() if section else []
-            found = f"{_dotted([*keys, NAME])} = {shortened(repr(tag))}: no such name.{nearest(str(tag), known)}"
-            return " ".join([found, *about])
+            assert section is not None  # pydantic enters a section only where its kind is known
+            found = f"{_dotted([*keys, NAME])} = {shortened(repr(detail['ctx']['tag']))}: no such name. There are"
+            return "\n    ".join([found, *_alternatives(fields_of(section)[str(keys[-1])])])
         case "union_tag_not_found":
             keys.append(NAME)
     expected = _EXPECTED.get(detail["type"]) or _in_short(detail["msg"])
     silent = isinstance(detail["input"], dict) or detail["type"] == "missing"
     value = "" if silent else f" = {shortened(repr(detail['input']))}"
     return f"{_dotted(keys)}{value}: {expected}" if keys else expected
+
+
+def _alternatives(field: FieldInfo) -> list[str]:
+    """A line about each kind of section that a setting may hold, then the setting's own description."""
+    lines = [f"{', '.join(names_of(kind))}: {_first_line(kind)}" for kind in kinds(field.annotation)]
+    return lines + ([" ".join(field.description.split())] if field.description else [])
+
+
+def _first_line(cls: type) -> str:
+    """Of the docstring."""
+    return (inspect.getdoc(cls) or "").split("\n")[0]
 
 
 def _keys(detail: ErrorDetails, data: Any) -> list[str | int]:

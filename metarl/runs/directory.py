@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from metarl import config
-from metarl.algorithms import in_short
+from metarl.algorithms import in_short, optimizers
 from metarl.config import strict_yaml
 from metarl.config.shipped import policies
 from metarl.errors import UserError, nearest, shortened
@@ -326,8 +326,12 @@ def locked(path: Path) -> Generator[None]:
 
 
 def check_fits(path: Path, state: State, first_params: Params, test_tasks: list[Mapping[str, Any]]) -> None:
-    """Raise UserError where parameters or test tasks of a state are not those that its settings give now."""
+    """Raise UserError where parameters, the optimizer's state or test tasks are not those of the settings now."""
     check_shapes(path / CHECKPOINT, state.params, first_params)
+    try:
+        optimizers.check_state(state.algorithm_state, state.params)
+    except ValueError as error:
+        raise UserError(f"{path / CHECKPOINT} is no training checkpoint: {error}. Start a new run.") from error
     if state.test_tasks != test_tasks:
         raise UserError(f"{path / CHECKPOINT} was tested on other tasks than its config gives now: start a new run.")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from metarl.errors import UserError, shortened
 from metarl.experiment import Tracking
-from metarl.runs.wandb_run import requested_mode
+from metarl.runs.wandb_run import check_variables, requested_mode
 
 FORBIDDEN = "/\\#?%:"
 """Characters that W&B refuses in the name of a project."""
@@ -54,9 +54,10 @@ def names(tracking: Tracking, *, group: str, name: str, tags: Sequence[str]) -> 
 
 
 def check_tracking(tracking: Tracking) -> None:
-    """Raise UserError, before a run begins, for a mode or a name that W&B refuses."""
+    """Raise UserError, before a run begins, for a mode, a name or an environment variable that W&B refuses."""
     if requested_mode(tracking.mode) != "disabled":
         names(tracking, group="", name="", tags=())
+        check_variables()
 
 
 def named(path: Path, seed: int) -> str:

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from pydantic import ValidationError
+
 from metarl.errors import UserError, nearest
 from metarl.runs.metrics import TRAINING_S
 
@@ -24,15 +26,31 @@ FINISH_TIMEOUT = 300.0  # [s] for uploading the rest at the end; what is left st
 
 def requested_mode(mode: str) -> Mode:
     """`mode`; for `auto` the value of WANDB_MODE, where it is set. Errors: UserError where it is no mode."""
-    source, wanted = "mode", mode
+    source, wanted, modes = "mode", mode, get_args(Mode)
     if os.environ.get("WANDB_MODE") == "":  # W&B refuses an empty one
         del os.environ["WANDB_MODE"]
     if mode == "auto" and os.environ.get("WANDB_MODE"):
-        source, wanted = "WANDB_MODE", os.environ["WANDB_MODE"]
+        source, wanted, modes = "WANDB_MODE", os.environ["WANDB_MODE"], modes[1:]  # W&B knows no `auto`
         wanted = OLD_MODES.get(wanted, wanted)
-    if wanted not in get_args(Mode):
-        raise UserError(f"{source} is {wanted!r}.{nearest(wanted, get_args(Mode))}")
+    if wanted not in modes:
+        raise UserError(f"{source} is {wanted!r}.{nearest(wanted, modes)}")
     return cast(Mode, wanted)
+
+
+def check_variables() -> None:
+    """Raise UserError for an environment variable that W&B refuses: it would not start, whatever the settings say."""
+    try:
+        import wandb
+    except Exception:  # `start` warns of it
+        return
+    try:
+        wandb.Settings().update_from_env_vars(dict(os.environ))
+    except (ValidationError, wandb.Error) as error:
+        rows = error.errors() if isinstance(error, ValidationError) else []
+        refused = "; ".join(f"{row['loc'][0]}: {row['msg']}" for row in rows) or str(error)
+        raise UserError(
+            f"W&B refuses its environment variables: {refused}. Correct them, or choose --tracking.mode disabled."
+        ) from error
 
 
 def start(mode: Mode, arguments: Mapping[str, Any], axis: Axis) -> wandb.Run | None:

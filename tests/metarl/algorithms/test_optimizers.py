@@ -53,3 +53,22 @@ def test_the_learning_rate_may_change_from_step_to_step():
     slow, _ = optimizers.step("adam", params, quadratic(params), state, 0.01)
     fast, _ = optimizers.step("adam", params, quadratic(params), state, 0.02)
     torch.testing.assert_close(2 * (slow["w"] - params["w"]), fast["w"] - params["w"])
+
+
+@pytest.mark.parametrize("kept", [lambda state: state, lambda state: {"iteration": 3, "optimizer": state}])
+def test_the_state_of_an_optimizer_belongs_to_its_parameters(kept):
+    for kind in ("sgd", "adam"):
+        _, state = optimizers.step(kind, START, quadratic(START), {}, 0.05)
+        optimizers.check_state(kept(state), START)
+    for wrong in ({**state, 7: state[0]}, {0: state[0]}, {0: state[1], 1: state[0]}, {0: {}, 1: {}}):
+        with pytest.raises(ValueError, match="not that of its parameters"):
+            optimizers.check_state(kept(wrong), START)
+
+
+@pytest.mark.parametrize("entry", ["exp_avg", "exp_avg_sq", "step"])
+def test_moments_of_another_type_or_shape_are_refused(entry):
+    _, state = optimizers.step("adam", START, quadratic(START), {}, 0.05)
+    right = state[0][entry]
+    for wrong in (right.int(), right.double(), right[..., None], right.tolist(), None):
+        with pytest.raises(ValueError, match="not that of its parameters"):
+            optimizers.check_state({"adam": {**state, 0: {**state[0], entry: wrong}}}, START)

@@ -45,7 +45,7 @@ def test_the_variables_of_wandb_count_where_the_config_says_nothing(monkeypatch)
         ({"group": "g" * 129}, "tracking.group: 'g+… has 129 characters; W&B accepts 1 to 128"),
         ({"tags": ("a", "t" * 65)}, "tracking.tags: 't+' has 65 characters; W&B accepts 1 to 64"),
         ({"tags": ("",)}, "tracking.tags: '' has 0 characters; W&B accepts 1 to 64"),
-        ({"mode": "auto"}, "WANDB_MODE is 'ofline'"),
+        ({"mode": "auto"}, "WANDB_MODE is 'ofline'. Did you mean 'offline'"),
     ],
 )
 def test_what_wandb_would_not_take_is_refused(monkeypatch, tracking, message):
@@ -63,12 +63,35 @@ def test_what_wandb_would_not_take_is_refused(monkeypatch, tracking, message):
         ("WANDB_RUN_GROUP", "g" * 129, "WANDB_RUN_GROUP: .* has 129 characters"),
         ("WANDB_NAME", "n" * 129, "WANDB_NAME: .* has 129 characters"),
         ("WANDB_TAGS", "t" * 65, "WANDB_TAGS: .* has 65 characters"),
+        ("WANDB_MODE", "auto", "WANDB_MODE is 'auto'. There are: online, offline, disabled"),
     ],
 )
 def test_what_wandb_would_not_take_is_refused_in_its_variables(monkeypatch, variable, value, message):
     monkeypatch.setenv(variable, value)
     with pytest.raises(UserError, match=message):
         check_tracking(Tracking())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TAGS", "a,,b"),
+        ("TAGS", "t" * 65),
+        ("PROJECT", "a/b"),
+        ("RESUME", "yes"),
+        ("SILENT", "no!"),
+        ("RUN_ID", "a/b"),
+    ],
+)
+def test_a_variable_that_stops_wandb_is_refused_whatever_the_settings_say(monkeypatch, variable, value):
+    tracking = Tracking(mode="offline", project="mine", group="g", tags=("c",))
+    check_tracking(tracking)
+    monkeypatch.setenv(f"WANDB_{variable}", value)
+    with pytest.raises(
+        UserError, match=f"(?i)W&B refuses its environment variables: .*{variable.replace('_', ' ').rstrip('S')}"
+    ):
+        check_tracking(tracking)
+    check_tracking(Tracking(mode="disabled"))
 
 
 def test_names_that_nobody_chose_are_cut():
