@@ -39,12 +39,13 @@ from metarl.errors import UserError, nearest, shortened
 from metarl.experiment import Experiment
 from metarl.policy_gradient import normalizer
 from metarl.runs import checkpoints, naming
+from metarl.runs.metrics import METRICS
 from metarl.runs.tracking import Tracker, gone
 from metarl.sampling.protocols import family_name
 from metarl.system.files import parse_json, remove_drafts, write_atomically
 from metarl.types import AlgorithmState, Params
 
-CONFIG, METRICS, ABOUT, LOCK = "config.yaml", "metrics.jsonl", "run.json", ".lock"
+CONFIG, ABOUT, LOCK = "config.yaml", "run.json", ".lock"
 CHECKPOINT, BEST = "checkpoint.pt", "best.pt"
 BEST_RETURN = "return_after_adaptation"
 """Key in best.pt of its return, beside the state."""

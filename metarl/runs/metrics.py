@@ -7,6 +7,7 @@ from typing import Any
 
 from metarl.system.files import parse_json, write_atomically
 
+METRICS = "metrics.jsonl"
 TRAINING_S = "time/training_s"
 """Name of the duration [s] of all iterations before a row, without tests."""
 

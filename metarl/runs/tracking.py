@@ -44,7 +44,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from metarl.errors import end_undisturbed
 from metarl.runs import parts, wandb_run
-from metarl.runs.metrics import TRAINING_S, read_metrics
+from metarl.runs.metrics import METRICS, TRAINING_S, read_metrics
 from metarl.runs.parts import RowId, row_id
 from metarl.runs.wandb_run import Axis, Mode, in_one_line, requested_mode, warn
 from metarl.system.files import append_whole
@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 
 Cell = str | float | int | bool | None
 """A value in a summary, or in a table beside videos."""
-
-METRICS_FILE = "metrics.jsonl"
 
 
 class Tracker:
@@ -72,7 +70,7 @@ class Tracker:
     """
 
     def __init__(self, run_dir: Path, run: wandb.Run | None) -> None:
-        self._metrics_path = run_dir / METRICS_FILE
+        self._metrics_path = run_dir / METRICS
         self._metrics_failed = False
         rows = read_metrics(self._metrics_path)
         self._training_s = sum(map(_iteration_s, rows))

@@ -15,8 +15,8 @@ SIMULATION = 3 * 1024
 def rollout_bytes(simulations: int, horizon: int, observation_size: int, action_size: int) -> int:
     """Least memory [bytes] of one rollout and its advantages.
 
-    For each step: the record and its noise in float32, and the value function's features of the observation, twice, in
-    float64. Measured peaks are 1.0 to 1.6 times this.
+    For each step: what the rollout keeps of it and its noise in float32, and the value function's features of the
+    observation, twice, in float64. Measured peaks are 1.0 to 1.6 times this.
     """
     recorded = 4 * observation_size + 20 * action_size + 24
     features = 2 * 8 * (2 * observation_size + 4)

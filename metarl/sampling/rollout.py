@@ -87,7 +87,7 @@ def rollout(
 
 
 class Recording:
-    """The record of N simulations over T steps."""
+    """What N simulations did in T steps."""
 
     def __init__(self, observation: Tensor, horizon: int, action_size: int) -> None:
         N, T = len(observation), horizon
