@@ -228,12 +228,12 @@ def test_gymnasium_checks_the_single_environment(name):
     env.close()
 
 
-def test_batch_equals_single_environments_bit_for_bit(name, make):
-    batch = make(3)
-    tasks = batch.task_space.grid(3)
-    batch.set_tasks(tasks)
-    actions = commands(batch)
-    observations, rewards, _ = play(batch, actions, seed=7)
+def test_a_vector_environment_equals_single_environments_bit_for_bit(name, make):
+    vector = make(3)
+    tasks = vector.task_space.grid(3)
+    vector.set_tasks(tasks)
+    actions = commands(vector)
+    observations, rewards, _ = play(vector, actions, seed=7)
     for n, task in enumerate(tasks):
         single = gymnasium.make(name).unwrapped
         first, _ = single.reset(seed=7 + n, options={"task": task})
@@ -243,13 +243,13 @@ def test_batch_equals_single_environments_bit_for_bit(name, make):
 
 
 def test_drawn_tasks_equal_those_of_single_environments(name, make):
-    batch = make(3)
-    batch.reset(seed=11)
-    for n, task in enumerate(batch.tasks):
+    vector = make(3)
+    vector.reset(seed=11)
+    for n, task in enumerate(vector.tasks):
         single = gymnasium.make(name).unwrapped
         single.reset(seed=11 + n)
         assert single.task == task
-        assert batch.task_space.restrict(TRAIN).contains(task)
+        assert vector.task_space.restrict(TRAIN).contains(task)
 
 
 def test_physics_and_rewards_equal_gymnasiums_robot_bit_for_bit(name, make):

@@ -41,7 +41,7 @@ def assert_same_model(one, other):
 
 
 def edited_by_hand(model, family, task):
-    """A model of the task as one would write it without a batch."""
+    """A model of the task as one would write it without a vector environment."""
     model = copy.copy(model)
     if family is half_cheetah.params:
         model.body_mass[:] *= task.mass

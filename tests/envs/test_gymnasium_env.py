@@ -70,8 +70,8 @@ by_family = pytest.mark.parametrize("family", [TOLD, MADE], ids=["told", "made"]
 
 
 @pytest.fixture
-def batch():
-    """batch(family, num_envs, …), closed at the end."""
+def vector():
+    """vector(family, num_envs, …), closed at the end."""
     opened = []
 
     def make(family=TOLD, num_envs=6, **settings):
@@ -95,11 +95,11 @@ def play(env, steps=6, seed=0):
 # ---------------------------------------------------------------------------------------------- simulations
 @by_family
 @pytest.mark.parametrize("processes", [2, 3, 5])
-def test_processes_give_the_same_bits_as_lockstep(batch, family, processes):
+def test_processes_give_the_same_bits_as_lockstep(vector, family, processes):
     """Five processes cannot share six simulations evenly: three do."""
     results = []
     for nthread in (1, processes):
-        env = batch(family, nthread=nthread, max_episode_steps=4)
+        env = vector(family, nthread=nthread, max_episode_steps=4)
         env.set_tasks(TASKS)
         results.append([*play(env), *play(env, seed=1)])
     for alone, shared in zip(*results, strict=True):
@@ -107,8 +107,8 @@ def test_processes_give_the_same_bits_as_lockstep(batch, family, processes):
 
 
 @by_family
-def test_a_batch_equals_single_environments(batch, family):
-    env = batch(family, 3)
+def test_a_vector_environment_equals_single_environments(vector, family):
+    env = vector(family, 3)
     env.set_tasks(TASKS)
     observations, _ = env.reset(seed=7)
     actions = np.random.default_rng(0).uniform(-1, 1, (2, *env.action_space.shape))
@@ -130,8 +130,8 @@ def test_gymnasium_checks_the_single_environment(family):
         check_env(GymnasiumEnv(family), skip_render_check=True)
 
 
-def test_the_rewards_are_those_of_gymnasiums_pendulum(batch):
-    env, reference = batch(num_envs=1), PendulumEnv(g=TASKS[1].g)
+def test_the_rewards_are_those_of_gymnasiums_pendulum(vector):
+    env, reference = vector(num_envs=1), PendulumEnv(g=TASKS[1].g)
     env.set_tasks([TASKS[1]])
     observation, _ = env.reset(seed=3)
     reference.reset(seed=0)
@@ -143,8 +143,8 @@ def test_the_rewards_are_those_of_gymnasiums_pendulum(batch):
         assert reward[0] == pytest.approx(expected_reward, rel=1e-6)
 
 
-def test_an_environment_with_the_tasks_fields_as_arguments_is_made_for_its_task(batch):
-    env = batch(MADE, 6)
+def test_an_environment_with_the_tasks_fields_as_arguments_is_made_for_its_task(vector):
+    env = vector(MADE, 6)
     env.set_tasks(TASKS)
     env.reset(seed=0)
     assert env.step(np.zeros((6, 2)))[1].tolist() == [task.g for task in TASKS for _ in range(2)]
@@ -153,16 +153,16 @@ def test_an_environment_with_the_tasks_fields_as_arguments_is_made_for_its_task(
     assert env.step(np.zeros((6, 2)))[1].tolist() == [TASKS[0].g] * 6
 
 
-def test_actions_are_spread_over_the_range_and_observations_flattened(batch):
-    env = batch(MADE, 1)
+def test_actions_are_spread_over_the_range_and_observations_flattened(vector):
+    env = vector(MADE, 1)
     env.set_tasks([TASKS[0]])
     np.testing.assert_allclose(env.reset(seed=0)[0], [[TASKS[0].g, 0, 0, 0]], rtol=1e-6)
     np.testing.assert_allclose(env.step(np.array([[0.5, 7.0]]))[0], [[TASKS[0].g, 7.5, -2, 1]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("nthread", [1, 2])
-def test_ended_episodes_stand_still_until_they_are_reset(batch, nthread):
-    env = batch(MADE, nthread=nthread, max_episode_steps=3)
+def test_ended_episodes_stand_still_until_they_are_reset(vector, nthread):
+    env = vector(MADE, nthread=nthread, max_episode_steps=3)
     env.set_tasks(TASKS)
     observations, rewards, flags = play(env)
     steps = observations[..., -1]
@@ -178,8 +178,8 @@ def test_ended_episodes_stand_still_until_they_are_reset(batch, nthread):
     np.testing.assert_array_equal(env.step(np.zeros((6, 2)))[1] > 0, mask)
 
 
-def test_tasks_that_nobody_set_are_drawn_by_each_reset(batch):
-    env = batch(MADE)
+def test_tasks_that_nobody_set_are_drawn_by_each_reset(vector):
+    env = vector(MADE)
     env.reset(seed=0)
     first = env.tasks
     env.reset()
@@ -189,8 +189,8 @@ def test_tasks_that_nobody_set_are_drawn_by_each_reset(batch):
     assert env.tasks == first
 
 
-def test_an_oracle_sees_its_task(batch):
-    env = batch(goal_visible=True)
+def test_an_oracle_sees_its_task(vector):
+    env = vector(goal_visible=True)
     env.set_tasks([GravityTask(5.0), GravityTask(10.0), GravityTask(15.0)])
     assert env.reset(seed=0)[0][:, -1].tolist() == [-1, -1, 0, 0, 1, 1]
     assert env.single_observation_space.shape == (4,)
@@ -209,7 +209,7 @@ def test_pictures_are_the_environments_own():
         blind.render()
 
 
-def test_environments_that_processes_simulate_are_not_made_here_too(batch):
+def test_environments_that_processes_simulate_are_not_made_here_too(vector):
     """But for one, whose spaces are read."""
     made = []
 
@@ -218,9 +218,9 @@ def test_environments_that_processes_simulate_are_not_made_here_too(batch):
             super().__init__()
             made.append(self)
 
-    batch(replace(TOLD, make=Counted), 6, nthread=2).reset(seed=0)
+    vector(replace(TOLD, make=Counted), 6, nthread=2).reset(seed=0)
     assert len(made) == 1
-    batch(replace(TOLD, make=Counted), 6, nthread=1).reset(seed=0)
+    vector(replace(TOLD, make=Counted), 6, nthread=1).reset(seed=0)
     assert len(made) == 7
 
 
@@ -256,8 +256,8 @@ BROKEN = {
 @pytest.mark.filterwarnings("ignore:.*ERROR")  # Gymnasium shows the traceback of a process in a warning
 @pytest.mark.parametrize("nthread", [1, 2])
 @pytest.mark.parametrize("how", BROKEN)
-def test_an_environment_that_breaks_says_in_which_simulation_and_where(batch, how, nthread):
-    env = batch(replace(TOLD, make=partial(Broken, how)), 4, nthread=nthread)
+def test_an_environment_that_breaks_says_in_which_simulation_and_where(vector, how, nthread):
+    env = vector(replace(TOLD, make=partial(Broken, how)), 4, nthread=nthread)
     env.reset(seed=0)
     env.step(np.zeros((4, 1)))
     pattern = BROKEN[how].replace("simulation 0", "simulation [02]")  # whichever process was first
@@ -265,8 +265,8 @@ def test_an_environment_that_breaks_says_in_which_simulation_and_where(batch, ho
         env.step(np.zeros((4, 1)))
 
 
-def test_a_process_that_dies_ends_the_batch_with_its_exit_code(batch):
-    env = batch(replace(TOLD, make=partial(Broken, "dies")), 2, nthread=2)
+def test_a_process_that_dies_ends_the_vector_environment_with_its_exit_code(vector):
+    env = vector(replace(TOLD, make=partial(Broken, "dies")), 2, nthread=2)
     env.reset(seed=0)
     env.step(np.zeros((2, 1)))
     with pytest.raises(BrokenEnvError, match="a process of its environments ended with exit code 3.*nthread=1"):
@@ -314,8 +314,8 @@ def test_families_of_the_two_kinds_are_not_mistaken():
         GymnasiumVectorEnv(navigation())
 
 
-def test_wrong_arguments_are_refused_as_those_of_robots(batch):
-    env = batch(num_envs=4)
+def test_wrong_arguments_are_refused_as_those_of_robots(vector):
+    env = vector(num_envs=4)
     with pytest.raises(NotResetError):
         env.step(np.zeros((4, 1)))
     with pytest.raises(TaskError, match="3 tasks cannot share num_envs = 4"):
@@ -323,4 +323,4 @@ def test_wrong_arguments_are_refused_as_those_of_robots(batch):
     with pytest.raises(TaskError, match="lies in no split"):
         env.set_tasks([GravityTask(90.0)])
     with pytest.raises(ArgumentError, match="nthread = -1"):
-        batch(nthread=-1)
+        vector(nthread=-1)

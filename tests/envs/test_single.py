@@ -190,7 +190,7 @@ def test_a_vector_environment_that_is_to_draw_names_the_single_environment():
 
 
 @pytest.mark.parametrize("unlimited", [-1, None])
-def test_a_batch_without_a_time_limit(unlimited):
+def test_a_vector_environment_without_a_time_limit(unlimited):
     env = gymnasium.make_vec("metarl/PointNav-v0", num_envs=2, max_episode_steps=unlimited)
     env.reset(seed=0)
     for _ in range(120):

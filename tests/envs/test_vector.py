@@ -1,4 +1,4 @@
-"""The batch: sharing tasks, resetting a part, ending, diverging, and what it refuses."""
+"""The vector environment: sharing tasks, resetting a part, ending, diverging, and what it refuses."""
 
 from dataclasses import replace
 

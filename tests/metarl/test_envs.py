@@ -35,11 +35,11 @@ def test_both_packages_work_side_by_side(project):
 import gymnasium, pickle, envs
 from metarl.envs.velocity import VelocityTask
 assert envs.mine == 1
-batch = gymnasium.make_vec("metarl.envs:metarl/HalfCheetahVel-v0", num_envs=2)
-batch.set_tasks([pickle.loads(pickle.dumps(VelocityTask(1.0)))])
+vector = gymnasium.make_vec("metarl.envs:metarl/HalfCheetahVel-v0", num_envs=2)
+vector.set_tasks([pickle.loads(pickle.dumps(VelocityTask(1.0)))])
 single = gymnasium.make("metarl.envs:metarl/HalfCheetahVel-v0")
 single.unwrapped.set_task({"velocity": 1.0})
-assert (batch.reset(seed=0)[0][0] == single.reset(seed=0)[0]).all()
+assert (vector.reset(seed=0)[0][0] == single.reset(seed=0)[0]).all()
 """
     process = python(code, project)
     assert process.returncode == 0, process.stderr

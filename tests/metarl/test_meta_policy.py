@@ -1,4 +1,4 @@
-"""A run that is loaded: adapting on batches, vectors and single environments, acting, exports and refusals."""
+"""A run that is loaded: adapting on vector environments and single environments, acting, exports and refusals."""
 
 import os
 import re
@@ -67,7 +67,7 @@ def point(**changes):
     return gymnasium.make("envs:metarl/PointNav-v0", task={"goal": GOAL.goal}, **changes)
 
 
-def batch(num_envs=E):
+def vector(num_envs=E):
     env = make_vector_env(EXPERIMENT.env, num_envs, threads=1)
     env.set_tasks([GOAL])
     return env
@@ -80,19 +80,19 @@ def assert_same(params, expected, same=True):
 
 # ------------------------------------------------------------------------------------------------ adapting
 @pytest.mark.parametrize("seed", [0, 3])
-def test_on_a_batch_it_adapts_exactly_as_the_evaluation_does(policy, seed):
+def test_on_a_vector_environment_of_tasks_it_adapts_exactly_as_the_evaluation_does(policy, seed):
     """With smaller steps after the second, the last that was trained."""
     env = make_vector_env(EXPERIMENT.env, E, threads=1)
     result = evaluate(env, policy.policy, policy.params, EXPERIMENT, [GOAL], steps=4, seed=seed)
     for k, expected in enumerate(result.of_task(0)):
-        adapted = policy.adapt(batch(), steps=k, seed=seed)
+        adapted = policy.adapt(vector(), steps=k, seed=seed)
         assert_same(adapted.params, {name: p[0] for name, p in expected.items()})
         assert adapted.adaptation_steps == k
 
 
 ENVIRONMENTS = {
-    "batch": batch,
-    "small batch": lambda: batch(4),
+    "vector of tasks": vector,
+    "small vector of tasks": lambda: vector(4),
     "single": point,
     "vector": lambda: gymnasium.make_vec(
         "envs:metarl/PointNav-v0", 4, vectorization_mode="sync", task={"goal": GOAL.goal}
@@ -114,9 +114,9 @@ def test_what_it_becomes_is_a_function_of_seed_and_steps(policy, make):
 
 
 def test_what_is_not_said_is_as_in_training(policy):
-    assert_same(policy.adapt(batch()).params, policy.adapt(batch(), steps=2, episodes=E, horizon=T).params)
+    assert_same(policy.adapt(vector()).params, policy.adapt(vector(), steps=2, episodes=E, horizon=T).params)
     for other in ({"steps": 1}, {"episodes": E - 1}, {"horizon": T - 1}):
-        assert_same(policy.adapt(batch(), **other).params, policy.adapt(batch()).params, same=False)
+        assert_same(policy.adapt(vector(), **other).params, policy.adapt(vector()).params, same=False)
 
 
 class Target(gymnasium.Env):
@@ -154,24 +154,24 @@ def test_a_number_that_is_not_finite_ends_it(policy):
     learned = replace(policy.experiment, algorithm=MAMLTRPO(inner=SGD(learned_step_sizes=True)))
     reckless = {f"log_step_size.{name}": torch.full_like(p, 200) for name, p in policy.params.items()}
     with pytest.raises(NonFinite, match="after adaptation step 1"):
-        replace(policy, experiment=learned, params=policy.params | reckless).adapt(batch(), steps=1)
+        replace(policy, experiment=learned, params=policy.params | reckless).adapt(vector(), steps=1)
 
 
 @pytest.mark.parametrize("context", [torch.inference_mode, torch.no_grad])
 def test_it_adapts_the_same_where_gradients_are_switched_off(policy, run_dir, context):
     with context():
-        adapted, loaded_there = policy.adapt(batch(), seed=1), load(run_dir).adapt(batch(), seed=1)
+        adapted, loaded_there = policy.adapt(vector(), seed=1), load(run_dir).adapt(vector(), seed=1)
         assert not torch.is_grad_enabled()
-    expected = policy.adapt(batch(), seed=1)
-    for found in (adapted, loaded_there, load(run_dir).adapt(batch(), seed=1)):
+    expected = policy.adapt(vector(), seed=1)
+    for found in (adapted, loaded_there, load(run_dir).adapt(vector(), seed=1)):
         assert_same(found.params, expected.params)
-    assert_same(adapted.adapt(batch(), seed=2).params, expected.adapt(batch(), seed=2).params)
+    assert_same(adapted.adapt(vector(), seed=2).params, expected.adapt(vector(), seed=2).params)
 
 
 @pytest.mark.parametrize("huge", [{"horizon": 10**9}, {"episodes": 10**12}, {"horizon": 10**30, "episodes": 1}])
 def test_episodes_that_fit_in_no_memory_are_refused(policy, huge):
     with pytest.raises(UserError, match=r"episodes = .* of horizon = .* steps take at least .* GB of memory, and"):
-        policy.adapt(batch(), **huge)
+        policy.adapt(vector(), **huge)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
@@ -194,7 +194,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @pytest.mark.parametrize("name", ["steps", "episodes", "horizon", "seed"])
 def test_an_argument_out_of_range_is_named(policy, name):
     with pytest.raises(UserError, match=f"{name} = -1: expected at least"):
-        policy.adapt(batch(), **{name: -1})
+        policy.adapt(vector(), **{name: -1})
 
 
 def test_a_robot_of_other_shapes_is_refused(policy):
@@ -209,7 +209,7 @@ def test_inner_learners_of_stable_baselines_adapt_as_in_the_evaluation(tmp_path,
     env = make_vector_env(EXPERIMENT.env, E, threads=1)
     result = evaluate(env, policy.policy, policy.params, experiment, [GOAL], steps=3, seed=2)
     for k, expected in enumerate(result.of_task(0)):
-        assert_same(policy.adapt(batch(), steps=k, seed=2).params, {name: p[0] for name, p in expected.items()})
+        assert_same(policy.adapt(vector(), steps=k, seed=2).params, {name: p[0] for name, p in expected.items()})
 
 
 def test_what_such_a_learner_cannot_learn_on_is_refused(tmp_path):
@@ -218,9 +218,9 @@ def test_what_such_a_learner_cannot_learn_on_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"'sb3_ppo' samples by itself.*vector environment of tasks.*export_sb3"):
         policy.adapt(point())
     with pytest.raises(UserError, match="takes 6 simulations at once, and the environment has 4.*episodes=4"):
-        policy.adapt(batch(4))
+        policy.adapt(vector(4))
     with pytest.raises(UserError, match="minibatches = 2 cannot share the 5 steps"):
-        policy.adapt(batch(1), episodes=1, horizon=5)
+        policy.adapt(vector(1), episodes=1, horizon=5)
 
 
 # -------------------------------------------------------------------------------------------------- acting
@@ -277,7 +277,7 @@ def test_actions_are_the_policys_spread_over_the_range(policy, low):
 def test_exploration_is_that_of_training_and_follows_the_seed(policy):
     std = policy.policy.log_std(policy.params).exp().numpy()
     observation = np.array([0.1, -0.2])
-    first, again, other = (policy.adapt(batch(), steps=0, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (policy.adapt(vector(), steps=0, seed=seed) for seed in (1, 1, 2))
     drawn = first.act(np.tile(observation, (5000, 1)))
     noise = (drawn - first.act(observation, deterministic=True)) / 0.1
     np.testing.assert_allclose(noise.std(0), std, rtol=0.05)
@@ -343,7 +343,7 @@ def test_an_exported_policy_acts_the_same_without_this_package(tmp_path):
 
 @pytest.mark.parametrize("experiment", [EXPERIMENT, LEARNED], ids=["plain", "learned step sizes"])
 def test_an_exported_model_of_stable_baselines_acts_the_same(tmp_path, experiment):
-    adapted = metarl.load(saved(tmp_path / "run", experiment)).adapt(batch(), steps=1)
+    adapted = metarl.load(saved(tmp_path / "run", experiment)).adapt(vector(), steps=1)
     adapted.export_sb3(tmp_path / "policy.zip")
     model = PPO.load(tmp_path / "policy.zip", device="cpu")
     observations = np.random.default_rng(0).normal(size=(9, 2))
@@ -394,7 +394,7 @@ def test_what_is_no_run_is_refused(tmp_path, run_dir):
 
 
 def test_reptile_adapts_by_its_own_steps(tmp_path):
-    adapted = load(saved(tmp_path / "run", replace(EXPERIMENT, algorithm=Reptile(inner=SGD(steps=3))))).adapt(batch())
+    adapted = load(saved(tmp_path / "run", replace(EXPERIMENT, algorithm=Reptile(inner=SGD(steps=3))))).adapt(vector())
     assert adapted.adaptation_steps == 3
 
 

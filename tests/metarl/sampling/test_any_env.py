@@ -232,9 +232,9 @@ def native(tasks, num_envs=2):
 
 
 SEVERAL = {
-    "a batch with two tasks": lambda: native(TASKS),
-    "a wrapped batch with two tasks": lambda: gymnasium.wrappers.vector.RecordEpisodeStatistics(native(TASKS)),
-    "a wrapped batch that draws tasks": lambda: gymnasium.wrappers.vector.RecordEpisodeStatistics(native([])),
+    "a TaskVectorEnv with two tasks": lambda: native(TASKS),
+    "a wrapped TaskVectorEnv with two tasks": lambda: gymnasium.wrappers.vector.RecordEpisodeStatistics(native(TASKS)),
+    "a wrapped TaskVectorEnv that draws tasks": lambda: gymnasium.wrappers.vector.RecordEpisodeStatistics(native([])),
     "a robot that draws tasks": lambda: gymnasium.make(ID),
     "robots that draw tasks": lambda: gymnasium.make_vec(ID, num_envs=2, vectorization_mode="sync"),
     "robots with different tasks": lambda: SyncVectorEnv([partial(gymnasium.make, ID, task=task) for task in TASKS]),
@@ -251,15 +251,15 @@ def test_more_than_one_task_is_refused(make):
     env.close()
 
 
-def test_a_batch_without_a_task_is_refused():
+def test_a_vector_environment_without_a_task_is_refused():
     with pytest.raises(UserError, match=r"no task to adapt to.*env.set_tasks\(\[task\]\)"):
         Episodes(native([]), CHEETAH)
 
 
 ONE = {
-    "a batch": lambda: native([TASKS[0]]),
-    "a batch with a task twice": lambda: native([TASKS[0]] * 2),
-    "a wrapped batch": lambda: gymnasium.wrappers.vector.RecordEpisodeStatistics(native([TASKS[0]])),
+    "a TaskVectorEnv": lambda: native([TASKS[0]]),
+    "a TaskVectorEnv with a task twice": lambda: native([TASKS[0]] * 2),
+    "a wrapped TaskVectorEnv": lambda: gymnasium.wrappers.vector.RecordEpisodeStatistics(native([TASKS[0]])),
     "a robot": lambda: gymnasium.make(ID, task={"velocity": 0.5}),
     "robots": lambda: gymnasium.make_vec(ID, num_envs=2, vectorization_mode="sync", task=TASKS[0]),
 }

@@ -59,7 +59,7 @@ def _on_one_thread():
     torch.set_num_threads(threads)
 
 
-def batch(name, num_envs, horizon, tasks=()):
+def vector(name, num_envs, horizon, tasks=()):
     env = gymnasium.make_vec(f"envs:metarl/{name}-v0", num_envs=num_envs, max_episode_steps=horizon, nthread=1)
     if tasks:
         env.set_tasks(tasks)
@@ -67,7 +67,7 @@ def batch(name, num_envs, horizon, tasks=()):
 
 
 def points(num_envs=4, horizon=5, action_scale=1.0):
-    return TaskVecEnv(batch("PointNav", num_envs, horizon, GOALS), action_scale)
+    return TaskVecEnv(vector("PointNav", num_envs, horizon, GOALS), action_scale)
 
 
 def parameters(policy, seed=0):
@@ -118,7 +118,7 @@ def test_networks_this_small_learn_on_one_thread():
 def test_every_transition_is_that_of_single_environments(name, tasks, horizon):
     """Start states, ends by falling and by the time limit, last observations and episodes: bit for bit."""
     N = 6
-    ours, theirs = TaskVecEnv(batch(name, N, horizon, tasks)), singles(name, tasks, N, horizon)
+    ours, theirs = TaskVecEnv(vector(name, N, horizon, tasks)), singles(name, tasks, N, horizon)
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
     assert ours.seed(7) == theirs.seed(7)
@@ -144,7 +144,7 @@ def test_every_transition_is_that_of_single_environments(name, tasks, horizon):
 
 def test_a_fall_in_the_last_step_is_no_time_limit():
     def first_end(horizon):
-        env = TaskVecEnv(batch("Walker2dVel", 1, horizon, WALKERS[:1]))
+        env = TaskVecEnv(vector("Walker2dVel", 1, horizon, WALKERS[:1]))
         env.seed(3)
         env.reset()
         while not (infos := env.step(np.ones((1, 6), np.float32))[3])[0]:
@@ -164,7 +164,7 @@ def test_a_fall_in_the_last_step_is_no_time_limit():
         lambda: gymnasium.make("envs:metarl/PointNav-v0"),
     ],
 )
-def test_what_is_no_batch_of_tasks_is_refused(other):
+def test_what_is_no_vector_environment_of_tasks_is_refused(other):
     with pytest.raises(UserError, match=r"not a vector environment of tasks.*gymnasium\.make_vec"):
         TaskVecEnv(other())
 
@@ -181,7 +181,7 @@ def test_actions_are_in_units_of_the_policy():
 
 
 def test_rewards_are_scaled_and_returns_are_not():
-    plain, scaled = points(), TaskVecEnv(batch("PointNav", 4, 5, GOALS), reward_scale=0.25)
+    plain, scaled = points(), TaskVecEnv(vector("PointNav", 4, 5, GOALS), reward_scale=0.25)
     for env in (plain, scaled):
         env.seed(0)
         env.reset()
@@ -191,7 +191,7 @@ def test_rewards_are_scaled_and_returns_are_not():
         assert (reward < 0).all()
     assert [info["episode"]["r"] for info in infos] == [info["episode"]["r"] for info in same]
     with pytest.raises(UserError, match="reward_scale = 0"):
-        TaskVecEnv(batch("PointNav", 4, 5), reward_scale=0)
+        TaskVecEnv(vector("PointNav", 4, 5), reward_scale=0)
 
 
 def test_infos_are_not_shared():
@@ -203,12 +203,12 @@ def test_infos_are_not_shared():
 
 
 def test_a_diverged_simulation_terminates_with_one_warning():
-    batched = batch("HalfCheetahVel", 4, 100, WALKERS)
-    env = TaskVecEnv(batched)
+    cheetahs = vector("HalfCheetahVel", 4, 100, WALKERS)
+    env = TaskVecEnv(cheetahs)
     env.reset()
 
     def step_with_diverging(row):
-        batched._qvel[row] = np.nan
+        cheetahs._qvel[row] = np.nan
         obs, reward, done, infos = env.step(np.zeros((4, 6)))
         assert done.tolist() == [n == row for n in range(4)]
         assert reward[row] == 0
@@ -230,7 +230,7 @@ def test_a_diverged_simulation_terminates_with_one_warning():
 
 
 def test_the_same_seed_gives_the_same_start_and_no_seed_another():
-    env = TaskVecEnv(batch("Walker2dVel", 2, 5, WALKERS))
+    env = TaskVecEnv(vector("Walker2dVel", 2, 5, WALKERS))
     starts = []
     for seed in (1, 1, None):
         if seed is not None:
@@ -241,7 +241,7 @@ def test_the_same_seed_gives_the_same_start_and_no_seed_another():
     assert starts[0][0, 0] != starts[0][1, 0]
 
 
-def test_what_a_batch_cannot_do_names_what_does():
+def test_what_a_vector_environment_cannot_do_names_what_does():
     env = points()
     with pytest.raises(UserError, match=r"gymnasium\.make\(id, render_mode='rgb_array'\)"):
         env.get_images()
@@ -250,7 +250,7 @@ def test_what_a_batch_cannot_do_names_what_does():
             env.set_attr(name, GOALS[0])
 
 
-def test_attributes_and_methods_are_those_of_the_batch():
+def test_attributes_and_methods_are_those_of_the_vector_environment():
     env = points()
     assert env.render_mode is None
     assert env.get_attr("max_episode_steps", [0, 2]) == [5, 5]
@@ -329,7 +329,7 @@ class BeforeTraining(BaseCallback):
 @pytest.mark.parametrize(("name", "tasks", "horizon"), CASES)
 def test_the_time_limit_bootstraps_from_the_last_observation(name, tasks, horizon):
     """Of the reward and the value that PPO learns from, at every step of a rollout over several episodes."""
-    env, by_hand = (TaskVecEnv(batch(name, 4, horizon, tasks)) for _ in range(2))
+    env, by_hand = (TaskVecEnv(vector(name, 4, horizon, tasks)) for _ in range(2))
     policy = GaussianMLP(env.observation_space.shape[0], env.action_space.shape[0], (8,), action_scale=1.0)
     model = to_sb3(policy, parameters(policy), env, n_steps=60, batch_size=240, learning_rate=0.0, gamma=0.9, seed=1)
     kept = BeforeTraining()
@@ -677,7 +677,7 @@ def test_parameters_of_another_policy_are_refused():
 
 # ---------------------------------------------------------------------------------------------- learning
 def learner(kind="ppo", num_envs=4, horizon=5, policy=POINT, env=None, **options):
-    return TaskLearner(kind, policy, env or batch("PointNav", num_envs, horizon), horizon=horizon, **options)
+    return TaskLearner(kind, policy, env or vector("PointNav", num_envs, horizon), horizon=horizon, **options)
 
 
 def start(policy=POINT, seed=0):
@@ -761,12 +761,12 @@ def test_what_is_learned_depends_on_parameters_task_and_stream_alone():
 def test_it_learns_what_stable_baselines_learns_in_one_go(kind):
     """Also over episodes that end by falling, and that go on from one rollout to the next."""
     policy = GaussianMLP(observation_size=17, action_size=6, hidden_sizes=(8,), action_scale=1.0)
-    mine = learner(kind, 4, 25, policy, batch("Walker2dVel", 4, 18), learning_rate=1e-3)
+    mine = learner(kind, 4, 25, policy, vector("Walker2dVel", 4, 18), learning_rate=1e-3)
     params = start(policy)
     learned = learn(mine, params, WALKERS[0], rollouts=3, seed=5)
 
     stream = np.random.default_rng(5)
-    env = TaskVecEnv(batch("Walker2dVel", 4, 18, WALKERS[:1]), policy.action_scale)
+    env = TaskVecEnv(vector("Walker2dVel", 4, 18, WALKERS[:1]), policy.action_scale)
     options = {"batch_size": 25, "n_epochs": 10} if kind == "ppo" else {}
     model = to_sb3(policy, params, env, kind, n_steps=25, gae_lambda=0.95, learning_rate=1e-3, **options)
     kept = BeforeTraining()
@@ -791,7 +791,7 @@ def test_returns_are_those_of_the_episodes_that_ended():
     distance = math.hypot(*GOALS[0].goal)
     assert learned.returns[0] == pytest.approx(-5 * distance, rel=1e-4)
 
-    longer = learner(policy=still, env=batch("PointNav", 4, 8), horizon=5)
+    longer = learner(policy=still, env=vector("PointNav", 4, 8), horizon=5)
     learned = learn(longer, with_critic(params, still), rollouts=2)
     assert math.isnan(learned.returns[0])
     assert learned.returns[1] == pytest.approx(-8 * distance, rel=0.05)
@@ -884,7 +884,7 @@ def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(UserError, match="minibatches = 20 cannot"):
         learner(minibatches=20)
     with pytest.raises(UserError, match="horizon = 0"):
-        learner(env=batch("PointNav", 4, 5), horizon=0)
+        learner(env=vector("PointNav", 4, 5), horizon=0)
     with pytest.raises(UserError, match="kind = 'a2d'. Did you mean 'a2c'?"):
         learner("a2d")
     with pytest.raises(UserError, match="the policy takes 3 numbers"):
