@@ -6,6 +6,7 @@ Simulations are numbered from 0 to N - 1, `N = M * E`: simulation `n = m * E + e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, Self
@@ -81,6 +82,27 @@ class Gaussian:
 
 
 @dataclass(frozen=True)
+class Latents:
+    """The latent variables z of E episodes of each of M tasks, drawn from N(mean, I)."""
+
+    values: Tensor
+    """(M, E, L)"""
+    mean: Tensor
+    """(M, L)"""
+    advantages: Tensor
+    """(M, E): the returns of the episodes, standardized over each task's; 0 as long as they are not known."""
+
+    def log_probs(self, mean: Tensor | None = None) -> Tensor:
+        """log N(z; mean, I), (M, E), at another mean (M, L) or that of the draws."""
+        mean = self.mean if mean is None else mean
+        return -0.5 * ((self.values - mean.unsqueeze(1)).square() + math.log(2 * math.pi)).sum(-1)
+
+    def tasks(self, chosen: slice) -> Latents:
+        """The latents of the chosen tasks."""
+        return Latents(self.values[chosen], self.mean[chosen], self.advantages[chosen])
+
+
+@dataclass(frozen=True)
 class Trajectories:
     """E episodes of each of M tasks. Raises ValueError if the shapes do not fit."""
 
@@ -96,6 +118,8 @@ class Trajectories:
     """(M, E, T): 1 for a step that was taken, 0 after the end of an episode and for a diverged simulation."""
     policy: Gaussian
     """The distribution that the actions were drawn from."""
+    latents: Latents | None = None
+    """The latent variable of each episode; None for episodes without exploration by one."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
@@ -139,6 +163,8 @@ class Batch:
     returns: Tensor
     """(M,): mean reward of the steps that were taken, divided by the standard deviation of the advantages before they
     were standardized; 0 without any step."""
+    latents: Latents | None = None
+    """The latent variable of each episode, with advantages; None for episodes without exploration by one."""
 
     def __post_init__(self) -> None:
         sizes: dict[str, int] = {}
@@ -165,15 +191,15 @@ class Batch:
     def tasks(self, chosen: slice) -> Batch:
         """The batch of the chosen tasks."""
         policy = Gaussian(self.policy.mean[chosen], self.policy.log_std[chosen])
-        own = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name != "policy"}
-        return Batch(**own, policy=policy)
+        own = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name not in ("policy", "latents")}
+        return Batch(**own, policy=policy, latents=self.latents and self.latents.tasks(chosen))
 
     def every(self, stride: int) -> Batch:
         """Every `stride`-th step of each episode."""
         policy = replace(self.policy, mean=self.policy.mean[:, :, ::stride])
-        whole = ("policy", "returns")
+        whole = ("policy", "returns", "latents")
         own = {f.name: getattr(self, f.name)[:, :, ::stride] for f in fields(self) if f.name not in whole}
-        return Batch(**own, policy=policy, returns=self.returns)
+        return Batch(**own, policy=policy, returns=self.returns, latents=self.latents)
 
 
 @dataclass(frozen=True)

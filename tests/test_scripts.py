@@ -315,9 +315,10 @@ def test_a_resumed_run_goes_on_in_wandb(script, tiny, tmp_path, recorded, capsys
     assert [[row["environment_steps"] for row in rows] for rows in trained] == [[0, each], [2 * each, 3 * each]]
 
 
-def test_the_number_of_threads_changes_nothing(script, tiny, tmp_path):
+@pytest.mark.parametrize("flags", [[], ["--policy.latent_size", "2"]], ids=["plain", "latent"])
+def test_the_number_of_threads_changes_nothing(script, tiny, tmp_path, flags):
     for threads in (1, 2):
-        assert script("train.py", tiny, "--run-dir", tmp_path / str(threads), "--threads", threads) == 0
+        assert script("train.py", tiny, *flags, "--run-dir", tmp_path / str(threads), "--threads", threads) == 0
     assert_same_run(tmp_path / "1", tmp_path / "2")
 
 
@@ -449,6 +450,9 @@ def test_two_processes_do_not_train_one_run(script, tiny, tmp_path, capsys):
         (["--iterations", "99999999999999999999"], "iterations = 99999999999999999999: should be an integer"),
         (["--policy.initial_std", "1e300"], "policy.initial_std = 1e+300: should be less than"),
         (["--env.horizon", "1", "--sampling.gae_lambda", "0.9"], "have no later ones (env.horizon = 1)"),
+        (["--policy.latent_size", "1", "--algorithm.inner.loss", "dice"], "with the loss ratio or reinforce"),
+        (["--policy.latent_size", "1", "--algorithm", "reptile", "--algorithm.inner.name", "ppo"], "inner.name sgd"),
+        (["--policy.latent_size", "-1"], "policy.latent_size = -1"),
         (["--seed", "１"], "'１' is no whole number"),
         (["--seed", "1_0"], "'1_0' is no whole number"),
         (["--threads", "1000000000"], "threads = 1000000000"),

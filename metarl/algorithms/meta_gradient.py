@@ -30,7 +30,7 @@ from torch import Tensor
 from metarl.errors import NonFinite
 from metarl.inner.sgd import LOG_STEP_SIZE, SGD, gradient, gradient_step
 from metarl.parameters import concatenate, detach, expand, leaves
-from metarl.policy_gradient.gaussian_mlp import GaussianMLP, kl_divergence, log_prob
+from metarl.policy_gradient.gaussian_mlp import LATENT_MEAN, GaussianMLP, kl_divergence, log_prob
 from metarl.policy_gradient.losses import mean_over_steps
 from metarl.system import ranks
 from metarl.types import Batch, Data, Gaussian, Model, Params
@@ -229,8 +229,15 @@ def surrogate_and_kl(policy: GaussianMLP, adapted: Params, query: Batch) -> tupl
 
 
 def mean_kl(policy: GaussianMLP, params: Params, batch: Batch) -> Tensor:
-    """Mean KL(pi_old || pi) of each task, (M,). pi has these parameters, (M, ...), and pi_old collected the batch."""
-    return mean_over_steps(kl_divergence(batch.policy, policy.distribution(params, batch.observations)), batch.valid)
+    """Mean KL(pi_old || pi) of each task, (M,). pi has these parameters, (M, ...), and pi_old collected the batch.
+
+    It is that of the actions, given the latents of the episodes, plus that of the distribution of the latents.
+    """
+    distribution = policy.distribution(params, batch.observations, batch.latents)
+    kl = mean_over_steps(kl_divergence(batch.policy, distribution), batch.valid)
+    if batch.latents is not None:
+        kl = kl + 0.5 * (params[LATENT_MEAN] - batch.latents.mean).square().sum(-1)
+    return kl
 
 
 class Fisher:

@@ -20,11 +20,11 @@ from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.policy_gradient.normalizer import Moments
 from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.sampling.protocols import TaskVectorEnv
-from metarl.sampling.rollout import require_few_diverged, rollout
+from metarl.sampling.rollout import draw_latents, require_few_diverged, rollout
 from metarl.seeding import Purpose, streams
 from metarl.system import ranks
 from metarl.system.timing import Stopwatch
-from metarl.types import Experience, Params
+from metarl.types import Experience, Params, Trajectories
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def collect(
 
     support, query = tuple(step.support for step in steps if step.support is not None), None
     if experiment.algorithm.uses_query:
-        last = rollout_of_step(K, adapted)
+        last = rollout_of_step(K, adapted, explore=False)
         query = last.batch
         steps.append(Adapted.from_rollout(last, adapted))
     returns = [ranks.gather(step.returns, M) for step in steps]  # (M, E) each
@@ -105,6 +105,7 @@ def step_rollout(
     first_task: int = 0,
     of_tasks: int = 0,
     stopwatch: Stopwatch | None = None,
+    explore: bool = True,
 ) -> LazyRollout:
     """The episodes of adaptation step k, on the M tasks that are set in `env`.
 
@@ -116,14 +117,20 @@ def step_rollout(
         params: one set per task, (M, ...).
         first_task, of_tasks: index of the first of these tasks among those of all ranks, and number of these (0: M).
         stopwatch: measures sampling and advantages.
+        explore: draw the policy's latent variable for each episode, if it has one; otherwise it is the latent mean.
     """
     tasks, horizon = env.tasks, experiment.env.horizon
 
     def streams_for(purpose: Purpose) -> list[np.random.Generator]:
         return streams(seed, purpose, iteration, k, len(tasks), first_task)
 
+    def sample() -> Trajectories:
+        generators = streams_for(purpose)
+        latents = draw_latents(policy, params, generators, env.num_envs // len(tasks)) if explore else None
+        return rollout(env, policy, params, generators, horizon, latents=latents, of_tasks=of_tasks)
+
     return LazyRollout(
-        sample=lambda: rollout(env, policy, params, streams_for(purpose), horizon, of_tasks=of_tasks),
+        sample=sample,
         tasks=tasks,
         streams=streams_for,
         simulations=partial(simulations_of_one_task, env, experiment),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,8 @@ def evaluate(
 ) -> AdaptationReturns:
     """Adapt `params` to every task by K steps, each on new episodes, and record the return of every episode.
 
-    Adaptation always learns from episodes of the stochastic policy, because it needs exploration.
+    Adaptation always learns from episodes of the stochastic policy, because it needs exploration. The same episodes are
+    measured, unless the policy has a latent variable: that is drawn for the former, and is its mean for the latter.
 
     Args:
         env: simulations of the family, E for each test task.
@@ -108,12 +110,14 @@ def evaluate(
         inner.check(env.num_envs // len(tasks), horizon)
     path, returns, by_mean = [expand(params, len(tasks))], [], []
     for k in range(K + 1):
-        episodes = step_rollout(env, policy, experiment, seed, purpose, 0, k, path[k], first_task, of_tasks)
-        returns.append(episodes.trajectories.returns.numpy())
+        rollout_at = partial(step_rollout, env, policy, experiment, seed, purpose, 0, k, path[k], first_task, of_tasks)
+        measured = rollout_at(explore=False)
+        returns.append(measured.trajectories.returns.numpy())
         if deterministic:
             same_streams = streams(seed, purpose, 0, k, len(tasks), first_task)
             by_mean.append(rollout(env, policy, path[k], same_streams, horizon, deterministic=True).returns.numpy())
         if k < K:
+            episodes = rollout_at() if policy.latent_size else measured
             path.append(inner.adapt(policy, path[k], episodes, scale * experiment.step_scale(k)).params)
         after_each()
     return AdaptationReturns(np.stack(returns, 1), tuple(path), np.stack(by_mean, 1) if deterministic else None)

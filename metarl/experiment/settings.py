@@ -39,6 +39,9 @@ class Policy:
     """Smooth lower bound of the standard deviation of the policy output; 0: none."""
     normalize_observations: bool = True
     """Normalize observations by their mean and standard deviation over all of training so far."""
+    latent_size: int = Field(0, ge=0, le=1_000)
+    """Size of a latent variable that the policy observes, drawn once per episode before an adaptation step: it explores
+    in one direction for a whole episode. Adaptation moves its mean by algorithm.inner.latent_step_size."""
 
     def __post_init__(self) -> None:
         if self.initial_std <= self.min_std:
@@ -143,6 +146,13 @@ class Experiment:
         if self.start_from_statistics and not self.start_from:
             raise ValueError("start_from_statistics without start_from: name the model that was trained with them")
         inner = self.algorithm.inner
+        if self.policy.latent_size and not (isinstance(inner, SGD) and inner.loss != "dice"):
+            chosen = f"loss {inner.loss}" if isinstance(inner, SGD) else f"name {inner.name}"
+            raise ValueError(
+                f"policy.latent_size = {self.policy.latent_size} with algorithm.inner.{chosen}: a latent variable is "
+                "adapted by algorithm.inner.name sgd with the loss ratio or reinforce. Choose one of these, or "
+                "latent_size 0"
+            )
         if isinstance(inner, SGD) and inner.last_layer_only and not self.policy.hidden_sizes:
             raise ValueError(
                 "algorithm.inner.last_layer_only with policy.hidden_sizes = []: a linear policy has no layer below the "

@@ -13,6 +13,7 @@ from torch import Tensor
 from metarl.config.settings import LARGEST, settings
 from metarl.inner.learner import EpisodeLearner
 from metarl.parameters import leaves
+from metarl.policy_gradient.gaussian_mlp import LATENT_MEAN
 from metarl.types import Data, Model, Params
 
 LOG_STEP_SIZE = "log_step_size."
@@ -28,6 +29,8 @@ class SGD(EpisodeLearner):
     """K, adaptation steps, each on fresh episodes."""
     step_size: float = Field(0.1, gt=0, le=LARGEST)
     """alpha; with learned_step_sizes, its initial value."""
+    latent_step_size: float = Field(1.0, gt=0, le=LARGEST)
+    """alpha of the mean of the policy's latent variable, if it has one (policy.latent_size)."""
     loss: Literal["ratio", "reinforce", "dice"] = "ratio"
     """The inner loss. All three give the same adaptation step, but different second derivatives and so different
     meta-gradients."""
@@ -45,18 +48,25 @@ class SGD(EpisodeLearner):
         """theta before training, with the logarithms of the step sizes if they are learned."""
         if not self.learned_step_sizes:
             return params
-        log = math.log(self.step_size)
-        return params | {LOG_STEP_SIZE + name: torch.full_like(params[name], log) for name in self.adapted(model)}
+        return params | {
+            LOG_STEP_SIZE + name: torch.full_like(params[name], math.log(rate))
+            for name, rate in self.initial_rates(model).items()
+        }
 
     def adapted(self, model: Model) -> tuple[str, ...]:
         """The names of the parameters that adaptation changes."""
         return model.head if self.last_layer_only else model.names
 
+    def initial_rates(self, model: Model) -> Mapping[str, float]:
+        """alpha of each parameter that adaptation changes, before any is learned."""
+        rates = dict.fromkeys(self.adapted(model), self.step_size)
+        return rates | {LATENT_MEAN: self.latent_step_size} if LATENT_MEAN in rates else rates
+
     def rates(self, model: Model, params: Params) -> Mapping[str, Tensor | float]:
         """alpha of each parameter that adaptation changes."""
         if self.learned_step_sizes:
             return {name: params[LOG_STEP_SIZE + name].exp() for name in self.adapted(model)}
-        return dict.fromkeys(self.adapted(model), self.step_size)
+        return self.initial_rates(model)
 
     def step(self, model: Model, params: Params, batch: Data, scale: float = 1.0) -> Params:
         """theta'_i = theta_i - scale alpha grad L_i(theta_i), (M, ...); arguments as for `EpisodeLearner.step`."""

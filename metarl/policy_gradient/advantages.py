@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from torch import Tensor
 
 from metarl.policy_gradient import value_function
 from metarl.policy_gradient.gaussian_mlp import log_prob
@@ -34,6 +37,7 @@ def policy_gradient_batch(trajectories: Trajectories, gamma: float, lambda_: flo
     values = value_function.predict(features, coefficients)
     advantages = gae(rewards, values, discounts, lambda_, trajectories.valid)
     scale = spread(advantages, trajectories.valid) + 1e-8
+    latents = trajectories.latents
     lengths = trajectories.valid.sum(-1)
     steps = lengths.where(lengths > 0, torch.nan).nanmean(-1)  # a diverged simulation has neither return nor length
     return Batch(
@@ -43,5 +47,12 @@ def policy_gradient_batch(trajectories: Trajectories, gamma: float, lambda_: flo
         valid=trajectories.valid,
         log_probs=log_prob(trajectories.policy, trajectories.actions),
         policy=trajectories.policy,
+        latents=latents and replace(latents, advantages=episode_advantages(trajectories.returns)),
         returns=((trajectories.returns.nanmean(-1) / steps).nan_to_num() / scale).float(),
     )
+
+
+def episode_advantages(returns: Tensor) -> Tensor:
+    """The returns (M, E) of episodes, NaN for diverged ones, standardized over each task's; 0 for diverged ones."""
+    played = ~returns.isnan()
+    return standardize(returns.nan_to_num().unsqueeze(-1).double(), played.unsqueeze(-1).double()).squeeze(-1).float()

@@ -17,11 +17,14 @@ from torch.nn.functional import softplus
 from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.losses import INNER_LOSSES, clipped
 from metarl.policy_gradient.mlp import init_mlp, layer_names, mlp
-from metarl.types import Batch, Gaussian, Params
+from metarl.types import Batch, Gaussian, Latents, Params
 
 NEAREST_TO_FLOOR = 1e-3
 """`raw_log_std` returns parameters whose log_std is at least this far above its floor. Closer to the floor, log_std has
 nearly no gradient with respect to the parameter."""
+
+LATENT_MEAN, LATENT_WEIGHTS = "latent_mean", "latent_weights"
+"""The parameters of a policy with a latent variable: mean of the variable, (L,), and its weights in the first layer."""
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -41,6 +44,11 @@ class GaussianMLP:
     """Lower bound of the standard deviation, approached smoothly, since a clamp has no gradient below it; 0: none."""
     normalize_observations: bool = False
     """Whether `init` adds statistics of observations, which training updates: see `policy_gradient.normalizer`."""
+    latent_size: int = 0
+    """L, size of a latent variable z ~ N(latent_mean, I) that the network observes beside the state; 0: none.
+
+    To explore, z is drawn once per episode, so that episodes differ as wholes and their returns tell which z suits the
+    task. Otherwise z = latent_mean, which adaptation changes (structured exploration, Gupta et al. 2018)."""
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -48,26 +56,43 @@ class GaussianMLP:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the parameters that have a gradient: weights, biases and log_std."""
-        return (*(name for layer in range(len(self.hidden_sizes) + 1) for name in layer_names(layer)), "log_std")
+        """The names of the parameters that have a gradient: weights, biases, log_std, and those of the latent."""
+        layers = (name for layer in range(len(self.hidden_sizes) + 1) for name in layer_names(layer))
+        return (*layers, "log_std", *((LATENT_MEAN, LATENT_WEIGHTS) if self.latent_size else ()))
 
     @property
     def head(self) -> tuple[str, ...]:
-        """The names of the parameters of the last layer."""
-        return layer_names(len(self.hidden_sizes))
+        """The names of the parameters of the last layer, and of the latent mean."""
+        return (*layer_names(len(self.hidden_sizes)), *((LATENT_MEAN,) if self.latent_size else ()))
 
     def init(self, rng: torch.Generator) -> Params:
-        """New parameters without a task axis: Xavier-uniform weights, zero biases, and log_std of `initial_std`."""
+        """New parameters without a task axis: Xavier-uniform weights, zero biases, and log_std of `initial_std`.
+
+        The mean of a latent variable is zero. Its weights are so large that it counts as much as all observations
+        together: with small ones, training tends to leave it unused.
+        """
         initial = torch.full((self.action_size,), math.log(self.initial_std), dtype=torch.float64)
         params = init_mlp(self.layer_sizes, rng) | {"log_std": self.raw_log_std(initial).float()}
+        if L := self.latent_size:
+            std = params["w0"].std() * math.sqrt(self.observation_size / L)
+            weights = std * torch.randn(L, self.layer_sizes[1], generator=rng)
+            params |= {LATENT_MEAN: torch.zeros(L), LATENT_WEIGHTS: weights}
         return params | (normalizer.initial(self.observation_size) if self.normalize_observations else {})
 
     def acting(self, params: Params) -> Params:
         """The parameters that `command` depends on: those of `names`, and the statistics of observations, if any."""
         return {name: params[name] for name in (*self.names, *normalizer.NAMES) if name in params}
 
-    def mean(self, params: Params, observations: Tensor) -> Tensor:
-        """Mean outputs (M, B, A) at normalized observations (M, B, O)."""
+    def mean(self, params: Params, observations: Tensor, latents: Tensor | None = None) -> Tensor:
+        """Mean outputs (M, B, A) at normalized observations (M, B, O).
+
+        Args:
+            latents: z, (M, B, L); None for latent_mean.
+        """
+        if self.latent_size:
+            z = params[LATENT_MEAN].unsqueeze(-2) if latents is None else latents
+            observations = torch.cat([observations, z.expand(*observations.shape[:-1], -1)], -1)
+            params = params | {"w0": torch.cat([params["w0"], params[LATENT_WEIGHTS]], -2)}
         return mlp(params, observations, len(self.hidden_sizes) + 1, torch.tanh)
 
     def log_std(self, params: Params) -> Tensor:
@@ -102,15 +127,25 @@ class GaussianMLP:
             output = output + self.log_std(params).exp().unsqueeze(-2) * noise
         return to_command(output, self.action_scale)
 
-    def distribution(self, params: Params, observations: Tensor) -> Gaussian:
-        """The distribution of outputs at normalized observations (M, E, T, O)."""
+    def distribution(self, params: Params, observations: Tensor, latents: Latents | None = None) -> Gaussian:
+        """The distribution of outputs at normalized observations (M, E, T, O), in episodes with these latents."""
         M, E, T, _ = observations.shape
-        mean = self.mean(params, observations.flatten(1, 2)).unflatten(1, (E, T))
+        z = None if latents is None else latents.values.repeat_interleave(T, dim=1)
+        mean = self.mean(params, observations.flatten(1, 2), z).unflatten(1, (E, T))
         return Gaussian(mean, self.log_std(params).expand(M, self.action_size))
 
     def inner_losses(self, params: Params, batch: Batch, loss: str) -> Tensor:
-        """The loss of an adaptation step for each task, (M,): `loss` is a name in `INNER_LOSSES`."""
-        return INNER_LOSSES[loss](self.log_probs(params, batch), batch.log_probs, batch.advantages, batch.valid)
+        """The loss of an adaptation step for each task, (M,): `loss` is a name in `INNER_LOSSES`.
+
+        If the episodes have latents, it is the sum of two: that of the actions given z, and that of z, which is one
+        draw per episode with the episode's return as its advantage.
+        """
+        losses = INNER_LOSSES[loss](self.log_probs(params, batch), batch.log_probs, batch.advantages, batch.valid)
+        if batch.latents is None:
+            return losses
+        drawn = (batch.latents.log_probs(params[LATENT_MEAN]), batch.latents.log_probs(), batch.latents.advantages)
+        played = batch.valid.amax(-1, keepdim=True)
+        return losses + INNER_LOSSES[loss](*(each.unsqueeze(-1) for each in drawn), played)
 
     def outer_losses(self, params: Params, batch: Batch) -> Tensor:
         """Minus the surrogate, -mean[pi / pi_old A], of each task, (M,)."""
@@ -122,7 +157,7 @@ class GaussianMLP:
 
     def log_probs(self, params: Params, batch: Batch) -> Tensor:
         """Log-probabilities of the actions in a batch, (M, E, T)."""
-        return log_prob(self.distribution(params, batch.observations), batch.actions)
+        return log_prob(self.distribution(params, batch.observations, batch.latents), batch.actions)
 
 
 def to_command(outputs: Tensor, action_scale: float) -> Tensor:

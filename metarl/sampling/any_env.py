@@ -8,6 +8,7 @@ ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias, cast
 
@@ -22,7 +23,7 @@ from metarl.errors import UserError
 from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.sampling.lazy_rollout import LazyRollout
 from metarl.sampling.protocols import Simulations, TaskVectorEnv
-from metarl.sampling.rollout import as_array, rollout
+from metarl.sampling.rollout import as_array, draw_latents, rollout
 from metarl.seeding import Purpose
 from metarl.types import Gaussian, Params, Trajectories
 
@@ -80,9 +81,11 @@ class Episodes:
             UserError: the environment plays several tasks, or returns something that does not fit its spaces.
             NonFinite: rewards or actions are not finite.
         """
-        played = []
-        for _ in range(self.rounds(count)):
-            played.append(rollout(self._simulations, self._policy, params, [generator], horizon))
+        played, N = [], self._simulations.num_envs
+        latents = draw_latents(self._policy, params, [generator], self.rounds(count) * N)
+        for i in range(self.rounds(count)):
+            own = latents and replace(latents, values=latents.values[:, i * N : (i + 1) * N])
+            played.append(rollout(self._simulations, self._policy, params, [generator], horizon, latents=own))
             self._require_one_task()
             after_each()
         return joined(played, count)
@@ -143,9 +146,14 @@ def joined(rounds: Sequence[Trajectories], count: int) -> Trajectories:
         return torch.cat([getattr(each, name) for each in rounds], dim=1)[:, :count]
 
     means = torch.cat([each.policy.mean for each in rounds], dim=1)[:, :count]
+    latents = rounds[0].latents
+    if latents is not None:
+        values = torch.cat([each.latents.values for each in rounds if each.latents is not None], dim=1)[:, :count]
+        latents = replace(latents, values=values, advantages=torch.zeros(values.shape[:2]))
     return Trajectories(
         **{name: episodes(name) for name in ("observations", "actions", "rewards", "discounts", "valid")},
         policy=Gaussian(means, rounds[0].policy.log_std),
+        latents=latents,
     )
 
 

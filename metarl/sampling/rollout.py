@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from metarl.errors import NonFinite, SimulationDiverged, UserError, shortened
 from metarl.policy_gradient import normalizer
-from metarl.policy_gradient.gaussian_mlp import GaussianMLP, to_command
+from metarl.policy_gradient.gaussian_mlp import LATENT_MEAN, GaussianMLP, to_command
 from metarl.sampling.protocols import Simulations
-from metarl.types import Gaussian, Params, Trajectories
+from metarl.types import Gaussian, Latents, Params, Trajectories
 
 MAX_DIVERGED_FRACTION = 0.1
 """Largest fraction of diverged simulations in a rollout with which a run goes on."""
@@ -36,6 +37,7 @@ def rollout(
     generators: Sequence[np.random.Generator],
     horizon: int,
     *,
+    latents: Latents | None = None,
     deterministic: bool = False,
     of_tasks: int = 0,
 ) -> Trajectories:
@@ -47,6 +49,7 @@ def rollout(
         params: one set of parameters per task, (M, ...).
         generators: one random stream per task, which draws its exploration noise and its initial states.
         horizon: T; shorter episodes are padded.
+        latents: of each episode, as from `draw_latents`, to explore; None to act with the policy's latent mean.
         deterministic: act by the mean, from the same initial states. Such episodes only measure a policy: to learn from
             them would be wrong, because their actions are not drawn from the recorded distribution.
         of_tasks: number of tasks of all ranks together (0: M); a tenth of all their simulations may diverge.
@@ -74,7 +77,8 @@ def rollout(
 
         recording = Recording(normalized(observation), horizon, A)
         for t in range(horizon):
-            mean = policy.mean(params, recording.observations[:, t].unflatten(0, (M, -1)))  # (M, E, A)
+            observed = recording.observations[:, t].unflatten(0, (M, -1))  # (M, E, O)
+            mean = policy.mean(params, observed, None if latents is None else latents.values)  # (M, E, A)
             action = torch.addcmul(mean, std, noise[:, :, t])
             _require_finite(action, f"actions at step {t}, and so the policy's parameters or its observations,")
             command = to_command(action.flatten(0, 1), policy.action_scale).numpy()
@@ -83,7 +87,7 @@ def rollout(
             if not recording.live.any():
                 break
     _report_divergence(env.tasks, recording.diverged, generators, of=N * max(of_tasks, M) // M)
-    return recording.trajectories(policy.log_std(params).detach(), env.tasks)
+    return replace(recording.trajectories(policy.log_std(params).detach(), env.tasks), latents=latents)
 
 
 class Recording:
@@ -153,6 +157,23 @@ def exploration_noise(generators: Sequence[np.random.Generator], episodes: int, 
     """Standard normal noise of a whole rollout, (M, E, T, A): each task's stream draws its part at once."""
     draws = [g.standard_normal((episodes, horizon, size), dtype=np.float32) for g in generators]
     return torch.from_numpy(np.stack(draws))
+
+
+def draw_latents(
+    policy: GaussianMLP, params: Params, generators: Sequence[np.random.Generator], episodes: int
+) -> Latents | None:
+    """The latent variables of E episodes of each task, to explore with; None for a policy without one.
+
+    Each is N(latent_mean, I). The E draws of a task are stratified: in each dimension, one from each of E parts of
+    equal probability, in random order. So also a few episodes try the whole range.
+    """
+    if not policy.latent_size:
+        return None
+    shape = (episodes, policy.latent_size)
+    parts = [g.permuted(np.tile(np.arange(episodes), (shape[1], 1)), axis=1).T + g.random(shape) for g in generators]
+    noise = torch.special.ndtri(torch.from_numpy(np.stack(parts) / episodes).clamp(1e-9, 1 - 1e-9)).float()
+    mean = params[LATENT_MEAN].detach()
+    return Latents(mean.unsqueeze(1) + noise, mean, torch.zeros(noise.shape[:2]))
 
 
 def as_array(name: str, value: Any, shape: tuple[int, ...]) -> NDArray[np.floating]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from metarl.errors import UserError
 from metarl.policy_gradient import normalizer
-from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.policy_gradient.gaussian_mlp import LATENT_MEAN, LATENT_WEIGHTS, GaussianMLP
 from metarl.types import Params
 
 CRITIC = "value."
@@ -95,10 +95,13 @@ def critic_params(policy: GaussianMLP, state: Mapping[str, Tensor]) -> Params:
 
 
 def folded(params: Params, prefix: str = "") -> Params:
-    """The same network as a function of observations that are not normalized; unchanged without statistics.
+    """The same network as a function of observations that are not normalized, and of nothing else.
 
-    In its first layer, w (o - mean) / std + b = (w / std) o + b - (w / std) mean.
+    In its first layer, w (o - mean) / std + b = (w / std) o + b - (w / std) mean, and a latent variable z adds w' z to
+    the bias of the actor.
     """
+    if LATENT_MEAN in params and not prefix:
+        params = params | {"b0": params["b0"] + params[LATENT_MEAN] @ params[LATENT_WEIGHTS]}
     if normalizer.MEAN not in params:
         return params
     w, b = (params[f"{prefix}{name}"].double() for name in ("w0", "b0"))
@@ -140,6 +143,8 @@ def has_critic(params: Params) -> bool:
 
 def _check_shapes(policy: GaussianMLP, params: Params) -> None:
     expected = _shapes("", policy.layer_sizes) | {"log_std": (policy.action_size,)}
+    if L := policy.latent_size:
+        expected |= {LATENT_MEAN: (L,), LATENT_WEIGHTS: (L, policy.layer_sizes[1])}
     if has_critic(params):
         expected |= _shapes(CRITIC, (*policy.layer_sizes[:-1], 1))
     found = {name: tuple(p.shape) for name, p in normalizer.without(params).items()}

@@ -28,9 +28,12 @@ from metarl.experiment.evaluation import evaluate
 from metarl.inner.sb3 import SB3A2C, SB3PPO
 from metarl.inner.sgd import SGD
 from metarl.meta_policy import MetaPolicy, commands_of, load
+from metarl.policy_gradient.gaussian_mlp import LATENT_MEAN
 from metarl.policy_gradient.normalizer import normalized
 from metarl.runs import checkpoints
 from metarl.runs.directory import State
+from metarl.sampling.rollout import rollout
+from metarl.seeding import Purpose, streams
 
 ROOT = Path(__file__).parents[2]
 E, T = 6, 8
@@ -349,6 +352,33 @@ def test_an_exported_model_of_stable_baselines_acts_the_same(tmp_path, experimen
     observations = np.random.default_rng(0).normal(size=(9, 2))
     actions, _ = model.predict(observations, deterministic=True)
     np.testing.assert_allclose(actions, adapted.act(observations, deterministic=True), atol=1e-6)
+
+
+LATENT = replace(EXPERIMENT, policy=Policy(hidden_sizes=(8,), latent_size=2))
+
+
+def test_a_latent_variable_is_drawn_to_adapt_and_is_its_mean_to_act(tmp_path):
+    policy = metarl.load(saved(tmp_path / "run", LATENT))
+    env = make_vector_env(EXPERIMENT.env, E, threads=1)
+    result = evaluate(env, policy.policy, policy.params, LATENT, [GOAL], steps=2)
+    for k, expected in enumerate(result.of_task(0)):
+        assert_same(policy.adapt(batch(), steps=k).params, {name: p[0] for name, p in expected.items()})
+        acting = rollout(env, policy.policy, expected, streams(0, Purpose.EVALUATION, 0, k, 1), T)
+        assert torch.equal(acting.returns[0], torch.from_numpy(result.returns[0, k]))
+    adapted = policy.adapt(point(), steps=1)
+    assert not torch.equal(adapted.params[LATENT_MEAN], policy.params[LATENT_MEAN])
+
+
+def test_an_exported_policy_with_a_latent_variable_acts_the_same(tmp_path):
+    adapted = metarl.load(saved(tmp_path / "run", LATENT)).adapt(batch(), steps=1)
+    observations = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+    own = adapted.act(observations, deterministic=True)
+    adapted.export_sb3(tmp_path / "policy.zip")
+    actions, _ = PPO.load(tmp_path / "policy.zip", device="cpu").predict(observations, deterministic=True)
+    np.testing.assert_allclose(actions, own, atol=1e-6)
+    adapted.export(tmp_path / "policy.pt2")
+    exported = torch.export.load(tmp_path / "policy.pt2").module()(torch.from_numpy(observations))
+    np.testing.assert_allclose(exported, own, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------- loading
