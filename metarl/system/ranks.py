@@ -187,7 +187,8 @@ def _losses_named() -> Generator[None]:
         yield
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = " ".join(str(error).split())
         raise RankLost(
-            f"rank {_rank} of {_world} lost another rank, which ended or cannot be reached within "
-            f"{TIMEOUT.total_seconds() / 60:.0f} min; the ranks met at {address} ({' '.join(str(error).split())[:200]})"
+            f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} lost another rank, which ended or did not answer "
+            f"for {TIMEOUT.total_seconds():.0f} s. The ranks meet at {address}. {reason[:300]}"
         ) from error

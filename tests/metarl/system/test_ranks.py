@@ -1,17 +1,27 @@
 """Training on several ranks, which are processes that find each other by the environment variables of torchrun."""
 
+import contextlib
 import json
 import os
+import random
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 import torch
 
+from metarl.runs import checkpoints
 from metarl.system import ranks
 
+ROOT = Path(__file__).parents[3]
 TRAINING = {
     "sampling.tasks": 5,
     "sampling.episodes": 3,
@@ -46,6 +56,30 @@ for port, arguments in json.loads(sys.argv[1]):
     os.environ["MASTER_PORT"] = str(port)
     train.main(arguments)
 """
+TALK = """
+import os, signal, sys
+from datetime import timedelta
+from metarl.errors import UserError, exits_cleanly
+from metarl.system import ranks
+
+@exits_cleanly
+def main(case):
+    ranks.TIMEOUT = timedelta(seconds=5)
+    with ranks.joined():
+        print("a line")
+        last = ranks.count() - 1
+        is_last = ranks.from_all(os.getpid())[last] == os.getpid()
+        if case == "all fail" or (case == "one fails" and is_last):
+            raise UserError("a mistake")
+        if case == "one is killed" and is_last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if case == "one is silent" and is_last:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        while case != "none":
+            ranks.from_first(lambda: 1)
+
+main(sys.argv[1])
+"""
 
 
 def flags(settings):
@@ -63,17 +97,25 @@ def free_ports(count):
 def start(trainings, number, **variables):
     """`metarl train` with each of these lists of arguments, one after the other, on so many ranks."""
     calls = json.dumps([*zip(free_ports(len(trainings)), trainings, strict=True)])
-    found = {"WORLD_SIZE": str(number), "LOCAL_WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1"}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", RUN, calls],
-            env={**os.environ, **found, "RANK": str(rank), **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(number)
-    ]
+    return [rank_of(number, rank, RUN, calls, **variables) for rank in range(number)]
+
+
+def rank_of(number, rank, code, *arguments, port=0, cwd=None, **variables):
+    """The process of one rank, which runs this code."""
+    found = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "RANK": rank, "MASTER_PORT": port}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env={
+            **os.environ,
+            "MASTER_ADDR": "127.0.0.1",
+            **{name: str(value) for name, value in found.items()},
+            **variables,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+    )
 
 
 def ends(processes):
@@ -111,9 +153,11 @@ def alone(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("alone"), 1)
 
 
-def trained(folder: Path, number: int) -> dict[str, Path]:
+def trained(folder: Path, number: int, more: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Path]:
+    """The run directories of so many ranks, by algorithm."""
     trainings = {
-        name: ["--run-dir", str(folder / name), *flags(TRAINING | settings)] for name, settings in ALGORITHMS.items()
+        name: ["--run-dir", str(folder / name), *flags(TRAINING | settings | dict(more))]
+        for name, settings in ALGORITHMS.items()
     }
     found = ends(start([["half_cheetah_vel/promp", *arguments] for arguments in trainings.values()], number))
     assert [status for status, *_ in found] == [0] * number, found
@@ -125,3 +169,135 @@ def trained(folder: Path, number: int) -> dict[str, Path]:
 def test_any_number_of_ranks_computes_the_same_bits(alone, number, tmp_path):
     for name, run_dir in trained(tmp_path, number).items():
         assert written(run_dir) == written(alone[name]), name
+
+
+LOST = "error: rank . of 3 lost another rank, which ended or did not answer for 5 s"
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("none", None),
+        ("one fails", "error: a mistake"),
+        ("all fail", "error: a mistake"),
+        ("one is killed", LOST),
+        ("one is silent", LOST),
+    ],
+)
+def test_one_rank_says_what_is_wrong_and_all_end(case, message):
+    (port,) = free_ports(1)
+    processes = [rank_of(3, rank, TALK, case, port=port) for rank in range(3)]
+    found = ends(processes[:2])
+    processes[2].kill()  # where it is silent, it has stopped
+    found += ends(processes[2:])
+    said = [line for _, _, stderr in found for line in stderr.splitlines() if line.startswith("error: ")]
+    if message:
+        (line,) = said
+        assert re.match(message, line)
+        assert 0 not in [status for status, *_ in found]
+    else:
+        assert found == [(0, "a line\n", ""), (0, "", ""), (0, "", "")]
+
+
+def test_a_rank_that_never_comes_is_waited_for_so_long():
+    found = ends([rank_of(3, 0, TALK, "none", port=free_ports(1)[0])])
+    assert [status for status, *_ in found] == [1]
+    assert re.search(LOST, found[0][2])
+    assert "1/3 clients joined" in found[0][2]
+
+
+def test_a_port_in_use_is_named():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        found = ends([rank_of(3, 0, TALK, "none", port=port)])
+    assert [status for status, *_ in found] == [1]
+    assert re.search(f"127.0.0.1:{port}.*EADDRINUSE", found[0][2])
+
+
+def catches(process, signum):
+    """Whether a process has a handler for a signal."""
+    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    return caught is not None and int(caught[1], 16) >> (signum - 1) & 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_a_run_goes_on_with_another_number_of_ranks(alone, tmp_path):
+    """Two ranks end after the iteration in which one of them gets SIGUSR1; a single process goes on."""
+    arguments = ["half_cheetah_vel/promp", "--run-dir", str(tmp_path), *flags(TRAINING | ALGORITHMS["promp"])]
+    processes = start([arguments], 2)
+    while not catches(processes[1], signal.SIGUSR1):
+        time.sleep(0.01)
+    processes[1].send_signal(signal.SIGUSR1)
+    (status, said, _), (of_other, *_) = ends(processes)
+    assert (status, of_other) == (0, 0)
+    assert "Go on with" in said
+    assert checkpoints.load(tmp_path / "checkpoint.pt")["iteration"] == 1
+    assert [status for status, *_ in ends(start([[*arguments, "--resume"]], 1))] == [0]
+    assert written(tmp_path) == written(alone["promp"])
+
+
+@pytest.mark.parametrize(
+    ("of_second", "message"),
+    [
+        (["--seed", "1", "--sampling.tasks", "3"], "rank 0 and rank 1 differ.*setting sampling.tasks: 5 and 3"),
+        (["--sampling.tasks", "1"], "error: sampling.tasks = 1 with 2 ranks: every rank needs a task"),
+        ([], "rank 1 on .* does not see the run in .*: name a folder of a file system that all machines share"),
+    ],
+    ids=["settings", "tasks", "folder"],
+)
+@pytest.mark.slow
+def test_ranks_that_do_not_fit_together_are_refused(tmp_path, of_second, message):
+    arguments = ["half_cheetah_vel/promp", *flags(TRAINING), "--run-dir", "run"]
+    of_first = of_second if "tasks = 1" in message else []
+    (port,) = free_ports(1)
+    processes = []
+    for rank, own in enumerate((of_first, of_second)):
+        folder = tmp_path / (str(rank) if not own else "both")
+        folder.mkdir(exist_ok=True)
+        calls = json.dumps([(port, [*arguments, *own])])
+        path = f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+        processes.append(rank_of(2, rank, RUN, calls, cwd=folder, PYTHONPATH=path))
+    found = ends(processes)
+    said = [stderr for _, _, stderr in found if "error: " in stderr]
+    assert len(said) == 1
+    assert re.search(message, said[0], re.DOTALL)
+    assert 0 not in [status for status, *_ in found]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tasks", [7, 8])
+def test_four_ranks_compute_the_same_bits(tasks, tmp_path):
+    settings = {"sampling.tasks": tasks, "iterations": 5}
+    expected = trained(tmp_path / "1", 1, settings)
+    for number in (2, 3, 4):
+        for name, run_dir in trained(tmp_path / str(number), number, settings).items():
+            assert written(run_dir) == written(expected[name]), (name, number)
+
+
+def workers_of(launcher):
+    """The process ids of the ranks that torchrun has started."""
+    return [int(pid) for pid in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+def test_torchrun_starts_lost_ranks_again(tmp_path):
+    """Twenty times a random rank is killed at a random moment; then the run is left alone."""
+    settings = flags(TRAINING | {"algorithm": "promp", "iterations": 300})
+    run_dir, expected = tmp_path / "killed", tmp_path / "expected"
+    assert [s for s, *_ in ends(start([["half_cheetah_vel/promp", "--run-dir", str(expected), *settings]], 1))] == [0]
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "3", "--max-restarts", "20"]
+    train = ["-m", "metarl", "train", "half_cheetah_vel/promp", "--run-dir", str(run_dir), *settings]
+    rng = random.Random(0)
+    with (tmp_path / "log").open("w") as log:
+        launcher = subprocess.Popen([sys.executable, "-m", *launch, *train], stdout=log, stderr=log)
+        for _ in range(20):
+            time.sleep(rng.uniform(0.5, 10))
+            while len(workers := workers_of(launcher)) < 3:
+                assert launcher.poll() is None
+                time.sleep(0.05)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(workers), signal.SIGKILL)
+            while set(workers_of(launcher)) & set(workers):
+                time.sleep(0.05)
+        assert launcher.wait(timeout=600) == 0, (tmp_path / "log").read_text()
+    assert written(run_dir) == written(expected)
