@@ -19,15 +19,15 @@ from rich.table import Table
 from metarl import config
 from metarl.config import shipped
 from metarl.config.settings import settings
-from metarl.errors import RunFailed, exits_cleanly
+from metarl.errors import RunFailed, UserError, exits_cleanly
 from metarl.experiment import Experiment
 from metarl.figures.breadth import draw
-from metarl.jobs.runner import Job, run_all
+from metarl.jobs.elsewhere import JobOptions, run_jobs
+from metarl.jobs.runner import Job
 from metarl.results import records
 from metarl.results.comparison.entries import HELD_OUT
 from metarl.runs.console import show, shown
 from metarl.statistics import estimate
-from metarl.system.machine import available_cores
 
 CONFIGS = shipped.FOLDER / "breadth"
 RANGES = ("narrow", "medium", "wide")
@@ -35,7 +35,7 @@ JOINT, BEFORE, AFTER = "one policy for all tasks", "meta-learned, before adaptat
 
 
 @settings
-class Options:
+class Options(JobOptions):
     """The command line."""
 
     seeds: int = Field(2, ge=1, le=1_000)
@@ -44,8 +44,6 @@ class Options:
     """Iterations of the policies that adapt (default: those of the configs)."""
     out: Path = Path("runs/breadth")
     """Folder for the runs"""
-    workers: int | None = Field(None, ge=1)
-    """Runs at a time (default: the number of cores)."""
 
 
 @exits_cleanly
@@ -55,8 +53,10 @@ def main(args: Sequence[str] | None = None) -> None:
     adapting = {name: jobs(arguments, name, joint=False) for name in RANGES}
     joint = {name: jobs(arguments, name, joint=True) for name in RANGES}
     everything = [job for name in RANGES for job in (*adapting[name], *joint[name])]
-    if failed := run_all(everything, arguments.workers or available_cores()):
+    if failed := run_jobs(everything, arguments, "breadth", args):
         raise RunFailed(f"{len(failed)} of {len(everything)} runs failed, see {failed[0].log}. Call again to go on.")
+    if arguments.elsewhere:
+        return
     measured = {JOINT: [], BEFORE: [], AFTER: []}
     for name in RANGES:
         meta = returns_of(adapting[name])
@@ -91,9 +91,11 @@ def jobs(arguments: Options, name: str, *, joint: bool) -> list[Job]:
     ]
 
 
-def returns_of(finished: list[Job]) -> NDArray[np.floating]:
-    """Returns (seeds, tasks, K+1) on held-out tasks, after 0..K adaptation steps."""
-    found = [records.read(records.file_of(job.run_dir, HELD_OUT)) for job in finished]
+def returns_of(own: list[Job]) -> NDArray[np.floating]:
+    """Returns (seeds, tasks, K+1) of the finished runs on held-out tasks, after 0..K adaptation steps."""
+    found = [records.read(records.file_of(job.run_dir, HELD_OUT)) for job in own if job.finished]
+    if not found:
+        raise UserError(f"no run like {own[0].run_dir} is finished: metarl breadth without --collect runs them")
     return np.stack([record.returns[records.META] for record in found])
 
 

@@ -1,6 +1,7 @@
 """Train every algorithm on a few families for equal environment steps, and compare the results.
 
     metarl results [--families point_nav …] [--algorithms maml_trpo …] [--seeds 3] [--out DIR] [--workers N]
+    metarl results … --print-jobs | parallel; metarl results … --collect
 
 Each run has the config FAMILY/ALGORITHM. All configs of a family cost the same number of environment steps, or those of
 --budget. Each run is evaluated on held-out tasks, with the step size of adaptation that is best for it on validation
@@ -20,14 +21,14 @@ from metarl.config import shipped
 from metarl.config.settings import settings
 from metarl.errors import RunFailed, UserError, exits_cleanly, nearest
 from metarl.experiment import Experiment
-from metarl.jobs.runner import Job, run_all
+from metarl.jobs.elsewhere import JobOptions, run_jobs
+from metarl.jobs.runner import Job
 from metarl.results import comparison, records
 from metarl.results.comparison import Entry
 from metarl.runs.console import show, shown
 from metarl.sampling.protocols import family_name
 from metarl.statistics import Estimate, estimate, paired_gain
 from metarl.system.files import write_atomically
-from metarl.system.machine import available_cores
 
 CONFIGS = shipped.FOLDER
 FAMILIES = ("point_nav", "half_cheetah_dir", "half_cheetah_vel")
@@ -38,7 +39,7 @@ TUNE = 10
 
 
 @settings
-class Options:
+class Options(JobOptions):
     """The command line."""
 
     families: tuple[str, ...] = Field(FAMILIES, min_length=1)
@@ -51,8 +52,6 @@ class Options:
     """Environment steps of each run, with the annealing stretched to them (default: as each config says)."""
     out: Path = Path("runs/results")
     """Folder for the runs"""
-    workers: int | None = Field(None, ge=1)
-    """Runs at a time (default: the number of cores)."""
 
 
 @exits_cleanly
@@ -66,16 +65,24 @@ def main(args: Sequence[str] | None = None) -> None:
         for algorithm in arguments.algorithms
     }
     by_seed = [own[seed] for seed in range(arguments.seeds) for own in jobs.values()]  # one seed of everything first
-    if failed := run_all(by_seed, arguments.workers or available_cores()):
+    if failed := run_jobs(by_seed, arguments, "results", args):
         raise RunFailed(f"{len(failed)} of {len(by_seed)} runs failed, see {failed[0].log}. Call again to go on.")
+    if arguments.elsewhere:
+        return
     tables = []
     for family in arguments.families:
-        folders = [own.run_dir for algorithm in arguments.algorithms for own in jobs[family, algorithm]]
-        entries = comparison.load(folders, split_of(family, arguments.algorithms[0]), arguments.algorithms)
+        done = {name: [own.run_dir for own in jobs[family, name] if own.finished] for name in arguments.algorithms}
+        labels = [name for name in arguments.algorithms if done[name]]
+        if not labels:
+            continue
+        folders = [folder for name in labels for folder in done[name]]
+        entries = comparison.load(folders, split_of(family, labels[0]), labels)
         show(comparison.table(entries))
         for picture in comparison.draw(entries, arguments.out / "figures" / family):
             print(f"picture   {shown(picture)}")
         tables.append(markdown(entries))
+    if not tables:
+        raise UserError(f"no run in {arguments.out} is finished: metarl results without --collect runs them")
     write_atomically(arguments.out / "results.md", "\n\n".join(tables).encode())
     print(f"tables    {shown(arguments.out / 'results.md')}")
 

@@ -24,22 +24,19 @@ from metarl.config import shipped
 from metarl.config.settings import settings
 from metarl.errors import RunFailed, exits_cleanly
 from metarl.figures.grids import Grid, heat_maps, ranked_curves
-from metarl.jobs.runner import run_all
+from metarl.jobs.elsewhere import JobOptions, run_jobs
 from metarl.jobs.sweep import Outcome, Sweep, spelled
 from metarl.runs.console import show, shown
-from metarl.system.machine import available_cores
 
 
 @settings
-class Options:
+class Options(JobOptions):
     """The command line; what it does not know is for the runs."""
 
     sweep: Annotated[tyro.conf.Positional[str], {"metavar": "YAML"}]
     """The file of a sweep, or the name of a shipped one, such as sweeps/point_nav."""
     out: Path | None = None
     """Where the runs go (default: runs/sweep-NAME)."""
-    workers: int | None = Field(None, ge=1)
-    """Runs at a time, of one thread each (default: as many as cores)."""
     reach: float | None = Field(None, allow_inf_nan=False)
     """Also show after how many environment steps the metric is this good."""
 
@@ -51,8 +48,9 @@ def main(args: Sequence[str] | None = None) -> None:
     sweep = Sweep.read(shipped.find(arguments.sweep, "sweep"))
     folder = arguments.out or Path("runs") / f"sweep-{sweep.name}"
     cells = sweep.cells(folder, extra)
-    workers = arguments.workers or available_cores()
-    outcomes = sweep.run(cells, lambda jobs: run_all(jobs, workers))
+    outcomes = sweep.run(cells, lambda jobs: run_jobs(jobs, arguments, "sweep", args))
+    if arguments.elsewhere:
+        return
     if all(outcome.state == "failed" for outcome in outcomes):
         raise RunFailed(f"no run of {len(cells)} settings came to an end. {cells[0].jobs[0].log} says why.")
     show(table(sweep, outcomes, arguments.reach))

@@ -2,14 +2,16 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from metarl.errors import UserError
+from metarl.errors import RunFailed, UserError
 from metarl.jobs import runner
+from metarl.jobs.elsewhere import JobOptions, run_jobs
 from metarl.jobs.runner import MARK, Job, run_all
 
 SCRIPT = """
@@ -162,3 +164,32 @@ def test_without_a_terminal_lines_tell_how_far_the_runs_are(tmp_path, scripts, m
     lines = capsys.readouterr().out.splitlines()
     assert f"{tmp_path / 'a'}: iteration 1/2" in lines
     assert lines[-1].startswith(f"done: {tmp_path / 'a'}  runs 1/1  left 0.0 min")
+
+
+def test_jobs_are_printed_done_one_by_one_and_collected(scripts, tmp_path, capsys):
+    jobs = [Job(tmp_path / name, (scripts[0], *flags)) for name, flags in (("a", ()), ("b", ("--fail",)))]
+    args = ["--print-jobs", "--seeds", "1"]
+
+    def printed() -> list[list[str]]:
+        with pytest.raises(SystemExit) as ended:
+            run_jobs(jobs, JobOptions(print_jobs=True), "results", args)
+        assert not ended.value.code
+        return [shlex.split(line)[-5:] for line in capsys.readouterr().out.splitlines()]
+
+    def do(name: str) -> None:
+        run_jobs(jobs, JobOptions(job=str(tmp_path / name)), "results", args)
+
+    of_a, of_b = (["results", "--seeds", "1", "--job", str(job.run_dir)] for job in jobs)
+    assert printed() == [of_a, of_b]
+    for _ in range(2):  # the second time it is skipped
+        with pytest.raises(SystemExit) as ended:
+            do("a")
+        assert not ended.value.code
+    assert len(calls(jobs[0])) == 1
+    assert printed() == [of_b]
+    with pytest.raises(RunFailed, match=r"b failed, see .*b\.log"):
+        do("b")
+    with pytest.raises(UserError, match=r"there is no run .*c\."):
+        do("c")
+    assert run_jobs(jobs, JobOptions(collect=True), "results", args) == []
+    assert capsys.readouterr().out == "1 of 2 runs are finished\n"

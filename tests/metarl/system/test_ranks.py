@@ -282,7 +282,7 @@ def workers_of(launcher):
 @pytest.mark.slow
 def test_torchrun_starts_lost_ranks_again(tmp_path):
     """Twenty times a random rank is killed at a random moment; then the run is left alone."""
-    settings = flags(TRAINING | {"algorithm": "promp", "iterations": 300})
+    settings = flags(TRAINING | {"algorithm": "promp", "iterations": 60, "evaluation.every": 20})
     run_dir, expected = tmp_path / "killed", tmp_path / "expected"
     assert [s for s, *_ in ends(start([["half_cheetah_vel/promp", "--run-dir", str(expected), *settings]], 1))] == [0]
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "3", "--max-restarts", "20"]
