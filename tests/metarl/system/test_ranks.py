@@ -75,7 +75,7 @@ def main(case):
             os.kill(os.getpid(), signal.SIGKILL)
         if case == "one is silent" and is_last:
             os.kill(os.getpid(), signal.SIGSTOP)
-        while case != "none":
+        while True:
             ranks.from_first(lambda: 1)
 
 main(sys.argv[1])
@@ -120,7 +120,7 @@ def rank_of(number, rank, code, *arguments, port=0, cwd=None, **variables):
 
 def ends(processes):
     """The exit status, stdout and stderr of each."""
-    outputs = [process.communicate(timeout=300) for process in processes]
+    outputs = [process.communicate(timeout=1800) for process in processes]
     return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
 
 
@@ -165,9 +165,8 @@ def trained(folder: Path, number: int, more: Mapping[str, Any] = MappingProxyTyp
     return {name: folder / name for name in trainings}
 
 
-@pytest.mark.parametrize("number", [2, 3])
-def test_any_number_of_ranks_computes_the_same_bits(alone, number, tmp_path):
-    for name, run_dir in trained(tmp_path, number).items():
+def test_three_ranks_compute_the_same_bits_as_one(alone, tmp_path):
+    for name, run_dir in trained(tmp_path, 3).items():
         assert written(run_dir) == written(alone[name]), name
 
 
@@ -177,7 +176,6 @@ LOST = "error: rank . of 3 lost another rank, which ended or did not answer for 
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("none", None),
         ("one fails", "error: a mistake"),
         ("all fail", "error: a mistake"),
         ("one is killed", LOST),
@@ -191,16 +189,13 @@ def test_one_rank_says_what_is_wrong_and_all_end(case, message):
     processes[2].kill()  # where it is silent, it has stopped
     found += ends(processes[2:])
     said = [line for _, _, stderr in found for line in stderr.splitlines() if line.startswith("error: ")]
-    if message:
-        (line,) = said
-        assert re.match(message, line)
-        assert 0 not in [status for status, *_ in found]
-    else:
-        assert found == [(0, "a line\n", ""), (0, "", ""), (0, "", "")]
+    (line,) = said
+    assert re.match(message, line)
+    assert 0 not in [status for status, *_ in found]
 
 
 def test_a_rank_that_never_comes_is_waited_for_so_long():
-    found = ends([rank_of(3, 0, TALK, "none", port=free_ports(1)[0])])
+    found = ends([rank_of(3, 0, TALK, "wait", port=free_ports(1)[0])])
     assert [status for status, *_ in found] == [1]
     assert re.search(LOST, found[0][2])
     assert "1/3 clients joined" in found[0][2]
@@ -209,7 +204,7 @@ def test_a_rank_that_never_comes_is_waited_for_so_long():
 def test_a_port_in_use_is_named():
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        found = ends([rank_of(3, 0, TALK, "none", port=port)])
+        found = ends([rank_of(3, 0, TALK, "wait", port=port)])
     assert [status for status, *_ in found] == [1]
     assert re.search(f"127.0.0.1:{port}.*EADDRINUSE", found[0][2])
 
@@ -265,6 +260,7 @@ def test_ranks_that_do_not_fit_together_are_refused(tmp_path, of_second, message
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("tasks", [7, 8])
 def test_four_ranks_compute_the_same_bits(tasks, tmp_path):
     settings = {"sampling.tasks": tasks, "iterations": 5}
@@ -280,6 +276,7 @@ def workers_of(launcher):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_torchrun_starts_lost_ranks_again(tmp_path):
     """Twenty times a random rank is killed at a random moment; then the run is left alone."""
     settings = flags(TRAINING | {"algorithm": "promp", "iterations": 60, "evaluation.every": 20})
@@ -299,5 +296,5 @@ def test_torchrun_starts_lost_ranks_again(tmp_path):
                 os.kill(rng.choice(workers), signal.SIGKILL)
             while set(workers_of(launcher)) & set(workers):
                 time.sleep(0.05)
-        assert launcher.wait(timeout=600) == 0, (tmp_path / "log").read_text()
+        assert launcher.wait(timeout=1800) == 0, (tmp_path / "log").read_text()
     assert written(run_dir) == written(expected)
