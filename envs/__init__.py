@@ -19,8 +19,10 @@ RENDERERS = {"egl": ("libEGL.so.1", "libGL.so.1"), "osmesa": ("libOSMesa.so.8",)
 """Value of MUJOCO_GL -> the libraries that it needs."""
 PACKAGES = {"egl": "libegl1, libgl1 and libgl1-mesa-dri", "osmesa": "libosmesa6"}
 """Value of MUJOCO_GL -> the Debian packages with these libraries."""
-SETTINGS = ("", "glfw", "glx", "enable", "enabled", "on", "true", "1", "disable", "disabled", "off", "false", "0")
-"""The other values of MUJOCO_GL that MuJoCo knows on Linux."""
+WINDOWED = ("", "glfw", "glx", "enable", "enabled", "on", "true", "1")
+"""Values of MUJOCO_GL, on Linux, for a renderer that needs a display."""
+OFF = ("disable", "disabled", "off", "false", "0")
+"""Values of MUJOCO_GL for no renderer."""
 
 
 def _can_load(library: str) -> bool:
@@ -34,16 +36,21 @@ def _can_load(library: str) -> bool:
 def _choose_offscreen_rendering() -> str:
     """Set MUJOCO_GL before MuJoCo is first imported: without a display, to EGL.
 
-    If the chosen renderer does not exist or is not installed, `import mujoco` would fail. Then rendering is disabled
-    and the reason returned; otherwise the returned text is empty.
+    If the chosen renderer does not exist, is not installed or lacks a display, rendering is disabled and the reason
+    returned: `import mujoco` would fail, or the first picture. Otherwise the returned text is empty.
     """
     if sys.platform != "linux":
         return ""
-    if "DISPLAY" not in os.environ and "WAYLAND_DISPLAY" not in os.environ:
-        os.environ.setdefault("MUJOCO_GL", "egl")
+    without_display = "DISPLAY" not in os.environ and "WAYLAND_DISPLAY" not in os.environ
+    if without_display and not os.environ.get("MUJOCO_GL"):
+        os.environ["MUJOCO_GL"] = "egl"
     chosen = os.environ.get("MUJOCO_GL", "").strip().lower()
     problem = ""
-    if chosen not in (*SETTINGS, *RENDERERS):
+    if chosen in OFF:
+        problem = f"MUJOCO_GL = {chosen!r} turns pictures off: set it to egl, osmesa or glfw"
+    elif chosen in WINDOWED and without_display:
+        problem = f"MUJOCO_GL = {chosen!r} needs a display, and there is none: set it to egl or osmesa"
+    elif chosen not in (*WINDOWED, *RENDERERS):
         problem = f"MUJOCO_GL = {chosen!r} is no renderer: set it to egl, osmesa, glfw or disable"
     elif missing := [library for library in RENDERERS.get(chosen, ()) if not _can_load(library)]:
         problem = f"MUJOCO_GL = {chosen} needs {', '.join(missing)}. On Debian and Ubuntu install {PACKAGES[chosen]}"

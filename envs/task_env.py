@@ -17,6 +17,8 @@ from .tasks import Task, TaskSpace
 
 Groups: TypeAlias = list[tuple[np.random.Generator, slice]]
 
+_TOGETHER = "Tasks are set for all simulations together, with set_tasks([task, …])"
+
 
 class TaskVectorEnv(gymnasium.vector.VectorEnv):
     """N = M·E simulations of M tasks with E episodes each; simulation n = m·E + e plays task m.
@@ -106,11 +108,14 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         """The M current tasks."""
         return tuple(self._tasks)
 
-    def set_tasks(self, tasks: Sequence[Task]) -> None:
+    def set_tasks(self, tasks: Sequence[Task | Mapping[str, Any]]) -> None:
         """Give each of M tasks E = N/M neighbouring simulations. Rewards and dynamics change, nothing is reset.
+
+        tasks: tasks, or their fields such as {"velocity": 1.7}.
 
         Raises `TaskError` if M does not divide N, or a task does not belong to `task_space`.
         """
+        tasks = [self.task_space.from_dict(task) if isinstance(task, Mapping) else task for task in tasks]
         self.task_space.validate(tasks)
         if self.num_envs % len(tasks):
             raise TaskError(
@@ -118,7 +123,11 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
                 f"give a number of tasks that divides {self.num_envs}"
             )
         self._drawn = False
-        self._assign(list(tasks))
+        self._assign(tasks)
+
+    def set_attr(self, name: str, values: Any) -> NoReturn:
+        """Raises `ArgumentError` always: Gymnasium's other vectors set attributes of single environments here."""
+        raise ArgumentError(f"the simulations have no attribute {name!r} of their own. {_TOGETHER}")
 
     def _assign(self, tasks: list[Task]) -> None:
         self._tasks = tasks
@@ -151,7 +160,7 @@ class TaskVectorEnv(gymnasium.vector.VectorEnv):
         options = options or {}
         for name in options:
             if name not in ("generators", "reset_mask"):
-                raise ArgumentError(unknown("reset option", name, ("generators", "reset_mask")))
+                raise ArgumentError(f"{unknown('reset option', name, ('generators', 'reset_mask'))} {_TOGETHER}")
         mask = self._checked_mask(options.get("reset_mask"))
         groups = [
             (generator, rows) for generator, rows in self._groups(seed, options.get("generators")) if mask[rows].any()
@@ -270,7 +279,7 @@ class TaskEnv(gymnasium.Env[Any, Any], Generic[Vector]):
 
     def set_task(self, task: Task | Mapping[str, Any]) -> None:
         """Make this the current task, given as a task or by its fields such as {"velocity": 1.7}; nothing is reset."""
-        self._vector.set_tasks([self.task_space.from_dict(task) if isinstance(task, Mapping) else task])
+        self._vector.set_tasks([task])
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -28,6 +28,7 @@ from metarl.config import shipped
 from metarl.errors import UserError, shortened
 from metarl.runs.console import PartProgress
 from metarl.system.files import parse_json, write_atomically
+from metarl.system.machine import available_cores
 
 MARK = "finished.json"
 WAIT = 0.5  # [s] between two checks of a lock, or of whether to stop
@@ -106,8 +107,8 @@ class Job:
         Args:
             stop: when it is set, the waiting or the commands end.
         """
-        with _turn(self.run_dir.with_name(f".{self.run_dir.name}.lock"), stop or threading.Event()):
-            return self.finished or self._fill(stop or threading.Event())
+        with _turn(self.run_dir.with_name(f".{self.run_dir.name}.lock"), stop or threading.Event()) as turn:
+            return self.finished or self._fill(stop or threading.Event(), turn)
 
     def check_own(self) -> None:
         """Raise UserError if the directory would be emptied, and holds files that no run has made."""
@@ -133,12 +134,12 @@ class Job:
                     elif path.name != runs.LOCK:
                         path.unlink()
 
-    def _fill(self, stop: threading.Event) -> bool:
+    def _fill(self, stop: threading.Event, turn: int) -> bool:
         self._empty()
         mark = self.mark  # with the configs as they are now: they may be edited while the job runs
         with self.log.open("a") as log:
             for command in self.commands():
-                if stop.is_set() or _call([sys.executable, *command], log, stop):
+                if stop.is_set() or _call([sys.executable, *command], log, stop, turn):
                     return False
         write_atomically(self.run_dir / self.mark_file, json.dumps(mark).encode())
         return True
@@ -153,7 +154,9 @@ def run_all(jobs: Sequence[Job], workers: int) -> list[Job]:
     for job in waiting:
         job.check_own()
     if waiting:
-        print(f"{len(waiting)} of {len(jobs)} runs to do, {workers} at a time", flush=True)
+        cores = available_cores()
+        crowd = f", on {cores} cores: more workers than cores take memory and gain no time" if workers > cores else ""
+        print(f"{len(waiting)} of {len(jobs)} runs to do, {workers} at a time{crowd}", flush=True)
     failed = set()
     progress = PartProgress("runs", len(jobs), len(jobs) - len(waiting), lines=False)
     with progress, ThreadPoolExecutor(workers) as pool:
@@ -179,9 +182,12 @@ def run_all(jobs: Sequence[Job], workers: int) -> list[Job]:
     return [job for job in waiting if job in failed]
 
 
-def _call(command: Sequence[str], log: IO[str], stop: threading.Event) -> int:
-    """Run a command and return its exit status. When `stop` is set it gets SIGTERM, and saves what it has done."""
-    with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process:
+def _call(command: Sequence[str], log: IO[str], stop: threading.Event, turn: int) -> int:
+    """Run a command and return its exit status. When `stop` is set it gets SIGTERM, and saves what it has done.
+
+    It holds the lock `turn` too: where this process is killed, the next one waits for the command, and goes on from it.
+    """
+    with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, pass_fds=(turn,)) as process:
         while not stop.is_set():
             with suppress(subprocess.TimeoutExpired):
                 return process.wait(WAIT)
@@ -213,8 +219,8 @@ def _executable(command: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _turn(path: Path, stop: threading.Event) -> Generator[None]:
-    """Wait until no other process holds the lock at `path`, and hold it."""
+def _turn(path: Path, stop: threading.Event) -> Generator[int]:
+    """Wait until no other process holds the lock at `path`, and hold it; its file descriptor."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         while True:
@@ -226,4 +232,4 @@ def _turn(path: Path, stop: threading.Event) -> Generator[None]:
                     raise KeyboardInterrupt from None
             except OSError:  # a file system without locks
                 break
-        yield
+        yield file.fileno()

@@ -79,7 +79,8 @@ OSMESA = ctypes.util.find_library("OSMesa") is not None
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ({"MUJOCO_GL": "disable"}, "libegl1, libgl1 and libgl1-mesa-dri"),
+        ({"MUJOCO_GL": "disable"}, "MUJOCO_GL = 'disable' turns pictures off: set it to egl, osmesa or glfw"),
+        ({"MUJOCO_GL": "glfw"}, "MUJOCO_GL = 'glfw' needs a display, and there is none: set it to egl or osmesa"),
         ({"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "osmesa"}, "libegl1, libgl1 and libgl1-mesa-dri"),
         pytest.param(
             {"MUJOCO_GL": "OSMesa"},
@@ -93,6 +94,8 @@ OSMESA = ctypes.util.find_library("OSMesa") is not None
 )
 def test_without_opengl_only_pictures_fail_and_say_why(broken, message):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MUJOCO_GL": "egl", **broken}
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        environment.pop(name, None)
     result = subprocess.run(
         [sys.executable, "-c", PICTURE], env=environment, capture_output=True, text=True, check=True
     )
@@ -175,6 +178,22 @@ def test_the_tasks_of_a_vector_of_single_environments_are_set_as_an_attribute():
     pair = gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=2, vectorization_mode="sync")
     pair.set_attr("task", [VelocityTask(0.4), VelocityTask(1.6)])
     assert [task.velocity for task in pair.get_attr("task")] == [0.4, 1.6]
+
+
+def test_the_tasks_of_a_vector_environment_are_set_together():
+    pair = gymnasium.make_vec("metarl/HalfCheetahVel-v0", num_envs=2)
+    pair.set_tasks([{"velocity": 0.4}, VelocityTask(1.6)])
+    assert [task.velocity for task in pair.tasks] == [0.4, 1.6]
+    with pytest.raises(TaskError, match="Did you mean 'velocity'"):
+        pair.set_tasks([{"velocty": 0.4}])
+    elsewhere = (
+        lambda: pair.set_attr("task", VelocityTask(0.4)),
+        lambda: pair.reset(options={"task": {"velocity": 0.4}}),
+    )
+    for call in elsewhere:
+        with pytest.raises(ArgumentError, match=r"'task'.*set for all simulations together, with set_tasks\("):
+            call()
+    assert [task.velocity for task in pair.tasks] == [0.4, 1.6]
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, pickle.dumps])

@@ -1,10 +1,12 @@
 """Jobs run once, go on where they stopped, and leave a mark; real scripts in real processes."""
 
+import fcntl
 import json
 import os
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,10 +31,13 @@ if "--fail" in args and not (run_dir / "checkpoint.pt").exists():
     sys.exit(3)
 if "--slow" in args:
     time.sleep(1)
+while "--until" in args and not Path(args[args.index("--until") + 1]).exists():
+    time.sleep(0.02)
 print("said something")
 """
 AFTER = """
 import sys
+import time
 from pathlib import Path
 (Path(sys.argv[1]) / "after").write_text(" ".join(sys.argv[2:]))
 """
@@ -142,6 +147,30 @@ def test_two_processes_run_each_job_once(scripts, tmp_path):
     for job in jobs:
         assert len(calls(job)) == 1
         assert "said something" in job.log.read_text()
+
+
+def test_the_runs_of_a_process_that_was_killed_are_waited_for(scripts, tmp_path):
+    """They go on without it; the next process neither starts them a second time nor fails."""
+    fill, after = scripts
+    job = Job(tmp_path / "run", (fill, "--until", str(tmp_path / "now")), then=((after, "x"),))
+    code = f"from pathlib import Path; from metarl.jobs.runner import Job, run_all\nrun_all([{job!r}], 1)"
+    code = code.replace("PosixPath", "Path")
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL) as first:
+        while not (job.run_dir / "metrics.jsonl").exists():
+            time.sleep(0.02)
+        first.kill()
+    with (tmp_path / ".run.lock").open("w") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    (tmp_path / "now").touch()
+    assert job.run()
+    assert job.log.read_text().count("said something") == 2
+    assert job.finished
+
+
+@pytest.mark.parametrize(("workers", "told"), [(1, False), (10**6, True)])
+def test_more_workers_than_cores_are_told(scripts, tmp_path, capsys, workers, told):
+    assert run_all([Job(tmp_path / "run", (scripts[0],))], workers) == []
+    assert ("more workers than cores" in capsys.readouterr().out) is told
 
 
 def test_a_script_that_is_not_there_is_a_command(tmp_path, monkeypatch):
