@@ -362,7 +362,7 @@ def test_a_latent_variable_is_drawn_to_adapt_and_is_its_mean_to_act(tmp_path):
     env = make_vector_env(EXPERIMENT.env, E, threads=1)
     result = evaluate(env, policy.policy, policy.params, LATENT, [GOAL], steps=2)
     for k, expected in enumerate(result.of_task(0)):
-        assert_same(policy.adapt(batch(), steps=k).params, {name: p[0] for name, p in expected.items()})
+        assert_same(policy.adapt(vector(), steps=k).params, {name: p[0] for name, p in expected.items()})
         acting = rollout(env, policy.policy, expected, streams(0, Purpose.EVALUATION, 0, k, 1), T)
         assert torch.equal(acting.returns[0], torch.from_numpy(result.returns[0, k]))
     adapted = policy.adapt(point(), steps=1)
@@ -370,7 +370,7 @@ def test_a_latent_variable_is_drawn_to_adapt_and_is_its_mean_to_act(tmp_path):
 
 
 def test_an_exported_policy_with_a_latent_variable_acts_the_same(tmp_path):
-    adapted = metarl.load(saved(tmp_path / "run", LATENT)).adapt(batch(), steps=1)
+    adapted = metarl.load(saved(tmp_path / "run", LATENT)).adapt(vector(), steps=1)
     observations = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
     own = adapted.act(observations, deterministic=True)
     adapted.export_sb3(tmp_path / "policy.zip")
