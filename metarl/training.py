@@ -261,10 +261,11 @@ class FixedTest:
 
 
 def _test_metrics(section: str, means: NDArray[np.floating]) -> dict[str, float]:
-    """The mean over tasks of the returns after 0..K steps, (tasks, K+1), and of the gain, with 95% intervals."""
+    """The mean over tasks of the returns after 0..K steps, (tasks, K+1), and of the gain, with the spread over them."""
     K = means.shape[1] - 1
     after, gain = estimate(means[:, K]), paired_gain(means[:, 0], means[:, K])
     metrics = {f"return_{k}_steps": float(np.nanmean(means[:, k])) for k in range(K + 1)}
-    metrics |= {f"return_{K}_steps_low": after.low, f"return_{K}_steps_high": after.high}
-    metrics |= {"gain": gain.value, "gain_low": gain.low, "gain_high": gain.high}
+    metrics["gain"] = gain.value
+    if len(means) > 1:
+        metrics |= {f"return_{K}_steps_spread_over_tasks": after.spread, "gain_spread_over_tasks": gain.spread}
     return {f"{section}/{name}": value for name, value in metrics.items()}

@@ -19,7 +19,7 @@ from metarl.experiment.tuning import Tuned
 from metarl.figures import adaptation
 from metarl.results.baseline_record import BaselineRecord, LearningCurves
 from metarl.results.records import META, RANDOM
-from metarl.statistics import estimate, mean, paired_gain
+from metarl.statistics import estimate, mean, over_tasks, paired_gain
 
 SHARE = 0.9
 """The threshold of `steps_to`, as a share of the way from the random initialization to the oracle."""
@@ -44,7 +44,7 @@ class SampleEfficiency:
 
     @property
     def curves(self) -> LearningCurves:
-        """Label -> steps (P,), and the mean over tasks with its 95% interval; the oracle's curve is constant."""
+        """Label -> steps (P,), and the mean over tasks with the spread over them; the oracle's curve is constant."""
         curves = {label: (steps, [estimate(x) for x in returns.T]) for label, (steps, returns) in self.methods.items()}
         if self.oracle is not None:
             last = max(steps[-1] for steps, _ in self.methods.values())
@@ -68,11 +68,12 @@ class SampleEfficiency:
     def overtakes(self, label: str, other: str = META) -> int | None:
         """Steps at the first test point from which on the method stays better than the other; None if there is none.
 
-        It is better if the 95% interval of the difference of their returns, paired by task, is above 0. The other's
+        It is better if the 95% interval over tasks of the difference of their returns, paired by task, is above 0: for
+        these runs, and not for other seeds of their training. The other's
         return is that at its last test point with at most as many steps.
         """
         steps, returns = self.methods[label]
-        above = [paired_gain(*pair).low > 0 for pair in zip(self._at(other, steps).T, returns.T, strict=True)]
+        above = [over_tasks(own - its).low > 0 for its, own in zip(self._at(other, steps).T, returns.T, strict=True)]
         behind = np.flatnonzero(~np.array(above))
         first = behind[-1] + 1 if len(behind) else 0
         return int(steps[first]) if first < len(steps) else None

@@ -27,7 +27,7 @@ from metarl.jobs.runner import Job
 from metarl.results import records
 from metarl.results.comparison.entries import HELD_OUT
 from metarl.runs.console import show, shown
-from metarl.statistics import estimate
+from metarl.statistics import estimate, shown_as
 
 CONFIGS = shipped.FOLDER / "breadth"
 RANGES = ("narrow", "medium", "wide")
@@ -62,10 +62,10 @@ def main(args: Sequence[str] | None = None) -> None:
         meta = returns_of(adapting[name])
         for label, x in ((JOINT, returns_of(joint[name])[..., 0]), (BEFORE, meta[..., 0]), (AFTER, meta[..., 1])):
             measured[label].append(estimate(x))
-    show(table(measured))
+    show(table(measured, arguments.seeds))
     picture = arguments.out / "breadth.png"
     labels = [f"{name}\n{spelled(name)} m/s" for name in RANGES]
-    draw(picture, labels, measured, "How alike may tasks be?")
+    draw(picture, labels, measured, "How alike may tasks be?", f"bar: {shown_as(arguments.seeds)}")
     print(f"picture   {shown(picture)}")
 
 
@@ -99,9 +99,10 @@ def returns_of(own: list[Job]) -> NDArray[np.floating]:
     return np.stack([record.returns[records.META] for record in found])
 
 
-def table(measured: dict[str, list]) -> Table:
-    """Mean return with its 95% interval, a row for each policy and a column for each range."""
-    made = Table(title="mean return on held-out velocities of the range [95% interval]", box=None, pad_edge=False)
+def table(measured: dict[str, list], seeds: int) -> Table:
+    """Mean return, a row for each policy and a column for each range."""
+    made = Table(title="mean return on held-out velocities of the range", box=None, pad_edge=False)
+    made.caption = shown_as(seeds)
     made.add_column("")
     for name in RANGES:
         made.add_column(f"{name}, {spelled(name)} m/s", justify="right", no_wrap=True)

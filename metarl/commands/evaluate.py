@@ -148,5 +148,6 @@ def measure(arguments: Options, experiment: Experiment, state: State) -> Record:
         units=dict(env.task_space.units),
         returns={name: result.means for name, result in results.items()},
         deterministic={name: result.deterministic_means for name, result in results.items()},
+        noise={name: result.noise for name, result in results.items()},
         tuned=tuned,
     )

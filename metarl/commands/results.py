@@ -25,14 +25,15 @@ from metarl.jobs.elsewhere import JobOptions, run_jobs
 from metarl.jobs.runner import Job
 from metarl.results import comparison, records
 from metarl.results.comparison import Entry
+from metarl.results.comparison.tables import gap_to_oracle, noisiest, oracle_of
 from metarl.runs.console import show, shown
 from metarl.sampling.protocols import family_name
-from metarl.statistics import Estimate, estimate, paired_gain
+from metarl.statistics import Estimate, estimate, paired_gain, shown_as
 from metarl.system.files import write_atomically
 
 CONFIGS = shipped.FOLDER
 FAMILIES = ("point_nav", "half_cheetah_dir", "half_cheetah_vel")
-ALGORITHMS = ("maml_trpo", "fomaml", "meta_sgd", "maml_ppo", "promp", "maml_sgd", "reptile", "pretrained")
+ALGORITHMS = ("maml_trpo", "fomaml", "meta_sgd", "maml_ppo", "promp", "maml_sgd", "reptile", "pretrained", "oracle")
 STEPS = 3
 TUNE = 10
 """Number of validation tasks that each run chooses its step size of adaptation on."""
@@ -45,7 +46,8 @@ class Options(JobOptions):
     families: tuple[str, ...] = Field(FAMILIES, min_length=1)
     """Folders of configs (default: point_nav half_cheetah_dir half_cheetah_vel)."""
     algorithms: tuple[str, ...] = Field(ALGORITHMS, min_length=1)
-    """Configs in each of them (default: maml_trpo fomaml meta_sgd maml_ppo promp maml_sgd reptile pretrained)."""
+    """Configs in each of them (default: maml_trpo fomaml meta_sgd maml_ppo promp maml_sgd reptile pretrained
+    oracle)."""
     seeds: int = Field(3, ge=1, le=1_000)
     """Number of seeds: 0, 1, …"""
     budget: int | None = Field(None, ge=1)
@@ -134,33 +136,44 @@ def steps_per_iteration(experiment: Experiment) -> int:
 
 
 def markdown(entries: list[Entry]) -> str:
-    """The table of one family in Markdown, as in configs/README.md."""
-    record = entries[0].record
+    """The table of one family in Markdown, as in configs/README.md, with notes."""
+    record, oracle = entries[0].record, oracle_of(entries)
     tasks, family = f"{len(record.tasks)} {record.split} tasks", family_name(record.environment)
-    steps = " | ".join(f"{k} steps" if k != 1 else "1 step" for k in range(STEPS + 1))
+    steps = [f"{k} steps" if k != 1 else "1 step" for k in range(STEPS + 1)]
+    gap = ["of the gap to the oracle after one step"] * bool(oracle)
     random = np.stack([run.record.returns[records.RANDOM] for run in entries[0].runs])
     seeds = f"{len(entries[0].seeds)} seed{'s' * (len(entries[0].seeds) > 1)}"
     title = f"{family}, {entries[0].environment_steps[0] / 1e6:.1f} M environment steps, {tasks}, {seeds}"
+    columns = [title, "adapts with", *steps, "gain after one step", *gap]
+    notes = [
+        f"Beside means: {shown_as(len(entries[0].seeds))}.",
+        f"Each row adapts with what is best of equally many candidates on {record.tuned_on}.",
+        *["The oracle sees its task; the gap to it is (after - before) / (oracle - before)."] * bool(oracle),
+        f"{noise.capitalize()}." if (noise := noisiest(entries)) else "",
+    ]
     return "\n".join(
         [
-            f"| {title} | adapts with | {steps} | gain after one step |",
-            f"|---|{'---|' * (STEPS + 3)}",
-            *(row(f"`{entry.label}`", entry.adapts_with(), entry.returns) for entry in entries),
-            row("random initialization", entries[0].adapts_with(records.RANDOM), random),
+            f"| {' | '.join(columns)} |",
+            "|---" * len(columns) + "|",
+            *(row(f"`{entry.label}`", entry.adapts_with(), entry.returns, oracle) for entry in entries),
+            row("random initialization", entries[0].adapts_with(records.RANDOM), random, oracle),
             "",
-            f"Each row adapts with what is best of equally many candidates on {record.tuned_on}.",
+            " ".join(filter(None, notes)),
         ]
     )
 
 
-def row(name: str, adapts_with: Sequence[str], returns: NDArray[np.floating]) -> str:
-    """A row of the table: mean return after each step, with an interval after step 1, and the gain of step 1.
+def row(name: str, adapts_with: Sequence[str], returns: NDArray[np.floating], oracle: Entry | None) -> str:
+    """A row of the table: mean return after each step, beside that of step 1 its interval, and the gain of step 1.
 
     Args:
         adapts_with: the settings of adaptation of its runs, in words; empty where none were chosen.
         returns: (seeds, tasks, K+1).
+        oracle: of the table; with one, the row ends with the share of the gap to it that step 1 closes.
     """
     cells = [estimate(returns[..., k]) for k in range(returns.shape[-1])]
     words = [str(cell) if k == 1 else f"{cell.value:.1f}" for k, cell in enumerate(cells)]
     gain: Estimate = paired_gain(returns[..., 0], returns[..., 1])
-    return f"| {name} | {'; '.join(adapts_with) or 'its settings'} | {' | '.join(words)} | {gain} |"
+    share = gap_to_oracle(returns, oracle, 1) if oracle and name != f"`{oracle.label}`" else None
+    gap = ["" if share is None else f"{share:.0%}"] * bool(oracle)
+    return f"| {' | '.join([name, '; '.join(adapts_with) or 'its settings', *words, str(gain), *gap])} |"

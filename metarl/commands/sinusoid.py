@@ -29,7 +29,7 @@ from metarl.figures import regression as figures
 from metarl.inner.sgd import SGD
 from metarl.runs.console import shown
 from metarl.runs.tracking import Tracker
-from metarl.statistics import estimate
+from metarl.statistics import over_tasks
 from metarl.system.threads import set_threads
 from metarl.types import Params
 
@@ -133,14 +133,14 @@ def best_inner(test: HeldOut, network: RegressionMLP, params: Params) -> SGD:
 
 
 def table(errors: dict[str, NDArray[np.floating]], methods: dict[str, tuple[SGD, Params]]) -> Table:
-    """Mean squared error with its 95% interval over sinusoids, a row for each number of gradient steps."""
+    """Mean squared error of one network with its 95% interval over sinusoids, a row for each number of steps."""
     count = len(next(iter(errors.values())))
     made = Table(title=f"mean squared error on {count} sinusoids [95% interval over them]", box=None, pad_edge=False)
     made.add_column("gradient steps", justify="right")
     for name, (inner, _) in methods.items():
         made.add_column(f"{name}, step size {inner.step_size:g}", justify="right", no_wrap=True)
     for k in range(STEPS + 1):
-        cells = [estimate(x[:, k]) for x in errors.values()]
+        cells = [over_tasks(x[:, k]) for x in errors.values()]
         made.add_row(str(k), *(f"{cell.value:.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells))
     return made
 
@@ -160,5 +160,5 @@ def draw(
     for name, method in methods.items():
         curves = [c[m, :, 0].numpy() for c in test.predictions(network, *method, STEPS)]
         fits[name] = figures.Fit(test.whole.inputs[m, :, 0].numpy(), test.whole.targets[m, :, 0].numpy(), few, curves)
-    bands = {name: [estimate(x[:, k]) for k in range(STEPS + 1)] for name, x in errors.items()}
+    bands = {name: [over_tasks(x[:, k]) for k in range(STEPS + 1)] for name, x in errors.items()}
     figures.sinusoids(path, fits, bands, "Adapting to a sinusoid from ten points")

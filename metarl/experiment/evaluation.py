@@ -40,6 +40,18 @@ class AdaptationReturns:
         return mean(self.returns)
 
     @property
+    def noise(self) -> NDArray[np.floating]:
+        """(K+1,): standard error of the mean over tasks that comes from the finite number of test episodes.
+
+        It is of the adapted policies as they are. That they adapted to a finite number of episodes adds to it. NaN for
+        a single episode.
+        """
+        count = (~np.isnan(self.returns)).sum(axis=-1)  # (tasks, K+1)
+        apart = np.nansum((self.returns - self.means[..., None]) ** 2, axis=-1)
+        squared = np.divide(apart, (count - 1) * count, out=np.full(count.shape, np.nan), where=count > 1)
+        return np.sqrt(mean(squared, axis=0) / (~np.isnan(squared)).sum(axis=0).clip(1))
+
+    @property
     def deterministic_means(self) -> NDArray[np.floating]:
         """(tasks, K+1): the same for the policy's mean action.
 

@@ -35,7 +35,7 @@ from metarl.figures.style import (
 from metarl.statistics import Curve
 
 BEFORE, AFTER = VERMILLION, BLUE
-OVER_TASKS = "band: 95% interval over tasks"
+OVER_TASKS = "band: spread over tasks (standard deviation)"
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def learning_curve(
         axes.errorbar(
             steps, value, reach(curve), color=INK, fmt="o-", markersize=4, linewidth=1.0, capsize=2.5, zorder=3
         )
-        ends.append((float(value[-1]), f"after, {tested_on} tasks\n(95% interval)", INK))
+        ends.append((float(value[-1]), f"after, {tested_on} tasks\n(bar: spread over tasks)", INK))
     label_ends(axes, ends)
     if clock is not None and clock.shape[1] > 1:
         _mark_seconds(axes, *clock)

@@ -12,12 +12,13 @@ from metarl.statistics import Curve
 STROKES = ((GREEN, "s"), (VERMILLION, "o"), (BLUE, "o"))
 
 
-def draw(target: Target, ranges: Sequence[str], curves: Mapping[str, Curve], title: str) -> None:
-    """Draw the returns of up to three policies on every range, with intervals.
+def draw(target: Target, ranges: Sequence[str], curves: Mapping[str, Curve], title: str, remark: str) -> None:
+    """Draw the returns of up to three policies on every range.
 
     Args:
         ranges: labels of the ranges.
         curves: label of a policy -> an estimate of its return for each range.
+        remark: explains the bars, under the title.
     """
     figure = empty(6.0, 3.8)
     axes = style(figure.add_subplot(), "range of hidden velocities", "return on held-out tasks")
@@ -29,5 +30,5 @@ def draw(target: Target, ranges: Sequence[str], curves: Mapping[str, Curve], tit
         )  # fmt: skip
     axes.set_xticks(range(len(ranges)), ranges)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
-    note(axes, "bar: 95% interval over held-out tasks and seeds")
+    note(axes, remark)
     save(figure, target, title)

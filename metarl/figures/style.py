@@ -57,24 +57,24 @@ def style(axes: Axes, xlabel: str, ylabel: str) -> Axes:
 
 
 def columns(curve: Curve) -> tuple[Array, Array, Array]:
-    """The values of P estimates, and the lower and upper ends of their intervals; (P,) each.
+    """The values of P estimates, and the lower and upper ends of their intervals or spreads; (P,) each.
 
     Errors: ValueError where there is none.
     """
     if not len(curve):
         raise ValueError("a curve needs at least one point")
-    value, low, high = np.array([(e.value, e.low, e.high) for e in curve], dtype=float).T
+    value, low, high = np.array([(e.value, *e.band) for e in curve], dtype=float).T
     return value, low, high
 
 
 def reach(curve: Curve) -> Array:
-    """(2, P): distance of each value to the lower and to the upper end of its interval, for error bars."""
+    """(2, P): distance of each value to the lower and to the upper end of its interval or spread, for error bars."""
     value, low, high = columns(curve)
     return np.stack([value - low, high - value])
 
 
 def draw_curve(axes: Axes, x: np.ndarray, curve: Curve, i: int, line: float = 1.8, marker: float = 3.5) -> float:
-    """Draw the i-th line of a figure, with the band of its intervals.
+    """Draw the i-th line of a figure, with the band of its intervals or spreads.
 
     Args:
         x: (P,) of the points.

@@ -1,7 +1,7 @@
 """The file RUN_DIR/baseline.json: a comparison of a run with its baselines.
 
 format, version     "metarl-baselines", 1
-curves              method -> steps (P,) on the test task; mean, low and high (P,): return after them, 95% interval
+curves              method -> steps (P,) on the test task; mean and spread_over_tasks (P,): return after them
 table               a row for each method: its label, and numbers by name; null for a return that it never reached
 remarks             conclusions, in sentences
 trained_before      run -> environment steps of its training, without those on the test tasks
@@ -31,7 +31,7 @@ LONGEST = 120
 WAY_OUT = "Run `metarl baseline` again, or move the file away."
 
 LearningCurves = Mapping[str, tuple[NDArray[np.integer], Curve]]
-"""Method -> environment steps (P,), ascending, and the return after them with its interval."""
+"""Method -> environment steps (P,), ascending, and the return after them."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,16 @@ def read(path: Path) -> BaselineRecord:
 
 
 def _columns(curve: Curve) -> dict[str, list[float]]:
-    return {"mean": [e.value for e in curve], "low": [e.low for e in curve], "high": [e.high for e in curve]}
+    return {"mean": [e.value for e in curve], "spread_over_tasks": [e.spread for e in curve]}
 
 
 def _curve(values: Mapping[str, Any]) -> tuple[NDArray[np.integer], Curve]:
-    steps, *columns = (np.array(values[name], dtype=float) for name in ("steps", "mean", "low", "high"))
+    """Older files have `low` and `high`, an interval over tasks, instead of the spread: it is left out."""
+    spread = values.get("spread_over_tasks", np.full(np.shape(values["mean"]), np.nan))
+    steps, *columns = (np.array(x, dtype=float) for x in (values["steps"], values["mean"], spread))
     lengths = {x.shape for x in (steps, *columns)}
     if len(lengths) > 1 or steps.ndim != 1 or not np.isfinite(steps).all() or not len(steps):
         raise ValueError(f"{len(np.atleast_1d(steps))} steps with {len(np.atleast_1d(columns[0]))} values")
-    return steps.astype(int), [Estimate(*map(float, row)) for row in zip(*columns, strict=True)]
+    return steps.astype(int), [
+        Estimate(float(mean), spread=float(spread)) for mean, spread in zip(*columns, strict=True)
+    ]

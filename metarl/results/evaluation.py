@@ -18,13 +18,15 @@ CHOSEN = {"latest": "", "best": "chosen by the tests during training: its return
 
 
 def evaluation_table(record: Record) -> Table:
-    """Mean, interquartile mean and gain after each adaptation step, with 95% intervals over tasks."""
+    """Mean, interquartile mean and gain after each adaptation step, with the spread over tasks."""
     title = f"{record.environment}, {len(record.tasks)} {record.split} tasks, {record.episodes} episodes a step"
     caption = (
         f"{record.checkpoint} checkpoint, iteration {record.training.iterations}\n{CHOSEN[record.checkpoint]}"
-        "[95% interval over tasks], IQM: interquartile mean, gain: paired by task\n"
+        "(tasks ±): spread over tasks, the standard deviation of their returns; one run has no interval\n"
+        "IQM: interquartile mean, gain: paired by task\n"
         "stochastic: the policy explores, as in training\n"
         "deterministic: after the same adaptation, it takes the mean action"
+        + f"\n{record.noise_in_words}" * bool(record.noise_in_words)
         + "".join(f"\n{name}: {tuned.in_words}, {tuned.how}" for name, tuned in record.tuned.items())
     )
     width = max(map(len, [title, *caption.splitlines()]))

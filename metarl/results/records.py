@@ -14,7 +14,9 @@
     returns                      of the stochastic policy: initialization -> (tasks, K+1), mean over episodes after 0..K
                                  adaptation steps; null where all episodes diverged
     deterministic                the same, of the deterministic policy, which takes the mean action
-    summary                      of both, with 95% intervals
+    noise                        initialization -> (K+1,), standard error of the mean return that comes from the finite
+                                 number of test episodes; null for one episode, absent in older files
+    summary                      of both, with the spread over tasks
 
 Adaptation learns from the episodes of the stochastic policy only. The deterministic policy has the same adapted
 parameters, and as many episodes from the same initial states.
@@ -96,6 +98,9 @@ class Record:
     """Initialization -> return (tasks, K+1) of the stochastic policy."""
     deterministic: dict[str, Returns]
     """Initialization -> return (tasks, K+1) of the deterministic policy."""
+    noise: dict[str, Returns] = Field(default_factory=dict)
+    """Initialization -> (K+1,), standard error of the mean return from the finite number of test episodes; see
+    `AdaptationReturns.noise`. Empty in older files."""
     tuned: dict[str, Tuned] = Field(default_factory=dict)
     """Initialization -> how it adapts, chosen on validation tasks; empty where all adapt as the run's config says."""
 
@@ -117,6 +122,14 @@ class Record:
     def steps(self) -> int:
         """K, adaptation steps."""
         return self.returns[META].shape[1] - 1
+
+    @property
+    def noise_in_words(self) -> str:
+        """The noise of the evaluation after K steps; empty where it is not known."""
+        noise = self.noise.get(META)
+        if noise is None or not np.isfinite(noise[-1]):
+            return ""
+        return f"noise of evaluation: {self.episodes} test episodes a task leave a standard error of {noise[-1]:.2g}"
 
     @property
     def tuned_on(self) -> str:
@@ -146,6 +159,7 @@ class Record:
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         fields |= {"training": vars(self.training), "returns": _lists(self.returns)}
         fields |= {"deterministic": _lists(self.deterministic), "summary": self.summary}
+        fields |= {"noise": {name: x.tolist() for name, x in self.noise.items()}}
         fields |= {"tuned": {name: vars(tuned) for name, tuned in self.tuned.items()}}
         return {"format": FORMAT, "version": VERSION, **plain(fields)}
 

@@ -46,7 +46,7 @@ class Learning:
     tested_at: NDArray[np.integer]
     """(J,) environment steps before each test."""
     tested: Curve
-    """(J,) mean return on the test tasks after the last adaptation step, with its 95% interval."""
+    """(J,) mean return on the test tasks after the last adaptation step, with the spread over tasks."""
     clock: NDArray[np.floating]
     """(2, C) environment steps, ascending, and the seconds of training at them; C = 0 where metrics.jsonl has none."""
 
@@ -113,10 +113,14 @@ def learning(experiment: Experiment, run_dir: Path) -> Learning | None:
 
     after, before, steps = columns("train/return_after", "train/return_before", "environment_steps")
     name = f"{section_of(experiment)}/return_{experiment.evaluation.steps}_steps"
-    low, mean, high, at = columns(f"{name}_low", name, f"{name}_high", "environment_steps")
-    if not len(after) or not len(mean):
+    found, at = columns(name, "environment_steps")
+    if not len(after) or not len(found):
         return None
-    tested = [Estimate(*row) for row in zip(mean, low, high, strict=True)]
+    spread, known_at = columns(f"{name}_spread_over_tasks", "environment_steps")  # absent in files of version 0.1
+    known = dict(zip(known_at.tolist(), spread.tolist(), strict=True))
+    tested = [
+        Estimate(value, spread=known.get(step, np.nan)) for value, step in zip(found.tolist(), at.tolist(), strict=True)
+    ]
     clocks = [columns(of, "environment_steps", TRAINING_S)[1:] for of in ("train/return_after", name)]
     clock = np.unique(np.hstack(clocks), axis=1)
     return Learning(steps.astype(int), before, after, at.astype(int), tested, clock)

@@ -9,7 +9,7 @@ training, such as `validation`.
     train/return_before, train/return_after    mean return of an iteration's episodes before and after adaptation
     SPLIT/return_k_steps                       mean return on the test tasks after k = 0, 1, … adaptation steps
     SPLIT/gain                                 return after the last step minus return before adaptation
-    SPLIT/…_low, SPLIT/…_high                  95% interval over tasks, of the gain and of the last return
+    SPLIT/…_spread_over_tasks                  standard deviation over tasks, of the gain and of the last return
     SPLIT/returns                              table: the return on each test task after each step
     rollouts/tasks                             table: the filmed test tasks with returns, gain and video
     rollouts/task-00, …                        videos of test tasks; `metarl render --wandb` adds others

@@ -250,11 +250,10 @@ def test_what_is_logged_of_the_test(trained):
 
     for k, mean in enumerate((1.5, 3, 4.5, 5.25)):
         assert run.logged(f"validation/return_{k}_steps") == rows(mean)
-    assert run.logged("validation/return_3_steps_low") == rows(3.5)
-    assert run.logged("validation/return_3_steps_high") == rows(7)
+    spread = np.sqrt(2) / 2  # the standard deviation of two numbers, for each 1 between them
+    assert run.logged("validation/return_3_steps_spread_over_tasks") == rows(3.5 * spread, slope=0)
     assert run.logged("validation/gain") == rows(3.75, slope=0)
-    assert run.logged("validation/gain_low") == rows(2.5, slope=0)
-    assert run.logged("validation/gain_high") == rows(5, slope=0)
+    assert run.logged("validation/gain_spread_over_tasks") == rows(2.5 * spread, slope=0)
     last = run.logged("validation/returns")[-1][-1]
     assert last["columns"] == ["task", "0 steps", "1 steps", "2 steps", "3 steps"]
     assert [row[0] for row in last["rows"]] == ["goal 1.0", "goal 2.0"]

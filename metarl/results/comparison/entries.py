@@ -20,6 +20,8 @@ from metarl.results import records
 from metarl.results.records import META, Record
 
 HELD_OUT, OUT_OF_RANGE = "held-out", "out-of-range"
+VISIBLE = "goal_visible"
+"""The option of a family by which an oracle sees its task; in all else it is tested like the others."""
 NOT_TRAINING = ("seed", "threads", "tracking", "evaluation")
 """Settings in which the runs of one entry may differ."""
 OF_SPLIT = ("split", "number of test tasks", "test task")
@@ -48,7 +50,7 @@ class Run:
         env, record = self.settings["env"], self.record
         return {
             "env.id": env["id"].rpartition(":")[2],
-            "env.options": env["options"],
+            "env.options": {name: value for name, value in env["options"].items() if name != VISIBLE},
             "env.horizon": env["horizon"],
             "split": record.split,
             "number of test tasks": len(record.tasks),
@@ -73,6 +75,11 @@ class Entry:
     def record(self) -> Record:
         """The evaluation of the first run; all runs have the same protocol."""
         return self.runs[0].record
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether its policies see their task."""
+        return bool(self.runs[0].settings["env"]["options"].get(VISIBLE))
 
     @property
     def seeds(self) -> list[int]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from metarl.errors import warns_only
 from metarl.figures import adaptation, comparison
 from metarl.results.comparison.entries import Entry
-from metarl.results.comparison.tables import family, resampled, steps, title
+from metarl.results.comparison.tables import family, steps, title
 from metarl.runs.publish import learning
-from metarl.statistics import Curve, estimate, performance_profile
+from metarl.statistics import Curve, estimate, performance_profile, shown_as
 
 NUMBERS = "comparison.json"
 FIGURES = ("adaptation.png", "profile.png", "learning.png", "tasks.png", "splits.png")
@@ -59,7 +59,7 @@ def draw(entries: Sequence[Entry], folder: Path, elsewhere: Sequence[Entry] | No
 def draw_adaptation(entries: Sequence[Entry], path: Path) -> None:
     """Draw mean return after 0..K steps."""
     curves = {_wrapped(entry): [estimate(x) for x in np.moveaxis(entry.returns, -1, 0)] for entry in entries}
-    remark = f"band: 95% interval over {resampled(entries)}"
+    remark = f"band: {_shown(entries)}"
     adaptation.adaptation_curve(path, curves, title(entries), remark=remark)
 
 
@@ -70,7 +70,8 @@ def draw_profile(entries: Sequence[Entry], path: Path) -> None:
     low, high = float(min(map(np.min, finite))), float(max(map(np.max, finite)))
     thresholds = np.linspace(low - 0.02 * (high - low), high, THRESHOLDS)
     curves = {label: performance_profile(x, thresholds) for label, x in after.items()}
-    remark = f"band: 95% interval over {resampled(entries)}"
+    several = any(len(entry.seeds) > 1 for entry in entries)
+    remark = "band: 95% interval over seeds" if several else "one seed each"
     comparison.performance_profile(path, thresholds, curves, title(entries), _axis(entries), remark)
 
 
@@ -117,13 +118,17 @@ def draw_splits(entries: Sequence[Entry], elsewhere: Sequence[Entry], path: Path
     both = zip(entries, elsewhere, strict=True)
     curves = {_wrapped(pair[0]): [estimate(entry.returns[..., -1]) for entry in pair] for pair in both}
     splits = entries[0].record.split, elsewhere[0].record.split
-    remark = f"bar: 95% interval over {resampled(entries)}"
+    remark = f"bar: {_shown(entries)}"
     comparison.in_and_out_of_range(path, curves, splits, family(entries), _axis(entries), remark)
 
 
 def _of_each_task(x: NDArray[np.floating]) -> Curve:
     """(tasks,) mean over seeds on each task, with its interval over seeds, of x (seeds, tasks)."""
     return [estimate(x[:, m : m + 1]) for m in range(x.shape[1])]
+
+
+def _shown(entries: Sequence[Entry]) -> str:
+    return shown_as(*(len(entry.seeds) for entry in entries))
 
 
 def _axis(entries: Sequence[Entry]) -> str:

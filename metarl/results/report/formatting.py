@@ -12,7 +12,7 @@ from metarl.statistics import Estimate
 
 
 def split_estimate(found: Estimate) -> tuple[str, str]:
-    """The value of an estimate, and its interval in brackets; a dash and an empty text for an undefined one."""
+    """The value of an estimate, and its interval or spread in brackets; a dash and nothing for an undefined one."""
     if np.isnan(found.value):
         return "–", ""
     value, _, interval = str(found).replace("-", "−").partition(" ")
@@ -32,7 +32,7 @@ def mark_estimate(found: Estimate) -> Markup:
 
 def format_number(value: float) -> str:
     """A number with one decimal, or none from 100 on, as in estimates."""
-    return split_estimate(Estimate(float(value), float(value), float(value)))[0]
+    return split_estimate(Estimate(float(value)))[0]
 
 
 def format_count(count: float) -> str:

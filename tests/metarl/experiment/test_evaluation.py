@@ -134,6 +134,16 @@ def test_means_count_the_episodes_that_were_finished():
     np.testing.assert_array_equal(result.deterministic_means, [[20, 50], [np.nan, -10]])
 
 
+def test_the_noise_of_evaluation_is_the_standard_error_of_the_mean_from_test_episodes():
+    rng = np.random.default_rng(0)
+    hardness = 100 * rng.normal(size=(20, 1, 1))  # of the tasks, which plays no part
+    means = [AdaptationReturns(hardness + rng.normal(size=(20, 2, 9)), ()).means.mean(0) for _ in range(2000)]
+    found = AdaptationReturns(hardness + rng.normal(size=(20, 2, 9)), ()).noise
+    np.testing.assert_allclose(found, np.std(means, axis=0), rtol=0.15)
+    lost = np.array([[[1.0, 3.0, np.nan]], [[np.nan, 5.0, np.nan]]])  # of the second task there is one episode
+    np.testing.assert_allclose(AdaptationReturns(lost, ()).noise, [1.0])
+
+
 OWN = Evaluation(split="iid", tasks=2, episodes=3, later_steps=0.75, steps=1)
 OTHER = Evaluation(split="held-out", tasks=3, episodes=2, later_steps=0.5, steps=2)
 FLAGS = "--split held-out --tasks 3 --episodes 2 --later-steps 0.5 --steps 2 --seed 8"

@@ -170,7 +170,7 @@ def test_a_figure_as_svg_is_its_drawing_with_letters_as_text():
         (comparison.return_per_parameter, (np.arange(4.0), CURVES, "title", "goal [m]", "return", "remark")),
         (comparison.performance_profile, (np.arange(4.0), CURVES, "title", "return", "remark")),
         (comparison.in_and_out_of_range, ({"ours": curve(0, 1, 2)}, ("held-out", "far"), "title", "return", "remark")),
-        (breadth.draw, (("a", "b", "c", "d"), CURVES, "title")),
+        (breadth.draw, (("a", "b", "c", "d"), CURVES, "title", "remark")),
         (grids.heat_maps, ([grids.Grid("gain", np.eye(2), True)], "ab", "cd", ("rows", "columns"), "title")),
         (
             regression.sinusoids,

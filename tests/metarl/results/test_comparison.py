@@ -294,11 +294,41 @@ def test_the_table_has_a_row_for_each_entry_in_both_parts(three_and_two):
         means = [str(estimate(z[..., k])) for k in range(K + 1)]
         assert [label, str(len(z)), trained, *means] in found
         last = [str(estimate(z[..., K], f)) for f in (interquartile_mean, worst_decile)]
-        better = [] if z is x else [probability_of_improvement(z[..., K], x[..., K]).text(2)]
-        assert [label, *last, "2.0 [2.0, 2.0]", *better, str(estimate(z[..., K] + 0.5))] in found
-    assert ["better than", "deterministic"] in found
-    assert "our [1] way" in found[found.index(["better than", "deterministic"]) + 1]
-    assert "95% interval over seeds]" in text
+        assert [label, *last, "2.0 [2.0, 2.0]", str(estimate(z[..., K] + 0.5))] in found
+    compared = found[found.index(["return after 2 steps, compared with our [1] way"]) :]
+    better = probability_of_improvement(y[..., K], x[..., K]).text(2)
+    assert ["theirs", "50.0 [50.0, 50.0]", better] in compared  # seeds 0 and 1, by which both differ by 50
+    assert "beside a mean: 95% interval over seeds" in text
+
+
+def test_the_share_of_the_gap_to_the_oracle(evaluated):
+    """It sees its task: all else of its protocol is that of the others. Before adaptation it is 80 above."""
+    sees = replace(MAML, env=replace(MAML.env, options={"goal_visible": True}))
+    entries = comparison.load([evaluated("a"), evaluated("b", REPTILE, 10), evaluated("oracle", sees, 80)])
+    shares = [[row["gap_to_oracle"] for row in tables.summary(entry, entries[0], entries[2])] for entry in entries]
+    assert shares == [[0, 1 / 80, 2 / 80], [0, 1 / 70, 2 / 70], [None] * 3]
+    found = rows(printed(entries))
+    assert ["reptile", "10.0 (tasks ±0.0)", "1.00", "3%"] in found
+    assert comparison.to_json(entries)["oracle"] == "oracle"
+    assert tables.gap_to_oracle(entries[0].returns + 200, entries[2], 1) is None
+    assert "oracle" not in printed(entries[:2])
+
+
+def test_differences_are_paired_by_the_seeds_that_both_have(evaluated):
+    """Seeds differ by 100, and the algorithms by 50 on the same seed."""
+    runs = seeds(evaluated, "a", MAML, 0, (0, 1, 2)) + seeds(evaluated, "b", REPTILE, 50, (1, 2, 5))
+    maml, reptile = comparison.load(runs)
+    assert str(tables.summary(reptile, maml)[1]["difference"]) == "50.0 [50.0, 50.0]"
+    assert comparison.to_json([maml, reptile])["entries"][1]["paired_seeds"] == [1, 2]
+    other = comparison.load(runs[:1] + runs[5:])
+    assert tables.summary(other[1], other[0])[1]["difference"] is None
+
+
+def test_the_noise_of_evaluation_is_that_of_the_run_with_the_most(evaluated):
+    noise = [{META: np.array([0.1, 0.2, x]), RANDOM: np.zeros(3)} for x in (0.24, 0.31)]
+    entries = comparison.load([evaluated("a", noise=noise[0]), evaluated("b", REPTILE, noise=noise[1])])
+    assert "noise of evaluation: 7 test episodes a task leave a standard error of 0.31" in printed(entries)
+    assert "noise" not in printed(comparison.load([evaluated("c")]))
 
 
 def test_reptile_is_better_in_four_of_six_pairs(three_and_two):
@@ -312,9 +342,9 @@ def test_reptile_is_better_in_four_of_six_pairs(three_and_two):
 @pytest.mark.parametrize(
     ("chosen", "text"),
     [
-        (((0, 1), (0, 1)), "95% interval over seeds]"),
-        (((3,), (5,)), "95% interval over tasks]"),
-        (((0,), (0, 1)), "95% interval over seeds, of one seed over tasks]"),
+        (((0, 1), (0, 1)), "beside a mean: 95% interval over seeds"),
+        (((3,), (5,)), "beside a mean: spread over tasks (standard deviation), one seed"),
+        (((0,), (0, 1)), "95% interval over seeds; of one seed the spread over tasks (standard deviation)"),
     ],
 )
 def test_the_table_says_what_its_intervals_are_over(evaluated, chosen, text):

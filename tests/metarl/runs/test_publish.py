@@ -20,7 +20,6 @@ from metarl.runs.directory import State
 from metarl.runs.metrics import read_metrics
 from metarl.runs.tracking import Tracker
 from metarl.seeding import Purpose, stream
-from metarl.statistics import Estimate
 
 A, T, STD = 2, 4, 0.5
 POLICY = GaussianMLP(observation_size=1, action_size=A, hidden_sizes=(), action_scale=1e-2, min_std=0)
@@ -192,7 +191,7 @@ def test_what_breaks_while_a_video_is_made_is_a_warning(film, monkeypatch):
 def test_the_learning_curve_is_that_of_the_metrics(published, tmp_path):
     """A row that was not finite is a gap; nothing is drawn before there is a row of training."""
     last = "out_of_range/return_2_steps"
-    tested = {last: 3.0, f"{last}_low": 2.5, f"{last}_high": 4.5, "out_of_range/return_0_steps": -9.0}
+    tested = {last: 3.0, f"{last}_spread_over_tasks": 1.5, "out_of_range/return_0_steps": -9.0}
     rows = [
         {"iteration": 0, "environment_steps": 0, **tested},
         {"iteration": 0, "environment_steps": 0, "train/return_before": -1.0, "train/return_after": 1.0},
@@ -204,14 +203,14 @@ def test_the_learning_curve_is_that_of_the_metrics(published, tmp_path):
     assert (path, draw.call_args.kwargs["tested_on"]) == (tmp_path / publish.LEARNING, "out-of-range")
     assert [values.tolist() for values in (steps, before, after)] == [[0, 20], [-1, -2], [1, 2]]
     at, curve = draw.call_args.kwargs["tested"]
-    assert (at.tolist(), curve) == ([0], [Estimate(3.0, 2.5, 4.5)])
+    assert (at.tolist(), [(e.value, e.spread) for e in curve]) == ([0], [(3.0, 1.5)])
     assert draw.call_args.kwargs["clock"].shape == (2, 0)  # the rows are of before seconds were logged
     assert tracker.media.call_args.args[:2] == ("figures/learning", path)
 
 
 def test_the_learning_curve_has_the_seconds_of_training_and_test(published):
     last = "out_of_range/return_2_steps"
-    tested = {last: 3.0, f"{last}_low": 2.5, f"{last}_high": 4.5}
+    tested = {last: 3.0, f"{last}_spread_over_tasks": 1.5}
     trained = {"train/return_before": -1.0, "train/return_after": 1.0}
     rows = [
         {"iteration": i, "environment_steps": 10 * i, "time/training_s": 2.0 * i, **what}
