@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from metarl import config
+from metarl.baselines.rl2 import RL2
 from metarl.commands import configs as listing
 from metarl.commands import results
 from metarl.experiment import Experiment
@@ -15,7 +16,7 @@ from metarl.few_shot.training import FewShot
 CONFIGS = Path(__file__).parents[1] / "configs"
 
 
-OTHER = ("sinusoid", "sweeps")
+OTHER = ("sinusoid", "sweeps", "rl2")
 
 
 def configs(*folders: str) -> list[Path]:
@@ -41,6 +42,13 @@ def test_a_config_builds_what_it_names(path):
 @pytest.mark.parametrize("path", configs("sinusoid"), ids=name)
 def test_a_config_of_few_shot_regression_builds_what_it_names(path):
     assert config.load(path, FewShot).iterations > 0
+
+
+@pytest.mark.parametrize("path", configs("rl2"), ids=name)
+def test_a_config_of_rl2_is_tested_like_the_others_of_its_family(path):
+    own, like = config.load(path, RL2), config.load(CONFIGS / path.stem / "promp.yaml", Experiment)
+    assert own.env == like.env
+    assert (own.evaluation.split, own.evaluation.tasks) == (like.evaluation.split, like.evaluation.tasks)
 
 
 def test_each_config_has_a_line_of_its_own_in_the_listing(capsys):

@@ -8,6 +8,7 @@
 | PPO from scratch | the run's random initialization | PPO of Stable-Baselines3 |
 | PPO from meta-learned | θ of the run | PPO of Stable-Baselines3 |
 | PPO from pretrained | one policy trained on all tasks, without adaptation | PPO of Stable-Baselines3 |
+| RL² | a recurrent policy trained on trials of several episodes (`metarl rl2`) | its memory |
 | oracle | one policy trained on all tasks that sees its task | it does not learn |
 
 Each method has the settings that are best for it on validation tasks (`metarl.experiment.tuning`): adaptation its step

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
+from metarl.baselines import rl2
 from metarl.baselines.ppo_job import PPOResult
 from metarl.baselines.setup import ORACLE, PPO_SCRATCH, Setup
 from metarl.experiment.tuning import Tuned
@@ -23,6 +24,7 @@ from metarl.statistics import estimate, mean, over_tasks, paired_gain
 
 SHARE = 0.9
 """The threshold of `steps_to`, as a share of the way from the random initialization to the oracle."""
+OF_TRIALS = f"{rl2.LABEL} is measured in the episodes by which it adapts, the other methods in further ones."
 HEADER = 16
 """Width of a column's name, in letters, before it is wrapped."""
 TO_SHARE = f"steps to {SHARE:.0%} of the oracle"
@@ -99,7 +101,7 @@ class SampleEfficiency:
     @property
     def remarks(self) -> list[str]:
         """Sentences: when PPO from scratch overtakes the meta-learned policy, and what 90% of the oracle is."""
-        remarks = [self._overtaking(), *self._chosen()]
+        remarks = [self._overtaking(), *self._chosen(), *[OF_TRIALS] * (rl2.LABEL in self.methods)]
         if self.oracle is None:
             return remarks
         start, end = float(mean(self.methods[RANDOM][1][:, 0])), float(mean(self.oracle))
@@ -115,6 +117,12 @@ class SampleEfficiency:
             f"{start:z.1f}, and {SHARE:.0%} of the way from there to the oracle's, {end:z.1f}. Steps are those at the "
             "first test that reached it.",
         ]
+
+    @property
+    def overtaking(self) -> tuple[str, int] | None:
+        """PPO from scratch, and the steps after which it overtakes the meta-learned policy; None where it does not."""
+        steps = self.overtakes(PPO_SCRATCH)
+        return (PPO_SCRATCH, steps) if steps else None
 
     def _overtaking(self) -> str:
         """A sentence: when PPO from scratch overtakes the meta-learned policy, or how it compares at the end."""
@@ -159,14 +167,14 @@ class SampleEfficiency:
 
     def draw(self, path: Path, title: str) -> None:
         """Write a figure of the return against the steps on a new task."""
-        adaptation.sample_efficiency(path, self.curves, title, "environment steps on the new task")
+        adaptation.sample_efficiency(path, self.curves, title, "environment steps on the new task", self.overtaking)
 
     def to_json(self, about: Mapping[str, Any]) -> dict[str, Any]:
         """Everything as plain data for strict JSON, with the name and version of the format; about: of the runs."""
         returns = {label: returns.tolist() for label, (_, returns) in self.methods.items()}
         if self.oracle is not None:
             returns[ORACLE] = self.oracle[:, None].tolist()
-        record = BaselineRecord(self.curves, self.rows, self.remarks)
+        record = BaselineRecord(self.curves, self.rows, self.remarks, overtaking=self.overtaking)
         tuned = {label: vars(each) for label, each in self.tuned.items()}
         return record.to_json({"returns": returns, "threshold": self.threshold, "tuned": tuned, **about})
 
@@ -193,6 +201,8 @@ def gather(
     methods: dict[str, Measured] = {label: (each * np.arange(x.shape[1]), x) for label, x in adapted.items()}
     for label, found in learned.items():
         methods[label] = each * np.array(rollouts), np.stack([of_task.returns for of_task in found])
+    if setup.rl2:
+        methods[rl2.LABEL] = setup.rl2.horizon * np.arange(setup.rl2.returns.shape[1]), setup.rl2.returns
     return SampleEfficiency(methods, oracle, each, tuned)
 
 

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from metarl import config, runs
+from metarl.baselines import rl2
+from metarl.baselines.rl2 import RL2Record
 from metarl.config import shipped
 from metarl.errors import UserError
 from metarl.experiment import Experiment
@@ -24,6 +26,7 @@ from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.results.records import META, RANDOM
 from metarl.runs.directory import State
 from metarl.sampling.protocols import TaskVectorEnv, family_name
+from metarl.statistics import plain
 from metarl.types import Params
 
 PRETRAINED, ORACLE = "pretrained", "oracle"
@@ -53,6 +56,8 @@ class Setup:
     """The run that adapts."""
     pretrained: Run | None
     """One that was trained on all tasks without adaptation."""
+    rl2: RL2Record | None
+    """RL² on the same test tasks."""
     oracle: Run | None
     """One that was trained on all tasks and sees its task."""
     split: str
@@ -119,7 +124,8 @@ class Setup:
     @property
     def _environment_steps(self) -> dict[str, int]:
         named = {META: self.run, "pretrained": self.pretrained, ORACLE: self.oracle}
-        return {name: run.state.environment_steps for name, run in named.items() if run}
+        steps = {name: run.state.environment_steps for name, run in named.items() if run}
+        return steps | ({rl2.LABEL: self.rl2.training["environment_steps"]} if self.rl2 else {})
 
     @property
     def starts(self) -> dict[str, Params]:
@@ -192,6 +198,7 @@ def prepare(
     *,
     pretrained: Path | None = None,
     oracle: Path | None = None,
+    recurrent: Path | None = None,
     split: str | None = None,
     tasks: int | None = None,
     episodes: int | None = None,
@@ -204,7 +211,8 @@ def prepare(
     Args:
         folder: the run that adapts.
         pretrained: a run with the same settings that was trained on all tasks without adaptation.
-        oracle: the same, but it also sees its task.
+        recurrent: a run of RL², measured on the same test tasks.
+        oracle: the same as `pretrained`, but it also sees its task.
         split: of the test tasks; by default the one that the run's results are reported on.
         tasks: number of test tasks; by default 20, or all if there are fewer.
         episodes: E; by default that of the run's own test.
@@ -227,6 +235,7 @@ def prepare(
     return Setup(
         run=run,
         pretrained=_pretrained(pretrained, run, policy) if pretrained else None,
+        rl2=_rl2(recurrent, run, split, [dict(space.to_dict(task)) for task in fixed]) if recurrent else None,
         oracle=_oracle(oracle, run) if oracle else None,
         split=split,
         tasks=fixed,
@@ -301,6 +310,23 @@ def _oracle(folder: Path, run: Run) -> Run:
     env = make_vector_env(found.experiment.env, 1, 1)
     expected = initial_params(make_policy(found.experiment, env), found.experiment)
     runs.check_shapes(folder / runs.CHECKPOINT, found.state.params, expected)
+    return found
+
+
+def _rl2(folder: Path, run: Run, split: str, tasks: Sequence[Mapping[str, Any]]) -> RL2Record:
+    found, env = rl2.read(folder), run.experiment.env
+    protocols = {
+        "env.id": (family_name(found.environment), family_name(env.id)),
+        "env.options": (found.options, env.options),
+        "env.horizon": (found.horizon, env.horizon),
+        "the split": (found.split, split),
+        "the number of test tasks": (len(found.tasks), len(tasks)),
+        "the test tasks": (plain(found.tasks), plain(tasks)),
+    }
+    for name, (theirs, own) in protocols.items():
+        if theirs != own:
+            values = "" if name == "the test tasks" else f": {theirs!r} and {own!r}"
+            raise UserError(f"--rl2 {folder} cannot be compared with {run.folder}: {name} differ{values}")
     return found
 
 

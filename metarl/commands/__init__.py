@@ -15,6 +15,7 @@ import metarl
 GROUPS = {
     "Train": {
         "train": "meta-train a policy and test it on validation tasks",
+        "rl2": "train RL², a recurrent policy that adapts by its memory",
         "sweep": "train on a grid of two settings and draw heat maps",
     },
     "Evaluate": {

@@ -1,6 +1,6 @@
 """Compare a run with PPO of Stable-Baselines3 on the same held-out tasks, at equal environment steps on each.
 
-    metarl baseline RUN_DIR [--pretrained RUN_DIR] [--oracle RUN_DIR] [--tasks 20] [--steps 3]
+    metarl baseline RUN_DIR [--pretrained RUN_DIR] [--rl2 RUN_DIR] [--oracle RUN_DIR] [--tasks 20] [--steps 3]
                             [--rollouts 50] [--tune 4] [--workers N]
 
 PPO learns each task separately: from a random initialization, from the meta-learned policy and, with --pretrained, from
@@ -48,6 +48,8 @@ class Options:
     """The directory of a run that adapts (algorithm.inner.steps at least 1)."""
     pretrained: Path | None = None
     """The directory of a run with algorithm.inner.steps 0."""
+    rl2: Path | None = None
+    """The directory of a run of metarl rl2 on the same test tasks."""
     oracle: Path | None = None
     """The directory of a run with algorithm.inner.steps 0 and env.options goal_visible: true."""
     split: str | None = None
@@ -84,7 +86,8 @@ def main(args: Sequence[str] | None = None) -> None:
     arguments = config.options(Options, args, command="baseline", description=__doc__)
     arguments = replace(arguments, run_dir=runs.writable(arguments.run_dir))
     named = ("pretrained", "oracle", "split", "tasks", "episodes", "steps", "seed", "tune")
-    setup = baselines.prepare(arguments.run_dir, **{name: getattr(arguments, name) for name in named})
+    options = {name: getattr(arguments, name) for name in named}
+    setup = baselines.prepare(arguments.run_dir, recurrent=arguments.rl2, **options)
     ppo = settings(arguments, setup)
     requested_mode(setup.run.experiment.tracking.mode)
     set_threads(setup.run.experiment.threads)

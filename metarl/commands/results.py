@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from metarl import config
+from metarl.baselines import rl2
+from metarl.baselines.rl2 import RL2Record
 from metarl.config import shipped
 from metarl.config.settings import settings
 from metarl.errors import RunFailed, UserError, exits_cleanly, nearest
@@ -52,6 +54,8 @@ class Options(JobOptions):
     """Number of seeds: 0, 1, …"""
     budget: int | None = Field(None, ge=1)
     """Environment steps of each run, with the annealing stretched to them (default: as each config says)."""
+    rl2: bool = False
+    """Train RL², too (config rl2/FAMILY), for as many environment steps as the others"""
     out: Path = Path("runs/results")
     """Folder for the runs"""
 
@@ -61,11 +65,19 @@ def main(args: Sequence[str] | None = None) -> None:
     """Train and evaluate all runs, print the tables, draw the figures."""
     arguments = config.options(Options, args, command="results", description=__doc__)
     check(arguments)
+    if arguments.rl2:
+        rl2.recurrent_ppo()
     jobs = {
         (family, algorithm): [job(arguments, family, algorithm, seed) for seed in range(arguments.seeds)]
         for family in arguments.families
         for algorithm in arguments.algorithms
     }
+    recurrent = {
+        family: [recurrent_job(arguments, family, seed) for seed in range(arguments.seeds)]
+        for family in arguments.families
+        if arguments.rl2
+    }
+    jobs |= {(family, "rl2"): own for family, own in recurrent.items()}
     by_seed = [own[seed] for seed in range(arguments.seeds) for own in jobs.values()]  # one seed of everything first
     if failed := run_jobs(by_seed, arguments, "results", args):
         raise RunFailed(f"{len(failed)} of {len(by_seed)} runs failed, see {failed[0].log}. Call again to go on.")
@@ -82,7 +94,7 @@ def main(args: Sequence[str] | None = None) -> None:
         show(comparison.table(entries))
         for picture in comparison.draw(entries, arguments.out / "figures" / family):
             print(f"picture   {shown(picture)}")
-        tables.append(markdown(entries))
+        tables.append(markdown(entries, [rl2.read(own.run_dir) for own in recurrent.get(family, ()) if own.finished]))
     if not tables:
         raise UserError(f"no run in {arguments.out} is finished: metarl results without --collect runs them")
     write_atomically(arguments.out / "results.md", "\n\n".join(tables).encode())
@@ -129,14 +141,26 @@ def job(arguments: Options, family: str, algorithm: str, seed: int) -> Job:
     return Job(folder / f"{algorithm}-seed{seed}", train, then=(evaluate,))
 
 
+def recurrent_job(arguments: Options, family: str, seed: int) -> Job:
+    """The job that trains and measures RL², with the environment and test of the family's other runs."""
+    like = experiment_of(family, arguments.algorithms[0])
+    steps = arguments.budget or steps_per_iteration(like) * like.iterations
+    flags = (f"--environment_steps={steps}", f"--seed={seed}", "--threads=1")
+    train = ("scripts/rl2.py", f"configs/rl2/{family}.yaml", *flags)
+    return Job(arguments.out / family / f"rl2-seed{seed}", train, resumable=False)
+
+
 def steps_per_iteration(experiment: Experiment) -> int:
     """Environment steps of one iteration in which no episode ends early."""
     rounds = experiment.algorithm.inner.steps + experiment.algorithm.uses_query
     return rounds * experiment.sampling.tasks * experiment.sampling.episodes * experiment.env.horizon
 
 
-def markdown(entries: list[Entry]) -> str:
-    """The table of one family in Markdown, as in configs/README.md, with notes."""
+def markdown(entries: list[Entry], recurrent: Sequence[RL2Record] = ()) -> str:
+    """The table of one family in Markdown, as in configs/README.md, with notes.
+
+    recurrent: of RL², for each seed.
+    """
     record, oracle = entries[0].record, oracle_of(entries)
     tasks, family = f"{len(record.tasks)} {record.split} tasks", family_name(record.environment)
     steps = [f"{k} steps" if k != 1 else "1 step" for k in range(STEPS + 1)]
@@ -159,6 +183,29 @@ def markdown(entries: list[Entry]) -> str:
             row("random initialization", entries[0].adapts_with(records.RANDOM), random, oracle),
             "",
             " ".join(filter(None, notes)),
+            *([rl2_row(recurrent, record)] if recurrent else []),
+        ]
+    )
+
+
+def rl2_row(recurrent: Sequence[RL2Record], others: records.Record) -> str:
+    """A table of its own for RL², whose steps are single episodes."""
+    first, returns = recurrent[0], np.stack([record.returns for record in recurrent])
+    if first.tasks != others.tasks:
+        raise UserError(f"RL² was tested on {len(first.tasks)} {first.split} tasks, the others on other ones")
+    episodes = [f"episode {k + 1}" for k in range(returns.shape[-1])]
+    gain = paired_gain(returns[..., 0], returns[..., -1])
+    cells = [rl2.LABEL, *(str(estimate(returns[..., k])) for k in range(returns.shape[-1])), str(gain)]
+    return "\n".join(
+        [
+            "",
+            f"| {first.title}, {first.training['environment_steps'] / 1e6:.1f} M environment steps | "
+            f"{' | '.join(episodes)} | gain |",
+            "|---" * len(cells) + "|",
+            f"| {' | '.join(cells)} |",
+            "",
+            f"{rl2.LABEL} adapts from one episode to the next by its memory; a step of the table above takes "
+            f"{others.episodes} episodes. So the two tables are not compared step by step.",
         ]
     )
 

@@ -24,7 +24,6 @@ from metarl.figures.style import (
     columns,
     draw_curve,
     empty,
-    key,
     label_ends,
     note,
     reach,
@@ -137,24 +136,43 @@ def learning_curve(
 
 
 def sample_efficiency(
-    target: Target, curves: Mapping[str, tuple[NDArray[np.integer], Curve]], title: str, xlabel: str
+    target: Target,
+    curves: Mapping[str, tuple[NDArray[np.integer], Curve]],
+    title: str,
+    xlabel: str,
+    overtaking: tuple[str, int] | None = None,
 ) -> None:
-    """Draw the return of several methods against their steps, a line for each, with a legend beside the axes.
+    """Draw the return of several methods against their steps, a line for each, with its label at the right.
 
-    The axis of steps is linear from 0 to the smallest number of steps and logarithmic above it.
+    The axis of steps is linear from 0 to the smallest number of steps and logarithmic above it. The line of a method
+    that stops earlier goes on dotted, at its last return. The spreads of the last returns stand side by side.
 
     Args:
         curves: label -> steps (P,), ascending, and P estimates of the return.
+        overtaking: a label and the number of steps at which it overtakes, which is marked.
     """
-    figure = empty(5.6, 3.6)
+    figure = empty(7.2, 4.0)
     axes = style(figure.add_subplot(), xlabel, "return")
-    for i, (steps, curve) in enumerate(curves.values()):
-        draw_curve(axes, steps, curve, i)
     taken = np.concatenate([steps for steps, _ in curves.values()])
-    axes.set_xscale("symlog", linthresh=float(min(taken[taken > 0], default=1)))
+    first, last = float(min(taken[taken > 0], default=1)), float(max(taken.max(), 1))
+    apart, ends = max(last / first, 2.0) ** 0.03, []
+    for i, (label, (steps, curve)) in enumerate(curves.items()):
+        (colour, dashes), (value, *_) = stroke(i), columns(curve)
+        axes.plot(steps, value, "o", linestyle=dashes, color=colour, linewidth=1.8, markersize=3.5)
+        if steps[-1] < last:
+            axes.plot([steps[-1], last], value[[-1, -1]], ":", color=colour, linewidth=0.9)
+        at = last * apart ** (i + 1.5)
+        axes.errorbar(at, value[-1], reach(curve[-1:]), fmt="_", color=colour, markersize=5, linewidth=1.4)
+        ends.append((float(value[-1]), label, colour))
+        if overtaking and overtaking[0] == label and overtaking[1] in steps:
+            point = overtaking[1], value[list(steps).index(overtaking[1])]
+            axes.plot(*point, "o", markersize=12, markerfacecolor="none", color=INK, markeredgewidth=1.2)
+            axes.annotate("overtakes", point, (0, -18), textcoords="offset points", ha="center", fontsize=9, color=INK)
+    axes.set_xscale("symlog", linthresh=first)
+    axes.set_xlim(-0.06 * first, last * apart ** (len(curves) + 1.5))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    note(axes, OVER_TASKS)
-    key(axes, list(curves))
+    note(axes, "dotted: stays at its last return; bars at the right: spread over tasks (standard deviation) there")
+    label_ends(axes, ends)
     save(figure, target, title)
 
 

@@ -4,6 +4,7 @@ format, version     "metarl-baselines", 1
 curves              method -> steps (P,) on the test task; mean and spread_over_tasks (P,): return after them
 table               a row for each method: its label, and numbers by name; null for a return that it never reached
 remarks             conclusions, in sentences
+overtaking          a method that overtakes the run, and after how many steps; null or absent where none does
 trained_before      run -> environment steps of its training, without those on the test tasks
 returns, …          further keys, which are not read here
 """
@@ -42,13 +43,15 @@ class BaselineRecord:
     table: Sequence[Mapping[str, Any]]
     """A row for each method: its label, and numbers by name; None for a return that it never reached."""
     remarks: Sequence[str] = ()
+    overtaking: tuple[str, int] | None = None
+    """A method that overtakes the run, and the number of steps on the task after which it does."""
     trained: int | None = None
     """Environment steps of the run's training before the comparison; None where the file lacks them."""
 
     def to_json(self, more: Mapping[str, Any]) -> dict[str, Any]:
         """The content of the file as plain data for strict JSON. more: its further keys."""
         curves = {label: {"steps": steps.tolist(), **_columns(curve)} for label, (steps, curve) in self.curves.items()}
-        own = {"curves": curves, "table": self.table, "remarks": self.remarks}
+        own = {"curves": curves, "table": self.table, "remarks": self.remarks, "overtaking": self.overtaking}
         return {"format": FORMAT, "version": VERSION, **plain({**own, **more})}
 
 
@@ -65,6 +68,7 @@ def read(path: Path) -> BaselineRecord:
             curves={label: _curve(values) for label, values in data.get("curves", {}).items()},
             table=[{"label": row["label"], **row} for row in data.get("table", [])],
             remarks=[str(remark) for remark in data.get("remarks", [])],
+            overtaking=(str(found[0]), int(found[1])) if (found := data.get("overtaking")) else None,
             trained=data.get("trained_before", {}).get(META),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:

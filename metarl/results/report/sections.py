@@ -153,7 +153,7 @@ def baselines(record: BaselineRecord, trained: int) -> Values:
             f"{label} {format_number(c[-1].value)} at {format_count(at[-1])}"
             for label, (at, c) in record.curves.items()
         ]
-        drawn = svg(figures.sample_efficiency, record.curves, "", "environment steps")
+        drawn = svg(figures.sample_efficiency, record.curves, "", "environment steps", record.overtaking)
         drawing = embed(drawn, "baselines", f"Return against environment steps of each method: {'; '.join(ends)}.")
     columns = [*dict.fromkeys(name for row in record.table for name in row)]
     return {

@@ -12,13 +12,16 @@ from metarl.algorithms.reptile import Reptile
 from metarl.baselines import (
     PPOResult,
     SampleEfficiency,
+    gather,
     mean_metrics,
     minibatches,
     points,
     ppo_candidates,
     ppo_jobs,
     prepare,
+    rl2,
 )
+from metarl.baselines.rl2 import RL2Record
 from metarl.baselines.setup import ORACLE, PPO_META, PPO_PRETRAINED, PPO_SCRATCH, advice, reward_scale
 from metarl.errors import RunFailed, UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Policy
@@ -91,6 +94,7 @@ def test_a_task_that_was_left_out_is_not_counted():
 def test_where_ppo_overtakes(scratch, overtakes):
     found = results(scratch=scratch)
     assert found.overtakes(PPO_SCRATCH) == overtakes
+    assert found.overtaking == ((PPO_SCRATCH, overtakes) if overtakes else None)
     verb = {None: "does not overtake", 0: "is above"}.get(overtakes, "overtakes")
     assert found.remarks[0].startswith(f"PPO from scratch {verb} the meta-learned policy")
 
@@ -98,7 +102,7 @@ def test_where_ppo_overtakes(scratch, overtakes):
 def test_overtaking_in_words():
     assert results().remarks[0] == (
         "PPO from scratch overtakes the meta-learned policy after 300 steps on the new task, 3 times those of one "
-        "adaptation step: its return there is -10.0 [-12.0, -8.0], the difference 10.0 [10.0, 10.0]. "
+        "adaptation step: its return there is -10.0 (tasks ±2.8), the difference 10.0 (tasks ±0.0). "
         "The meta-learned policy adapts for the first 100 of them."
     )
     assert "within 300 steps on the new task" in results(scratch=(-50, -40, -30, -25)).remarks[0]
@@ -133,7 +137,8 @@ def test_the_file_is_what_the_page_reads(tmp_path):
     assert list(read.curves) == [META, RANDOM, PPO_SCRATCH, ORACLE]
     steps, curve = read.curves[PPO_SCRATCH]
     assert (steps.tolist(), [e.value for e in curve]) == ([0, 100, 200, 300], [-50, -40, -30, -10])
-    assert (curve[0].low, curve[0].high) == (-52, -48)
+    assert curve[0].spread == pytest.approx(2 * np.sqrt(2))
+    assert read.overtaking == (PPO_SCRATCH, 300)
     assert read.curves[ORACLE][0].tolist() == [0, 300]
     assert read.table == found.rows
     assert read.remarks == found.remarks
@@ -330,6 +335,46 @@ def test_an_oracle_of_other_tasks_is_refused(tmp_path):
     folders = [saved(tmp_path / "run", replace(ADAPTS, env=vel)), saved(tmp_path / "other", replace(SEES, env=other))]
     with pytest.raises(UserError, match=r"env.options.velocity_range is \[0.0, 3.0\], in .*run '\(absent\)'"):
         prepare(folders[0], oracle=folders[1])
+
+
+def recurrent(folder, tasks, **changes):
+    fields = {
+        "environment": "envs:metarl/PointNav-v0", "options": {}, "horizon": 5, "split": "held-out",
+        "tasks": tuple(tasks), "units": {}, "seed": 0, "trials": 9, "noise": np.zeros(3),
+        "training": {"seed": 0, "environment_steps": 700}, "returns": np.array([[-9.0, -5, -4], [-7, -5, -2]]),
+    }  # fmt: skip
+    folder.mkdir()
+    (folder / rl2.FILE).write_text(json.dumps(RL2Record(**fields | changes).to_json()))
+    return folder
+
+
+def test_rl2_takes_part_with_the_episodes_of_its_trials(adapts, tmp_path):
+    tasks = prepare(adapts, tasks=2).as_data
+    setup = prepare(adapts, tasks=2, recurrent=recurrent(tmp_path / "rl2", tasks))
+    found = gather(setup, {META: np.zeros((2, 2)), RANDOM: np.zeros((2, 2))}, None, {}, (0,), {})
+    steps, returns = found.methods["RL²"]
+    assert steps.tolist() == [0, 5, 10]  # of the task, before each episode
+    assert returns.mean(0).tolist() == [-8, -5, -3]
+    assert setup.trained_before.endswith("RL² 700")
+    row = next(row for row in found.rows if row["label"] == "RL²")
+    assert row["return at the end"] == -3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"horizon": 6}, "env.horizon differ: 6 and 5"),
+        ({"split": "validation"}, "the split differ: 'validation' and 'held-out'"),
+        ({"options": {"radius": 2.0}}, "env.options differ"),
+        ({"environment": "envs:metarl/ReacherGoal-v0"}, "env.id differ: 'ReacherGoal-v0' and 'PointNav-v0'"),
+    ],
+)
+def test_rl2_of_another_protocol_is_refused(adapts, tmp_path, changes, message):
+    folder = recurrent(tmp_path / "rl2", prepare(adapts, tasks=2).as_data, **changes)
+    with pytest.raises(UserError, match=message):
+        prepare(adapts, tasks=2, recurrent=folder)
+    with pytest.raises(UserError, match="the number of test tasks differ: 2 and 3"):
+        prepare(adapts, tasks=3, recurrent=recurrent(tmp_path / "other", prepare(adapts, tasks=2).as_data))
 
 
 def test_an_oracle_may_have_a_policy_of_its_own(adapts, tmp_path):
