@@ -43,24 +43,10 @@ SMALL = shlex.split(
     "--iterations 1 --sampling.tasks 2 --sampling.episodes 2 --env.horizon 10 --evaluation.tasks 2 "
     "--evaluation.episodes 2 --evaluation.videos 0 --tracking.mode disabled"
 )
-RECURRENT = [
-    "--environment_steps",
-    "12",
-    "--trials",
-    "2",
-    "--episodes",
-    "2",
-    "--env.horizon",
-    "3",
-    "--minibatches",
-    "1",
-    "--evaluation.tasks",
-    "2",
-    "--evaluation.episodes",
-    "2",
-    "--tracking.mode",
-    "disabled",
-]
+RECURRENT = shlex.split(
+    "--environment_steps 12 --trials 2 --episodes 2 --env.horizon 3 --minibatches 1 --evaluation.tasks 2 "
+    "--evaluation.episodes 2 --tracking.mode disabled"
+)
 SMALLER = {"train": SMALL, "evaluate": ["--tasks", "2", "--episodes", "2"], "rl2": RECURRENT}
 """What makes a command of the READMEs short enough for a test."""
 
