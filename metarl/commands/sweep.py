@@ -93,6 +93,8 @@ def draw_curves(path: Path, sweep: Sweep, outcomes: Sequence[Outcome], wanted: f
 def table(sweep: Sweep, outcomes: Sequence[Outcome], wanted: float | None) -> Table:
     """A row for each cell, the best first."""
     made = Table(title=escape(title(sweep)), title_justify="left", box=None, pad_edge=False)
+    if otherwise := [axis for axis in sweep.axes if axis.startswith(("env.", "evaluation."))]:
+        made.caption = f"{', '.join(otherwise)}: cells are tested in different ways, and not comparable by the metric"
     made.add_column("", justify="right")
     for axis in sweep.short_axes:
         made.add_column(escape(axis))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metarl.commands.sweep import table
 from metarl.errors import UserError
 from metarl.figures.grids import Grid, heat_maps, ranked_curves
 from metarl.jobs.sweep import Halving, Sweep, setback, word
@@ -231,3 +232,10 @@ def test_the_best_curves_are_labelled(tmp_path):
     for file, shown, wanted in (("all.png", curves, 1.5), ("one.png", curves[:1], None), ("bad.png", curves[7:], None)):
         ranked_curves(tmp_path / file, shown, ("environment steps", "return"), "title", wanted)
         assert (tmp_path / file).read_bytes().startswith(b"\x89PNG")
+
+
+def test_cells_that_are_tested_otherwise_have_a_note_in_the_table(read):
+    """Their returns are not of one protocol."""
+    assert table(read(), [], None).caption is None
+    other = read("algorithm.step_size", "env.horizon")
+    assert "env.horizon: cells are tested in different ways" in table(other, [], None).caption
