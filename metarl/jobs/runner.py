@@ -34,7 +34,7 @@ MARK = "finished.json"
 WAIT = 0.5  # [s] between two checks of a lock, or of whether to stop
 INTERVAL = 60.0  # [s] between two lines about the progress of the runs, if there is no terminal
 OWN = {runs.CONFIG, runs.ABOUT, runs.METRICS, runs.CHECKPOINT, runs.BEST, MARK, "wandb", "videos", "figures"}
-OWN |= {"learning.png", "sinusoid.png"}
+OWN |= {"learning.png", "sinusoid.png", "model.zip", "vecnormalize.pkl", "rl2.json"}
 """The names of what runs write to their directories."""
 
 

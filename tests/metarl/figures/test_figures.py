@@ -67,7 +67,7 @@ def texts(figure: Figure) -> set[str]:
         (lambda path: evaluation_figure(path, CURVES, LINE, "title"), (1560, 570)),
         (lambda path: evaluation_figure(path, CURVES, PLANE, "title"), (1560, 570)),
         (lambda path: learning_curve(path, STEPS, STEPS * 1e-5, STEPS * 2e-5, "title"), (840, 540)),
-        (lambda path: sample_efficiency(path, METHODS, "title", "steps"), (840, 540)),
+        (lambda path: sample_efficiency(path, METHODS, "title", "steps"), (1080, 600)),
     ],
 )
 def test_a_png_of_its_size(tmp_path, draw, size):
