@@ -55,7 +55,7 @@ def test_two_algorithms_with_two_seeds_each(trained, tmp_path, monkeypatch, caps
     assert script("compare.py", *trained) == 0
     output = capsys.readouterr().out
     assert "PointNav-v0, 4 held-out tasks, 2 episodes a step" in output
-    assert "better than" in output
+    assert "return after 2 steps, compared with maml_trpo" in output
     folder = trained[0].parent / "comparison-PointNav-v0-held-out"
     assert list(tmp_path.iterdir()) == []
     for name in ("comparison.json", "adaptation.png", "profile.png", "learning.png"):

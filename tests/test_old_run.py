@@ -61,7 +61,7 @@ def test_it_is_reported_with_what_it_was_compared_with(run):
 
 
 def test_it_is_compared_again(run, capsys):
-    baseline.main([str(run), "--tasks", "2", "--rollouts", "1", "--workers", "1"])
+    baseline.main([str(run), "--tasks", "2", "--rollouts", "1", "--workers", "1", "--tune", "1"])
     assert "PPO from scratch" in capsys.readouterr().out
 
 

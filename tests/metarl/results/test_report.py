@@ -315,7 +315,8 @@ def test_both_policies_are_shown_side_by_side(folder, space):
 
 def test_the_evaluation_of_the_run_s_own_split_comes_first(folder, space):
     write_evaluation(folder, space, "iid")
-    write_evaluation(folder, space, "train")
+    tuned = {META: {"chosen": {"step_size": 0.2}, "split": "validation", "tasks": 4, "candidates": []}}
+    write_evaluation(folder, space, "train", tuned=tuned, seed=5, episodes=4)
     shutil.copy(file_of(folder, "iid"), folder / "evaluation-again.json")
     run = read(folder)
     assert run.record.split == "held-out"
@@ -327,6 +328,8 @@ def test_the_evaluation_of_the_run_s_own_split_comes_first(folder, space):
     page = reader(run, space)
     assert "Other evaluations" in page.text
     assert "again (5 tasks, 1 step)" in page.text
+    otherwise = "4 episodes, step size chosen on 4 validation tasks, seed 5"
+    assert f"train (5 tasks, 1 step, {otherwise})" in page.text
     for file in ("held-out", "again"):
         file_of(folder, file).unlink()
     assert read(folder).record.split == "iid"
