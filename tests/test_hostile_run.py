@@ -36,7 +36,7 @@ READERS = {
     "report": ("report", "RUN"),
     "render": ("render", "RUN"),
     "compare": ("compare", "RUN", "--split", "train"),
-    "baseline": ("baseline", "RUN", "--tasks", "2", "--rollouts", "1", "--steps", "1", "--workers", "1"),
+    "baseline": ("baseline", "RUN", "--tasks", "2", "--rollouts", "1", "--steps", "1", "--workers", "1", "--tune", "0"),
 }
 """Every command that reads a run."""
 
