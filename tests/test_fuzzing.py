@@ -417,7 +417,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed in (("run", "0"), ("other", "1")):
         train.main([str(folder / "tiny.yaml"), "--run-dir", str(folder / name), "--seed", seed])
         evaluate.main([str(folder / name), *TEST])
-    short = ("--tasks", "2", "--rollouts", "1", "--steps", "1", "--workers", "1")
+    short = ("--tasks", "2", "--rollouts", "1", "--steps", "1", "--workers", "1", "--tune", "0")
     baseline.main([str(folder / "run"), *short])
     report.main([str(folder / "run")])
     return folder

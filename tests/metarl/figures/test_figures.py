@@ -158,7 +158,7 @@ def test_learners_lie_at_the_steps_that_each_took(tmp_path, drawn):
 def test_spreads_stand_side_by_side_and_labels_do_not_overlap(tmp_path, drawn):
     """Also of methods that end at the same return and steps; one that stops earlier goes on dotted."""
     steps = np.array([0, 10, 20])
-    curves = {f"method {i}": (steps, curve(0, 1, 2)) for i in range(8)} | {"short": (steps[:2], curve(0, 1))}
+    curves = {f"method {i}": (steps, flat(0, 1, 2)) for i in range(8)} | {"short": (steps[:2], flat(0, 1))}
     sample_efficiency(tmp_path / "a.png", curves, "title", "environment steps")
     [axes] = drawn[0].axes
     bars = [container.lines[0].get_xdata()[0] for container in axes.containers]
@@ -172,7 +172,7 @@ def test_spreads_stand_side_by_side_and_labels_do_not_overlap(tmp_path, drawn):
 
 def test_the_point_where_a_method_overtakes_is_marked(tmp_path, drawn):
     steps = np.array([0, 10, 20])
-    curves = {"a": (steps, curve(0, 1, 2)), "b": (steps, curve(0, 3, 4))}
+    curves = {"a": (steps, flat(0, 1, 2)), "b": (steps, flat(0, 3, 4))}
     sample_efficiency(tmp_path / "a.png", curves, "title", "environment steps", ("b", 10))
     [axes] = drawn[0].axes
     [mark] = [line for line in axes.lines if line.get_markersize() == 12]
