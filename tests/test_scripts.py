@@ -956,6 +956,10 @@ def test_results_at_equal_environment_steps(script, tmp_path, capsys, monkeypatc
     [
         (["--families", "point_naw"], "Did you mean 'point_nav'?"),
         (["--algorithms", "reptil"], "Did you mean 'reptile'?"),
+        (
+            ["--families", "reacher_goal", "--algorithms", "promp", "--rl2"],
+            "no configs/rl2/reacher_goal.yaml. There are",
+        ),
     ],
 )
 def test_results_of_what_does_not_exist(script, tmp_path, capsys, flags, message):

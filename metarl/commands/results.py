@@ -107,6 +107,9 @@ def check(arguments: Options) -> None:
         if not (CONFIGS / family).is_dir():
             folders = [path.name for path in CONFIGS.iterdir() if path.is_dir()]
             raise UserError(f"there is no configs/{family}.{nearest(family, folders)}")
+        if arguments.rl2 and not (CONFIGS / "rl2" / f"{family}.yaml").is_file():
+            known = [path.stem for path in (CONFIGS / "rl2").glob("*.yaml")]
+            raise UserError(f"--rl2: there is no configs/rl2/{family}.yaml.{nearest(family, known)}")
         known = [path.stem for path in (CONFIGS / family).glob("*.yaml")]
         for algorithm in arguments.algorithms:
             if algorithm not in known:
@@ -170,7 +173,7 @@ def markdown(entries: list[Entry], recurrent: Sequence[RL2Record] = ()) -> str:
     title = f"{family}, {entries[0].environment_steps[0] / 1e6:.1f} M environment steps, {tasks}, {seeds}"
     columns = [title, "adapts with", *steps, "gain after one step", *gap]
     notes = [
-        f"Beside means: {shown_as(len(entries[0].seeds))}.",
+        f"Beside means: {shown_as(*(len(entry.seeds) for entry in entries))}.",
         f"Each row adapts with what is best of equally many candidates on {record.tuned_on}.",
         *["The oracle sees its task; the gap to it is (after - before) / (oracle - before)."] * bool(oracle),
         f"{noise.capitalize()}." if (noise := noisiest(entries)) else "",
