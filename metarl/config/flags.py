@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, make_dataclass
 from functools import partial
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -288,5 +289,10 @@ def _leaves(form: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def _unboxed(complaint: str) -> str:
     """The first paragraph of an error message of tyro, without the frame around it."""
     lines = [line.strip("│╭╮╰╯ ") for line in complaint.splitlines()[1:]]
-    end = next((i for i, line in enumerate(lines) if line.startswith("─")), len(lines))
-    return re.sub(r"(no type matching|\[''\] does not match) .* - <class '[\w.]+'>: ", "", " ".join(lines[:end]))
+    lines = [*dropwhile(_is_rule, lines)]  # one is above the text where the terminal is not UTF-8
+    lines = [*takewhile(lambda line: not _is_rule(line), lines)]
+    return re.sub(r"(no type matching|\[''\] does not match) .* - <class '[\w.]+'>: ", "", " ".join(lines))
+
+
+def _is_rule(line: str) -> bool:
+    return bool(line) and not line.strip("─-")

@@ -1,8 +1,10 @@
 """Configs from YAML files and flags: what comes out, and what each mistake is told."""
 
 import errno
+import io
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -404,6 +406,16 @@ class Options:
     """Repeated."""
     quiet: bool = False
     """Whether nothing is said"""
+
+
+def test_a_terminal_that_is_not_utf_8_gets_the_same_message(monkeypatch):
+    told = []
+    for encoding in ("utf-8", "ascii"):
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        with pytest.raises(UserError) as caught:
+            config.override(Run(), ["--seed", "x"])
+        told.append(str(caught.value))
+    assert told == ["Error parsing --seed: 'x' is no whole number"] * 2
 
 
 def test_an_empty_path_is_refused():
