@@ -64,9 +64,10 @@ def launch(machine: int, run_dir: Path, log: Path) -> subprocess.Popen[bytes]:
         f"--rdzv-endpoint {ADDRESSES[0]}:29400 --rdzv-conf is_host={1 - machine} --local-addr {ADDRESSES[machine]}"
     )
     command = ["ip", "netns", "exec", NAMES[machine], *launcher.split(), "-m", "metarl", "train", *TRAINING.split()]
-    variables = {"GLOO_SOCKET_IFNAME": f"card-{'ab'[machine]}", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    own = {"GLOO_SOCKET_IFNAME": f"card-{'ab'[machine]}", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    env = {**os.environ, **own}
     with log.open("a") as file:
-        return subprocess.Popen([*command, "--run-dir", str(run_dir)], stdout=file, stderr=file, env={**os.environ, **variables})
+        return subprocess.Popen([*command, "--run-dir", str(run_dir)], stdout=file, stderr=file, env=env)
 
 
 @pytest.mark.slow
