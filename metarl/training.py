@@ -195,6 +195,8 @@ def failures_named(iteration: int) -> Generator[None]:
     """Add to the message of a RunFailed the iteration, and the checkpoint that is left."""
     try:
         yield
+    except ranks.RankLost:
+        raise
     except RunFailed as error:
         raise type(error)(
             f"iteration {iteration}: {error}. The checkpoint of {iteration} iterations is kept. "
