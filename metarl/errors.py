@@ -21,6 +21,7 @@ R = TypeVar("R")
 
 _SCREEN = 20  # most lines of a message
 _LINE = 100  # most characters of a value in a message
+_WIDEST = 800  # most characters of a line: some values, such as lists of options, come into messages whole
 _LISTED = 12  # most alternatives in a message, if a command lists them all
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, a scheduler, a closed terminal
 _SAME = 1.0  # [s] signals within this time count as one: `timeout` sends two, people press Ctrl-C twice
@@ -219,7 +220,7 @@ def _printable(text: str) -> str:
 
 
 def _leave(message: str, status: int) -> NoReturn:
-    lines = _printable(message).splitlines()
+    lines = [shortened(line, _WIDEST) for line in _printable(message).splitlines()]
     more = [f"  … and {len(lines) - _SCREEN + 1} lines more"] if len(lines) > _SCREEN else []
     print("\n".join(["error: " + "\n".join(lines[: _SCREEN - len(more)]), *more]), file=sys.stderr)
     sys.exit(status)

@@ -392,6 +392,19 @@ def test_no_message_is_longer_than_a_screen(capsys):
     assert max(map(len, lines)) < 400
 
 
+def test_a_line_of_a_message_is_cut(capsys):
+    @exits_cleanly
+    def command():
+        raise UserError(f"velocity_range = {[0.0, 3.0] * 1000}: too long\nsecond line")
+
+    with pytest.raises(SystemExit):
+        command()
+    first, second = capsys.readouterr().err.splitlines()
+    assert len(first) < 1000
+    assert first.endswith("…")
+    assert second == "second line"
+
+
 @settings
 class Options:
     """Of a command."""
