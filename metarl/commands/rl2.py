@@ -19,7 +19,7 @@ from metarl import config, runs
 from metarl.baselines import rl2
 from metarl.config import shipped
 from metarl.config.settings import settings
-from metarl.errors import exits_cleanly
+from metarl.errors import UserError, exits_cleanly
 from metarl.runs.console import PartProgress, show, shown
 from metarl.statistics import estimate, shown_as
 
@@ -28,8 +28,8 @@ from metarl.statistics import estimate, shown_as
 class Options:
     """The options that are no settings of the experiment."""
 
-    config: Annotated[tyro.conf.Positional[Path], {"metavar": "CONFIG"}]
-    """A YAML file, or the name of a shipped one: rl2/point_nav, rl2/half_cheetah_vel, rl2/half_cheetah_dir"""
+    config: Annotated[tyro.conf.Positional[str], {"metavar": "CONFIG"}] = ""
+    """A YAML file, or the name of a shipped one: rl2/point_nav, rl2/half_cheetah_vel or rl2/half_cheetah_dir."""
     run_dir: Path | None = None
     """Folder for the run (default: a new one in runs)."""
 
@@ -38,12 +38,13 @@ class Options:
 def main(args: Sequence[str] | None = None) -> None:
     """Train the policy, print its returns on test tasks."""
     arguments, flags = config.known_options(Options, args)
-    path = shipped.find(arguments.config)
-    base = config.load(path, rl2.RL2)
+    base = config.load(shipped.find(arguments.config), rl2.RL2) if arguments.config else rl2.RL2()
     experiment = config.override(base, flags, prog="metarl rl2", description=__doc__, options=Options)
+    if not arguments.config:
+        raise UserError(f"name a config: {', '.join(name for name in shipped.names() if name.startswith('rl2/'))}")
     rl2.recurrent_ppo()
     runs.check_tracking(experiment.tracking)
-    run_dir = arguments.run_dir or runs.new_dir(f"rl2-{path.stem}-seed{experiment.seed}")
+    run_dir = arguments.run_dir or runs.new_dir(f"rl2-{Path(arguments.config).stem}-seed{experiment.seed}")
     runs.refuse_used(run_dir)
     rollouts = -(-experiment.environment_steps // experiment.rollout)
     with rl2.open_tracker(experiment, run_dir) as tracker, PartProgress("rollouts", rollouts) as progress:

@@ -13,8 +13,9 @@ from metarl.baselines import rl2
 from metarl.baselines.rl2 import RL2, RL2Record
 from metarl.commands import rl2 as command
 from metarl.commands.results import rl2_row
+from metarl.config import shipped
 from metarl.errors import UserError
-from metarl.experiment import Environment, Evaluation, Tracking
+from metarl.experiment import Environment, Evaluation, Experiment, Tracking
 from metarl.experiment.builders import fixed_tasks, make_vector_env
 from metarl.results.records import META, Record, Training
 
@@ -98,6 +99,26 @@ def test_the_command_shows_each_episode(trained, capsys):
     assert [column.header for column in table.columns][-1] == "mean return"
     assert table.row_count == 2
     assert "one seed" in table.caption
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name a config: rl2/half_cheetah_dir, rl2/half_cheetah_vel, rl2/point_nav"),
+        (["rl2/point_naw"], "Did you mean 'rl2/point_nav'?"),
+        (["rl2/point_nav", "--trial", "3"], "--trial: no such flag"),
+        (["point_nav/promp"], "algorithm"),
+    ],
+)
+def test_what_the_command_cannot_train_ends_in_one_message(capsys, words, message):
+    with pytest.raises(SystemExit):
+        command.main(words)
+    assert message in capsys.readouterr().err
+
+
+def test_its_configs_are_none_of_train():
+    with pytest.raises(UserError, match="episodes"):
+        config.load(shipped.find("rl2/point_nav"), Experiment)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"returns": [[1]]}'])
