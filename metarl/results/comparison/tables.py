@@ -179,6 +179,7 @@ def in_words(n: float) -> str:
 
 def _columns(title: str, *columns: str) -> Table:
     table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table.min_width = max(map(len, title.splitlines()))  # otherwise a title is wrapped where the columns are narrow
     table.add_column("", overflow="fold")
     for column in columns:
         table.add_column(escape(column), justify="right")
