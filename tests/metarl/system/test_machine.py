@@ -54,6 +54,13 @@ def test_cores_are_those_that_the_quota_fills(linux, files, cores):
     assert available_cores() == cores
 
 
+@pytest.mark.parametrize(("processes", "cores"), [("1", 5), ("2", 2), ("4", 1), ("8", 1), ("", 5)])
+def test_processes_that_torchrun_started_share_the_cores_out(linux, monkeypatch, processes, cores):
+    linux(OWN_NAMESPACE | {"sys/fs/cgroup/cpu.max": "500000 100000"})
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    assert available_cores() == cores
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a process cannot be bound to cores here")
 def test_a_process_that_is_bound_to_one_core_has_one():
     code = (

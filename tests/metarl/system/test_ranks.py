@@ -27,6 +27,7 @@ TRAINING = {
     "sampling.episodes": 3,
     "env.horizon": 10,
     "policy.hidden_sizes": "16 16",
+    "policy.latent_size": 0,
     "evaluation.tasks": 4,
     "evaluation.episodes": 2,
     "evaluation.every": 2,
@@ -46,6 +47,7 @@ ALGORITHMS = {
     },
     "maml_sgd": {"algorithm": "maml_sgd", "algorithm.exploration_credit": 0.1, "algorithm.inner.loss": "reinforce"},
     "promp": {"algorithm": "promp", "algorithm.adaptive_kl_penalty": "true", "algorithm.target_kl": 0.01},
+    "latent": {"algorithm": "promp", "policy.latent_size": 1},
     "reptile": {"algorithm": "reptile"},
     "sb3_ppo": {"algorithm": "reptile", "algorithm.inner": "sb3_ppo", "algorithm.inner.minibatches": 2},
 }
