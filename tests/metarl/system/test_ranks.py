@@ -27,7 +27,6 @@ TRAINING = {
     "sampling.episodes": 3,
     "env.horizon": 10,
     "policy.hidden_sizes": "16 16",
-    "policy.latent_size": 0,
     "evaluation.tasks": 4,
     "evaluation.episodes": 2,
     "evaluation.every": 2,
@@ -161,7 +160,7 @@ def trained(folder: Path, number: int, more: Mapping[str, Any] = MappingProxyTyp
         name: ["--run-dir", str(folder / name), *flags(TRAINING | settings | dict(more))]
         for name, settings in ALGORITHMS.items()
     }
-    found = ends(start([["half_cheetah_vel/promp", *arguments] for arguments in trainings.values()], number))
+    found = ends(start([["half_cheetah_vel/reptile", *arguments] for arguments in trainings.values()], number))
     assert [status for status, *_ in found] == [0] * number, found
     assert [out for _, out, _ in found[1:]] == [""] * (number - 1)
     return {name: folder / name for name in trainings}
@@ -220,7 +219,7 @@ def catches(process, signum):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_a_run_goes_on_with_another_number_of_ranks(alone, tmp_path):
     """Two ranks end after the iteration in which one of them gets SIGUSR1; a single process goes on."""
-    arguments = ["half_cheetah_vel/promp", "--run-dir", str(tmp_path), *flags(TRAINING | ALGORITHMS["promp"])]
+    arguments = ["half_cheetah_vel/reptile", "--run-dir", str(tmp_path), *flags(TRAINING | ALGORITHMS["promp"])]
     processes = start([arguments], 2)
     while not catches(processes[1], signal.SIGUSR1):
         time.sleep(0.01)
@@ -244,7 +243,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(alone, tmp_path):
 )
 @pytest.mark.slow
 def test_ranks_that_do_not_fit_together_are_refused(tmp_path, of_second, message):
-    arguments = ["half_cheetah_vel/promp", *flags(TRAINING), "--run-dir", "run"]
+    arguments = ["half_cheetah_vel/reptile", *flags(TRAINING), "--run-dir", "run"]
     of_first = of_second if "tasks = 1" in message else []
     (port,) = free_ports(1)
     processes = []
@@ -283,9 +282,9 @@ def test_torchrun_starts_lost_ranks_again(tmp_path):
     """Twenty times a random rank is killed at a random moment; then the run is left alone."""
     settings = flags(TRAINING | {"algorithm": "promp", "iterations": 60, "evaluation.every": 20})
     run_dir, expected = tmp_path / "killed", tmp_path / "expected"
-    assert [s for s, *_ in ends(start([["half_cheetah_vel/promp", "--run-dir", str(expected), *settings]], 1))] == [0]
+    assert [s for s, *_ in ends(start([["half_cheetah_vel/reptile", "--run-dir", str(expected), *settings]], 1))] == [0]
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "3", "--max-restarts", "20"]
-    train = ["-m", "metarl", "train", "half_cheetah_vel/promp", "--run-dir", str(run_dir), *settings]
+    train = ["-m", "metarl", "train", "half_cheetah_vel/reptile", "--run-dir", str(run_dir), *settings]
     rng = random.Random(0)
     with (tmp_path / "log").open("w") as log:
         launcher = subprocess.Popen([sys.executable, "-m", *launch, *train], stdout=log, stderr=log)
