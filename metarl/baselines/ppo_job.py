@@ -181,7 +181,7 @@ def ppo_jobs(
             index=index,
             task=task,
             env=experiment.env,
-            policy=replace(setup.policy, action_scale=chosen.get("action_scale", setup.policy.action_scale)),
+            policy=replace(setup.ppo_policy, action_scale=chosen.get("action_scale", setup.policy.action_scale)),
             params={name: p.detach().numpy() for name, p in params.items()},
             ppo=replace(ppo, learning_rate=chosen.get("learning_rate", ppo.learning_rate)),
             gamma=experiment.sampling.gamma,

@@ -22,7 +22,7 @@ from metarl.experiment.builders import fixed_tasks, initial_params, make_policy,
 from metarl.experiment.evaluation import evaluate
 from metarl.experiment.tuning import Tuned, adapting_with, tune_adaptation, tuning_tasks
 from metarl.inner.sb3 import SB3PPO
-from metarl.policy_gradient.gaussian_mlp import GaussianMLP
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP, at_latent_mean
 from metarl.results.records import META, RANDOM
 from metarl.runs.directory import State
 from metarl.sampling.protocols import TaskVectorEnv, family_name
@@ -128,8 +128,13 @@ class Setup:
         return steps | ({rl2.LABEL: self.rl2.training["environment_steps"]} if self.rl2 else {})
 
     @property
+    def ppo_policy(self) -> GaussianMLP:
+        """The policy that PPO trains: that of `run`, without a latent variable."""
+        return replace(self.policy, latent_size=0)
+
+    @property
     def starts(self) -> dict[str, Params]:
-        """Label -> parameters that PPO starts from, of policy and critic."""
+        """Label -> parameters that PPO starts from, of `ppo_policy` and a critic."""
         first = initial_params(self.policy, self.run.experiment)
         starts = {PPO_SCRATCH: first, PPO_META: self.run.state.params}
         if self.pretrained:
@@ -138,7 +143,8 @@ class Setup:
 
     def _with_critic(self, params: Params) -> Params:
         """The policy's parameters, without learned step sizes, and the run's critic or else a new one."""
-        new = SB3PPO().start(self.policy, self.policy.acting(params), torch.Generator().manual_seed(self.seed))
+        params, rng = at_latent_mean(params), torch.Generator().manual_seed(self.seed)
+        new = SB3PPO().start(self.ppo_policy, self.ppo_policy.acting(params), rng)
         return {name: params.get(name, p) for name, p in new.items()}
 
     @property
@@ -160,7 +166,12 @@ class Setup:
             return {}
         found = {
             label: tune_adaptation(
-                self.policy, params, experiment, tasks=len(self.tuned_on), steps=self.steps, seed=self.seed
+                make_policy(experiment, self.env),
+                params,
+                experiment,
+                tasks=len(self.tuned_on),
+                steps=self.steps,
+                seed=self.seed,
             )
             for label, (experiment, params) in self.adapting.items()
         }
@@ -171,9 +182,8 @@ class Setup:
         returns = {}
         for label, (experiment, params) in self.adapting.items():
             own, scale = adapting_with(experiment, tuned[label].chosen if label in tuned else {})
-            result = evaluate(
-                self.env, self.policy, params, own, self.tasks, steps=self.steps, seed=self.seed, scale=scale
-            )
+            policy = make_policy(own, self.env)
+            result = evaluate(self.env, policy, params, own, self.tasks, steps=self.steps, seed=self.seed, scale=scale)
             returns[label] = result.means
         return returns
 
@@ -234,7 +244,7 @@ def prepare(
     runs.check_shapes(folder / runs.CHECKPOINT, run.state.params, initial_params(policy, experiment))
     return Setup(
         run=run,
-        pretrained=_pretrained(pretrained, run, policy) if pretrained else None,
+        pretrained=_pretrained(pretrained, run, env) if pretrained else None,
         rl2=_rl2(recurrent, run, split, [dict(space.to_dict(task)) for task in fixed]) if recurrent else None,
         oracle=_oracle(oracle, run) if oracle else None,
         split=split,
@@ -290,11 +300,12 @@ def _check_adapts(run: Run) -> None:
         )
 
 
-def _pretrained(folder: Path, run: Run, policy: GaussianMLP) -> Run:
+def _pretrained(folder: Path, run: Run, env: TaskVectorEnv) -> Run:
     found = _read(folder)
     _check_joint("--pretrained", found)
-    _check_same("--pretrained", found, run, ("env.", "policy.", "sampling.split"))
-    runs.check_shapes(folder / runs.CHECKPOINT, found.state.params, initial_params(policy, found.experiment))
+    _check_same("--pretrained", found, run, ("env.", "policy.", "sampling.split"), ("policy.latent_size",))
+    expected = initial_params(make_policy(found.experiment, env), found.experiment)
+    runs.check_shapes(folder / runs.CHECKPOINT, found.state.params, expected)
     return found
 
 

@@ -160,6 +160,14 @@ class GaussianMLP:
         return log_prob(self.distribution(params, batch.observations, batch.latents), batch.actions)
 
 
+def at_latent_mean(params: Params) -> Params:
+    """The parameters, (...), of a policy without a latent variable that acts as these do at z = latent_mean."""
+    if LATENT_MEAN not in params:
+        return params
+    kept = {name: p for name, p in params.items() if name not in (LATENT_MEAN, LATENT_WEIGHTS)}
+    return kept | {"b0": params["b0"] + params[LATENT_MEAN] @ params[LATENT_WEIGHTS]}
+
+
 def to_command(outputs: Tensor, action_scale: float) -> Tensor:
     """Actions of the environment, clip(action_scale * u) in [-1, 1], from policy outputs u of any shape."""
     return (outputs * action_scale).clamp(-1, 1)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from metarl.errors import UserError
 from metarl.policy_gradient import normalizer
-from metarl.policy_gradient.gaussian_mlp import LATENT_MEAN, LATENT_WEIGHTS, GaussianMLP
+from metarl.policy_gradient.gaussian_mlp import LATENT_MEAN, LATENT_WEIGHTS, GaussianMLP, at_latent_mean
 from metarl.types import Params
 
 CRITIC = "value."
@@ -97,11 +97,9 @@ def critic_params(policy: GaussianMLP, state: Mapping[str, Tensor]) -> Params:
 def folded(params: Params, prefix: str = "") -> Params:
     """The same network as a function of observations that are not normalized, and of nothing else.
 
-    In its first layer, w (o - mean) / std + b = (w / std) o + b - (w / std) mean, and a latent variable z adds w' z to
-    the bias of the actor.
+    In its first layer, w (o - mean) / std + b = (w / std) o + b - (w / std) mean. A latent variable is at its mean.
     """
-    if LATENT_MEAN in params and not prefix:
-        params = params | {"b0": params["b0"] + params[LATENT_MEAN] @ params[LATENT_WEIGHTS]}
+    params = params if prefix else at_latent_mean(params)
     if normalizer.MEAN not in params:
         return params
     w, b = (params[f"{prefix}{name}"].double() for name in ("w0", "b0"))

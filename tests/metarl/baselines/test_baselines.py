@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from metarl import runs
 from metarl.algorithms.maml_trpo import MAMLTRPO
@@ -22,7 +23,7 @@ from metarl.baselines import (
     rl2,
 )
 from metarl.baselines.rl2 import RL2Record
-from metarl.baselines.setup import ORACLE, PPO_META, PPO_PRETRAINED, PPO_SCRATCH, advice, reward_scale
+from metarl.baselines.setup import ORACLE, PPO_META, PPO_PRETRAINED, PPO_SCRATCH, PRETRAINED, advice, reward_scale
 from metarl.errors import RunFailed, UserError
 from metarl.experiment import Environment, Evaluation, Experiment, Policy
 from metarl.experiment.builders import initial_params, make_policy, make_vector_env
@@ -215,6 +216,24 @@ def test_every_learner_starts_from_parameters_of_its_own(adapts, tmp_path):
     assert (setup.starts[PPO_META]["w0"] == first["w0"]).all()  # nothing was trained here
     assert not (setup.starts[PPO_PRETRAINED]["w0"] == first["w0"]).all()
     assert (setup.starts[PPO_PRETRAINED]["value.w0"] == first["value.w0"]).all()
+
+
+def test_ppo_goes_on_without_a_latent_variable_that_only_the_meta_learned_policy_has(tmp_path):
+    """It starts from a policy that acts alike, and a pretrained policy needs no latent variable to be compared."""
+    folder = saved(tmp_path / "a", replace(ADAPTS, policy=replace(ADAPTS.policy, latent_size=2)))
+    run = runs.load(folder, runs.read_experiment(folder))
+    moved = {name: p + 0.1 for name, p in run.params.items()}
+    runs.save(folder, runs.read_experiment(folder), replace(run, params=moved))
+    setup = prepare(folder, pretrained=saved(tmp_path / "joint", JOINT), tasks=2, steps=1)
+    observations = torch.randn(1, 5, 2, generator=torch.Generator().manual_seed(0))
+    start = {name: p for name, p in setup.starts[PPO_META].items() if not name.startswith("value.")}
+    torch.testing.assert_close(setup.ppo_policy.command(start, observations), setup.policy.command(moved, observations))
+    assert {name: returns.shape for name, returns in setup.adapt({}).items()} == dict.fromkeys(
+        (META, RANDOM, PRETRAINED), (2, 2)
+    )
+    job, _ = ppo_jobs(setup, PPO_META, SB3PPO(steps=1, minibatches=1), {})
+    job.run()
+    assert job.read().returns.shape == (2,)
 
 
 def test_step_sizes_stay_behind_and_a_critic_comes_along(tmp_path):
