@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metarl.errors import NonFinite, SimulationDiverged, UserError, shortened
+from metarl.parameters import select
 from metarl.policy_gradient import normalizer
 from metarl.policy_gradient.gaussian_mlp import LATENT_MEAN, GaussianMLP, to_command
 from metarl.sampling.protocols import Simulations
@@ -67,7 +68,9 @@ def rollout(
         raise ValueError(f"{M} tasks cannot share num_envs = {N} simulations evenly")
     noise = exploration_noise(generators, N // M, horizon, A)  # drawn also if unused: initial states come after it
     with torch.no_grad():
-        std = policy.log_std(params).exp().unsqueeze(1) * (not deterministic)  # (M, 1, A)
+        # Task by task: within a batch, the last bit of a floor of the deviation may depend on the place of its task.
+        log_std = torch.cat([policy.log_std(select(params, slice(m, m + 1))) for m in range(M)])  # (M, A)
+        std = log_std.exp().unsqueeze(1) * (not deterministic)  # (M, 1, A)
         observation, _ = env.reset(options={"generators": list(generators)})
 
         def normalized(observation: Any) -> Tensor:
@@ -87,7 +90,7 @@ def rollout(
             if not recording.live.any():
                 break
     _report_divergence(env.tasks, recording.diverged, generators, of=N * max(of_tasks, M) // M)
-    return replace(recording.trajectories(policy.log_std(params).detach(), env.tasks), latents=latents)
+    return replace(recording.trajectories(log_std, env.tasks), latents=latents)
 
 
 class Recording:
