@@ -37,7 +37,8 @@ def returns_on_held_out_tasks(experiment: Experiment, params: Params | None) -> 
 
 
 def gain(means: np.ndarray) -> Estimate:
-    return estimate(means[:, 1] - means[:, 0])
+    """The mean gain, with its interval over the tasks: each of them takes the place of a seed."""
+    return estimate((means[:, 1] - means[:, 0])[:, None])
 
 
 def short(name: str, seed: int, iterations: int, tasks: int) -> Experiment:
