@@ -5,6 +5,7 @@ what is expected.
 """
 
 import contextlib
+import difflib
 import functools
 import inspect
 import json
@@ -228,8 +229,12 @@ def _line(detail: ErrorDetails, data: Mapping[str, Any], cls: type) -> str:
         case "union_tag_invalid":
             section = _section(keys, data, cls)
             assert section is not None  # pydantic enters a section only where its kind is known
-            found = f"{_dotted([*keys, NAME])} = {shortened(repr(detail['ctx']['tag']))}: no such name. There are"
-            return "\n    ".join([found, *_alternatives(fields_of(section)[str(keys[-1])])])
+            tag, field = detail["ctx"]["tag"], fields_of(section)[str(keys[-1])]
+            known = [name for kind in kinds(field.annotation) for name in names_of(kind)]
+            close = difflib.get_close_matches(str(tag).casefold(), known, n=1, cutoff=0.8)  # no more than a slip
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            found = f"{_dotted([*keys, NAME])} = {shortened(repr(tag))}: no such name.{hint} There are"
+            return "\n    ".join([found, *_alternatives(field)])
         case "union_tag_not_found":
             keys.append(NAME)
     expected = _EXPECTED.get(detail["type"]) or _in_short(detail["msg"])

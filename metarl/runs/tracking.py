@@ -132,7 +132,7 @@ class Tracker:
 
         NaN and infinity, which JSON lacks, are null in `metrics.jsonl`.
         """
-        scalars = {key: float(value) for key, value in metrics.items()}
+        scalars = {key: float(value) + 0.0 for key, value in metrics.items()}  # W&B has no -0.0
         at = self._at(iteration, environment_steps)
         row = {**at, **{key: _finite(value) for key, value in scalars.items()}}
         self._append(row)
