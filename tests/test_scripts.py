@@ -453,6 +453,10 @@ def test_two_processes_do_not_train_one_run(script, tiny, tmp_path, capsys):
         (["--policy.latent_size", "1", "--algorithm.inner.loss", "dice"], "with the loss ratio or reinforce"),
         (["--policy.latent_size", "1", "--algorithm", "reptile", "--algorithm.inner.name", "ppo"], "inner.name sgd"),
         (["--policy.latent_size", "-1"], "policy.latent_size = -1"),
+        (
+            ["--policy.latent_size", "1", "--algorithm.exploration_credit", "1", "--algorithm.inner.loss", "reinforce"],
+            "the credit is that of independent episodes",
+        ),
         (["--seed", "１"], "'１' is no whole number"),
         (["--seed", "1_0"], "'1_0' is no whole number"),
         (["--threads", "1000000000"], "threads = 1000000000"),

@@ -3,7 +3,7 @@
 theta also determines which episodes D_i a task adapts to. The derivative of the expected return after adaptation,
 E[J(theta_i)], therefore has two terms: the one through the adaptation to fixed episodes, which is MAML's, and
 
-    E[ J(theta_i) grad log p(D_i) ],    log p(D_i) = sum over all episodes and steps of log pi(a|s), and log p(z)
+    E[ J(theta_i) grad log p(D_i) ],    log p(D_i) = sum over all episodes and steps of log pi(a|s)
 
 which is E-MAML's. J(theta_i) is the credit of the episodes D_i. The log-probability is a sum over episodes, not a mean.
 With many episodes the term is therefore unbiased but noisy; a weight below 1 lowers the variance at the cost of a bias.
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from metarl.algorithms.meta_gradient import Adaptation, value_and_grad
-from metarl.policy_gradient.gaussian_mlp import LATENT_MEAN, GaussianMLP
+from metarl.policy_gradient.gaussian_mlp import GaussianMLP
 from metarl.system import ranks
 from metarl.types import Batch, Experience, Params
 
@@ -56,10 +56,7 @@ def exploration_term(policy: GaussianMLP, params: Params, support: Batch, credit
     """
     if credit is None:
         return torch.zeros(support.num_tasks)
-    log_ratio = ((policy.log_probs(params, support) - support.log_probs) * support.valid).sum((1, 2))
-    if (z := support.latents) is not None:
-        log_ratio = log_ratio + (z.log_probs(params[LATENT_MEAN]) - z.log_probs()).sum(1)
-    return credit * log_ratio
+    return credit * ((policy.log_probs(params, support) - support.log_probs) * support.valid).sum((1, 2))
 
 
 def exploration_grads(

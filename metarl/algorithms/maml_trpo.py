@@ -137,23 +137,23 @@ class MAMLTRPO:
     def _curvatures(
         self, policy: GaussianMLP, adaptations: Sequence[Adaptation], experience: Experience
     ) -> list[Callable[[], KLCurvature]]:
-        """For each group of tasks a function that returns the KL's Hessian on every `curvature_stride`-th step.
+        """For each task a function that returns the KL's Hessian on every `curvature_stride`-th step.
 
-        The first groups, whose graphs fit in `KEPT_GRAPHS` together, build it at the first call and keep it; the others
-        build it at every call. A group has `curvature_stride` tasks, so it has as many steps as one whole task.
+        The first ones, whose graphs fit in `KEPT_GRAPHS` together, build it at the first call and keep it; the others
+        build it at every call. Tasks are not joined: the last bits of a product would depend on those beside it.
         """
         stride = 1 if self.inner.loss == "dice" else self.curvature_stride  # dice needs all steps of an episode
         inner_steps = 0 if self.first_order else len(experience.support)
 
-        def build(group: slice) -> KLCurvature:
-            support = [batch.tasks(group).every(stride) for batch in experience.support]
-            adaptation = linearize_at(self.inner, policy, adaptations[group], support, first_order=self.first_order)
-            return KLCurvature(policy, adaptation, experience.query.tasks(group).every(stride))
+        def build(task: slice) -> KLCurvature:
+            support = [batch.tasks(task).every(stride) for batch in experience.support]
+            adaptation = linearize_at(self.inner, policy, adaptations[task], support, first_order=self.first_order)
+            return KLCurvature(policy, adaptation, experience.query.tasks(task).every(stride))
 
-        groups = [slice(first, first + stride) for first in range(0, experience.num_tasks, stride)]
-        valid = experience.query.tasks(groups[0]).every(stride).valid
-        kept = memory.KEPT_GRAPHS // memory.curvature_graph_bytes(policy, inner_steps, len(valid), valid.numel())
-        return [cache(partial(build, g)) if n < kept else partial(build, g) for n, g in enumerate(groups)]
+        tasks = [slice(m, m + 1) for m in range(experience.num_tasks)]
+        steps = experience.query.tasks(tasks[0]).every(stride).valid.numel()
+        kept = memory.KEPT_GRAPHS // memory.curvature_graph_bytes(policy, inner_steps, 1, steps)
+        return [cache(partial(build, task)) if m < kept else partial(build, task) for m, task in enumerate(tasks)]
 
     def _evaluate(self, policy: GaussianMLP, params: Params, task: Experience, credit: Tensor | None) -> Tensor:
         """One task's exact surrogate and mean KL after adapting from `params`, (2,)."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -248,12 +249,14 @@ def measure(settings: RL2, model: Any, normalized: Any, split: str) -> RL2Record
     trials.seed(int(stream(0, Purpose.EVALUATION).integers(2**32)))
     observation, memory, start = trials.reset(), None, np.ones(number, bool)
     returns = np.full((number, settings.episodes), np.nan)
-    while np.isnan(returns[:, 0]).any():
-        seen = normalized.normalize_obs(observation)
-        actions, memory = model.predict(seen, state=memory, episode_start=start)
-        observation, _, start, infos = trials.step(actions)
-        for n in np.flatnonzero(start & np.isnan(returns[:, 0])):
-            returns[n] = infos[n]["returns"]
+    with torch.random.fork_rng(devices=[]):  # a test draws actions of its own, and training goes on as without it
+        torch.manual_seed(int(stream(0, Purpose.EVALUATION, phase=1).integers(2**62)))
+        while np.isnan(returns[:, 0]).any():
+            seen = normalized.normalize_obs(observation)
+            actions, memory = model.predict(seen, state=memory, episode_start=start)
+            observation, _, start, infos = trials.step(actions)
+            for n in np.flatnonzero(start & np.isnan(returns[:, 0])):
+                returns[n] = infos[n]["returns"]
     trials.close()
     by_task = AdaptationReturns(returns.reshape(test.tasks, test.episodes, -1).swapaxes(1, 2), ())
     return RL2Record(

@@ -337,6 +337,7 @@ def _rl2(folder: Path, run: Run, split: str, tasks: Sequence[Mapping[str, Any]])
     for name, (theirs, own) in protocols.items():
         if theirs != own:
             values = "" if name == "the test tasks" else f": {theirs!r} and {own!r}"
+            values += f". Give --tasks {theirs}" if name == "the number of test tasks" else ""
             raise UserError(f"--rl2 {folder} cannot be compared with {run.folder}: {name} differ{values}")
     return found
 

@@ -3,7 +3,8 @@
     metarl evaluate RUN_DIR [--split held-out] [--tasks 40] [--steps 3] [--episodes 20] [--tune 10] [--checkpoint best]
 
 Returns are measured before adaptation and after each step, for the stochastic policy, whose episodes the next step
-learns from, and for the deterministic policy, which takes the mean action, from the same initial states. With --tune,
+learns from (with a latent variable, from further ones), and for the deterministic policy, which takes the mean action,
+from the same initial states. With --tune,
 the trained policy and the random initialization each have the step size that is best for them on validation tasks. The
 output is a table, RUN_DIR/evaluation-SPLIT.json, and a picture beside it.
 """

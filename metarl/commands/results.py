@@ -174,7 +174,7 @@ def markdown(entries: list[Entry], recurrent: Sequence[RL2Record] = ()) -> str:
     columns = [title, "adapts with", *steps, "gain after one step", *gap]
     notes = [
         f"Beside means: {shown_as(*(len(entry.seeds) for entry in entries))}.",
-        f"Each row adapts with what is best of equally many candidates on {record.tuned_on}.",
+        f"Each row adapts with what is best of the same candidates on {record.tuned_on}.",
         *["The oracle sees its task; the gap to it is (after - before) / (oracle - before)."] * bool(oracle),
         f"{noise.capitalize()}." if (noise := noisiest(entries)) else "",
     ]

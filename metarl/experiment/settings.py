@@ -153,6 +153,11 @@ class Experiment:
                 "adapted by algorithm.inner.name sgd with the loss ratio or reinforce. Choose one of these, or "
                 "latent_size 0"
             )
+        if self.policy.latent_size and getattr(self.algorithm, "exploration_credit", 0):
+            raise ValueError(
+                "algorithm.exploration_credit with policy.latent_size: the credit is that of independent episodes, and "
+                "the draws of a latent variable are spread evenly over a task's episodes. Set one of them to 0"
+            )
         if isinstance(inner, SGD) and inner.last_layer_only and not self.policy.hidden_sizes:
             raise ValueError(
                 "algorithm.inner.last_layer_only with policy.hidden_sizes = []: a linear policy has no layer below the "

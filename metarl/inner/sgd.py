@@ -30,7 +30,8 @@ class SGD(EpisodeLearner):
     step_size: float = Field(0.1, gt=0, le=LARGEST)
     """alpha; with learned_step_sizes, its initial value."""
     latent_step_size: float = Field(1.0, gt=0, le=LARGEST)
-    """alpha of the mean of the policy's latent variable, if it has one (policy.latent_size)."""
+    """alpha of the mean of the policy's latent variable, if it has one (policy.latent_size); with learned_step_sizes,
+    its initial value."""
     loss: Literal["ratio", "reinforce", "dice"] = "ratio"
     """The inner loss. All three give the same adaptation step, but different second derivatives and so different
     meta-gradients."""
@@ -38,7 +39,7 @@ class SGD(EpisodeLearner):
     """Learn an alpha for each parameter, together with theta (Meta-SGD, Li et al. 2017). Its logarithm is what is
     learned, so that it stays positive."""
     last_layer_only: bool = False
-    """Adapt only the last layer (ANIL, Raghu et al. 2020)."""
+    """Adapt only the last layer, and the mean of a latent variable (ANIL, Raghu et al. 2020)."""
 
     def __post_init__(self) -> None:
         if self.learned_step_sizes and not self.steps:

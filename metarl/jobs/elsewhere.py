@@ -28,6 +28,10 @@ class JobOptions:
     collect: bool = False
     """Run nothing: make tables and figures of the runs that are finished."""
 
+    def __post_init__(self) -> None:
+        if self.collect and (self.print_jobs or self.job):
+            raise ValueError("--collect runs nothing: give it without --print-jobs and --job")
+
     @property
     def elsewhere(self) -> bool:
         """Whether the command ends without tables and figures."""

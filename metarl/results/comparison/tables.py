@@ -108,7 +108,7 @@ def _table(entries: Sequence[Entry], between: str) -> Group:
         "deterministic: the policy takes the mean action",
         noisiest(entries),
         *["of the gap to the oracle: (after - before) / (oracle - before)"] * bool(oracle),
-        *[f"adapts with: what is best of equally many candidates on {chosen}"] * bool(chosen),
+        *[f"adapts with: what is best of the same candidates on {chosen}"] * bool(chosen),
     ]
     parts = [path, end, *[against] * (others or bool(oracle))]
     return Group(*parts, Text("\n".join(filter(None, caption))))

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal
 
-from metarl.algorithms.e_maml import exploration_term
 from metarl.algorithms.meta_gradient import adapt_and_linearize, mean_kl, meta_gradient
 from metarl.inner.sgd import LOG_STEP_SIZE, SGD
 from metarl.parameters import expand, flatten, unflatten
@@ -153,9 +152,6 @@ def test_the_loss_is_that_of_actions_plus_that_of_the_latents(theta):
     )
     without = replace(drawn, latents=replace(drawn.latents, mean=moved[LATENT_MEAN]))
     torch.testing.assert_close(mean_kl(POLICY, moved, drawn), mean_kl(POLICY, moved, without) + kl)
-    credit = torch.arange(1.0, M + 1, dtype=torch.float64)
-    of_steps = ((actions.log_prob(drawn.actions) - drawn.log_probs) * drawn.valid).sum((1, 2))
-    torch.testing.assert_close(exploration_term(POLICY, moved, drawn, credit), credit * (of_steps + log_ratio.sum(1)))
 
 
 @pytest.mark.parametrize("kind", [{}, {"loss": "reinforce"}, {"learned_step_sizes": True}, {"last_layer_only": True}])

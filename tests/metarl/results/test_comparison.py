@@ -166,7 +166,7 @@ def test_chosen_settings_are_in_the_table_and_in_the_numbers(evaluated, capsys):
     console.print(comparison.table(entries))
     told = capsys.readouterr().out
     assert "step size 0.2, later steps whole" in told
-    assert "adapts with: what is best of equally many candidates on 3 validation tasks" in told
+    assert "adapts with: what is best of the same candidates on 3 validation tasks" in told
     data = comparison.to_json(entries)
     assert data["tuned_on"] == "3 validation tasks"
     assert data["entries"][0]["tuned"] == [TUNED.chosen] * 3
@@ -501,7 +501,7 @@ def test_the_table_of_results_says_how_each_row_adapts_and_what_stands_beside_it
     assert oracle.endswith("| 1.0 [1.0, 1.0] |  |")
     assert random.startswith(f"| random initialization | {adapts} | -4930.0 |")
     assert notes == (
-        "Beside means: 95% interval over seeds. Each row adapts with what is best of equally many candidates on "
+        "Beside means: 95% interval over seeds. Each row adapts with what is best of the same candidates on "
         "3 validation tasks. The oracle sees its task; the gap to it is (after - before) / (oracle - before). "
         "Noise of evaluation: 7 test episodes a task leave a standard error of 0.24."
     )
