@@ -121,8 +121,8 @@ class _Spaces(gymnasium.Env):
 def read(source: Path | str | BaseAlgorithm, policy: GaussianMLP, statistics: Path | str | None = None) -> Params:
     """The actor of a model of Stable-Baselines3, as parameters of our policy, without a task axis.
 
-    With them, our policy acts as the model does on the same action range. A standard deviation below the policy's
-    floor is raised to just above it. No code in a file is ever run.
+    With them, our policy acts as the model does on the same action range; the parameters of a latent variable are not
+    among them. A standard deviation below the policy's floor is raised to just above it. No code in a file is ever run.
 
     Args:
         source: the model, or a file that its `save` wrote.
